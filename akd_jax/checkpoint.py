@@ -1,0 +1,113 @@
+"""Checkpoints: the only import of Orbax.
+
+One checkpoint holds everything a stage needs to go on, in one atomic save: items (trees of
+arrays, such as the latest state and the best variables) and a JSON record of the progress.
+Kept in one save, the latest and the best cannot come from different moments.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from akd_jax.errors import InputError
+
+_PROGRESS = "progress"
+_TRASH = "trash"
+
+
+class Checkpoints:
+    """The checkpoints of one stage, numbered by the epochs finished; the last two are kept.
+
+    Saves run in the background, one at a time. Use as a context manager, or call `close`.
+
+    Args:
+      directory: made where it does not exist.
+      read_only: nothing is made, saved or deleted.
+    """
+
+    def __init__(self, directory: Path, *, read_only: bool = False):
+        self.directory = directory.absolute()
+        self.read_only = read_only
+        # Orbax deletes old checkpoints file by file: killed meanwhile, it would leave half a
+        # one under its number. Renamed into the trash first, none is ever seen half deleted.
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(create=False, read_only=True)
+            if read_only
+            else ocp.CheckpointManagerOptions(max_to_keep=2, todelete_subdir=_TRASH),
+        )
+
+    def save(self, epoch: int, items: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        """Starts to save trees of arrays by name, and a record that JSON can hold."""
+        self._manager.save(
+            epoch,
+            args=ocp.args.Composite(
+                **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
+                **{_PROGRESS: ocp.args.JsonSave(dict(progress))},
+            ),
+        )
+
+    def restore(self, items: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Reads the newest checkpoint that can be read.
+
+        Args:
+          items: name to a tree of arrays with the shapes, types and devices to restore to;
+            a subset of what was saved is enough.
+
+        Returns:
+          The items and the progress; None where nothing was saved yet.
+
+        Raises:
+          InputError: there are checkpoints, and none can be read.
+        """
+        epochs = sorted(self._manager.all_steps(), reverse=True)
+        for epoch in epochs:
+            try:
+                restored = self._manager.restore(
+                    epoch,
+                    args=ocp.args.Composite(
+                        **{
+                            name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree))
+                            for name, tree in items.items()
+                        },
+                        **{_PROGRESS: ocp.args.JsonRestore()},
+                    ),
+                )
+            # Orbax and TensorStore raise errors of many kinds for a damaged file.
+            except Exception as error:
+                reason = str(error).split("\n")[0]
+                logging.warning("%s/%s cannot be read: %s", self.directory, epoch, reason)
+                if not self.read_only:  # It would be in the way of its own next save.
+                    self._manager.delete(epoch)
+            else:
+                return {name: restored[name] for name in items}, restored[_PROGRESS]
+        if epochs:
+            raise InputError(
+                f"{self.directory}: expected a checkpoint that can be read, got {len(epochs)}"
+                " that cannot; delete the folder to train this stage anew"
+            )
+        return None
+
+    def close(self) -> None:
+        """Waits for the save in progress and empties the trash."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+        if not self.read_only:
+            shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _abstract(leaf: Any) -> Any:
+    """NumPy leaves are restored as NumPy's, JAX's onto the devices they are on now."""
+    return leaf if isinstance(leaf, np.ndarray) else ocp.utils.to_shape_dtype_struct(leaf)

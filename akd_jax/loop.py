@@ -1,0 +1,219 @@
+"""The one Python loop: a stage from its first epoch, or the last one saved, to its end."""
+
+import collections
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from akd_jax import metrics, parallel, schedules
+from akd_jax.checkpoint import Checkpoints
+from akd_jax.data import Batches
+from akd_jax.errors import DivergedError
+from akd_jax.step import train_step
+from akd_jax.types import LearningRate, Model, Stage, Teacher, TrainState, Variables
+from akd_jax.writers import MetricWriter, ProgressBar
+
+# Steps dispatched ahead of the devices. Unbounded, collectives in flight can deadlock a
+# machine with fewer cores than (virtual) devices.
+_STEPS_IN_FLIGHT = 8
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a stage has come; saved with each checkpoint."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_validation: float = -math.inf
+    last_validation: float = -math.inf
+    traces: int = 0
+    seconds: float = 0.0
+    rates: list[float] = dataclasses.field(default_factory=list)  # Examples per second.
+
+
+@dataclasses.dataclass(frozen=True)
+class StageResult:
+    """What a stage leaves: the student where it was best on validation, and at the end."""
+
+    best: Variables
+    last: Variables
+    progress: Progress
+
+
+def run_stage(
+    stage: Stage,
+    state: TrainState,
+    teachers: Mapping[str, Teacher],
+    *,
+    train: Batches,
+    validation: Batches,
+    evaluate: "Evaluator",
+    learning_rate: LearningRate,
+    checkpoints: Checkpoints,
+    checkpoint_every: int,
+    writer: MetricWriter,
+    label: str,
+    first_epoch: int = 0,
+) -> StageResult:
+    """Trains a stage, or what is left of it.
+
+    Args:
+      stage: its epochs, name and temperatures.
+      state: at step 0; replaced by the newest checkpoint where there is one.
+      teachers: those that the loss reads.
+      train: batches of the training split.
+      validation: batches of the split on which the best student is chosen; a tie goes to the
+        later epoch, which has seen the sharper teacher.
+      evaluate: gives the metrics of a model on batches.
+      learning_rate: the optimizer's, for the records.
+      checkpoints: of this stage.
+      checkpoint_every: epochs between checkpoints; the last epoch is always saved.
+      writer: for a record per epoch.
+      label: shown before the progress bar.
+      first_epoch: epochs of the stages before, so that no two epochs of a run have the same
+        order, and records are numbered through.
+
+    Raises:
+      DivergedError: the loss is no longer finite.
+    """
+    state, teachers = parallel.replicate((state, dict(teachers)))
+    progress, best = Progress(), _copy(state.model.variables)
+    restored = checkpoints.restore({"state": state, "best": best})
+    if restored is not None:
+        items, record = restored
+        state, best, progress = items["state"], items["best"], Progress(**record)
+    if progress.epoch < stage.epochs:
+        writer.rewind((first_epoch + progress.epoch) * len(train))
+
+    compiled = parallel.compile_train_step(train_step)
+    examples = len(train.examples)
+    bar = ProgressBar(label, stage.epochs * examples, progress.epoch * examples)
+    for epoch in range(progress.epoch, stage.epochs):
+        started = time.monotonic()
+        temperature_step = schedules.temperature_step(epoch, stage.epochs, stage.max_temperature)
+        phi = float(schedules.annealing_factor(temperature_step, stage.max_temperature))
+        temperature_step = parallel.replicate(temperature_step)
+        taken = []
+        in_flight: collections.deque[Any] = collections.deque()
+        for batch in train.epoch(first_epoch + epoch):
+            state, step_metrics = compiled(state, teachers, parallel.shard(batch), temperature_step)
+            taken.append(step_metrics)
+            in_flight.append((int(batch.weights.sum()), step_metrics))
+            if len(in_flight) > _STEPS_IN_FLIGHT:
+                _show(bar, epoch, stage, phi, *in_flight.popleft())
+        trained = metrics.means(taken)
+        while in_flight:
+            _show(bar, epoch, stage, phi, *in_flight.popleft())
+        rate = examples / (time.monotonic() - started)
+        if not math.isfinite(trained["loss"]):
+            bar.close()
+            temperature = int(schedules.temperature(temperature_step, stage.max_temperature))
+            raise DivergedError(
+                f"{stage.name}: expected a finite loss, got {trained['loss']} in epoch"
+                f" {epoch + 1} at temperature {temperature}; lower its learning rate"
+                f" {stage.optimizer.learning_rate} or set its clip_norm, in a new workdir"
+            )
+
+        score = evaluate(state.model, validation)["accuracy"]
+        if score >= progress.best_validation:
+            best = _copy(state.model.variables)
+            progress.best_epoch, progress.best_validation = epoch + 1, score
+        progress.epoch, progress.last_validation = epoch + 1, score
+        progress.traces = max(progress.traces, compiled.traces)
+        progress.seconds += time.monotonic() - started
+        progress.rates.append(rate)
+        steps = (first_epoch + epoch + 1) * len(train)
+        writer.write(
+            {
+                "stage": stage.name,
+                "epoch": epoch + 1,
+                "step": steps,
+                "temperature": int(schedules.temperature(temperature_step, stage.max_temperature)),
+                "phi": phi,
+                "learning_rate": float(learning_rate((epoch + 1) * len(train) - 1)),
+                "train_loss": trained["loss"],
+                "train_accuracy": trained["accuracy"],
+                "validation_accuracy": score,
+                "examples_per_second": rate,
+            }
+        )
+        if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == stage.epochs:
+            items = {"state": state, "best": best}
+            checkpoints.save(epoch + 1, items, dataclasses.asdict(progress))
+    bar.close()
+    _warn_at_chance(stage, progress.last_validation, validation)
+    return StageResult(best=best, last=_copy(state.model.variables), progress=progress)
+
+
+class Evaluator:
+    """Metrics of a model over all batches of a split; compiled once for each architecture."""
+
+    def __init__(self, eval_step: parallel.CompiledStep):
+        self._eval_step = eval_step
+
+    def __call__(self, model: Model, batches: Batches) -> dict[str, float]:
+        """The mean of each metric over the split."""
+        model = parallel.replicate(model)
+        taken = []
+        for batch in batches.epoch():
+            taken.append(self._eval_step(model, parallel.shard(batch)))
+            if len(taken) > _STEPS_IN_FLIGHT:
+                jax.block_until_ready(taken[-_STEPS_IN_FLIGHT])
+        return metrics.means(taken)
+
+
+def summary(stage: Stage, progress: Progress, steps_per_epoch: int) -> dict[str, Any]:
+    """A stage's entry in results.json."""
+    return {
+        "name": stage.name,
+        "epochs": stage.epochs,
+        "steps": stage.epochs * steps_per_epoch,
+        "temperatures": list(range(stage.max_temperature, 0, -1)),
+        "best_epoch": progress.best_epoch,
+        "best_validation": progress.best_validation,
+        "traces": progress.traces,
+        "seconds": round(progress.seconds, 3),
+        "examples_per_second": round(statistics.median(progress.rates), 1),
+    }
+
+
+def _copy(variables: Variables) -> Variables:
+    """A copy on the host. Not `jax.device_get`: on CPU that may be a view of memory which the
+    next step, to which the state is donated, overwrites.
+    """
+    return jax.tree.map(np.array, variables)
+
+
+def _show(
+    bar: ProgressBar, epoch: int, stage: Stage, phi: float, examples: int, step_metrics: Any
+) -> None:
+    loss, accuracy = (float(step_metrics[name].mean()) for name in ("loss", "accuracy"))
+    bar.update(
+        examples,
+        epoch=f"{epoch + 1}/{stage.epochs}",
+        loss=f"{loss:.4f}",
+        accuracy=f"{accuracy:.3f}",
+        Phi=f"{phi:.2f}",
+    )
+
+
+def _warn_at_chance(stage: Stage, accuracy: float, validation: Batches) -> None:
+    """Warns where the stage ends within two standard errors of always naming one class."""
+    labels = validation.examples.labels
+    share = np.bincount(labels).max() / len(labels)
+    if accuracy <= share + 2 * math.sqrt(share * (1 - share) / len(labels)):
+        logging.warning(
+            "%s ends at chance: validation accuracy %.3f, and always naming the most frequent"
+            " class gives %.3f; try a learning rate under %g",
+            stage.name,
+            accuracy,
+            share,
+            stage.optimizer.learning_rate,
+        )

@@ -1,0 +1,23 @@
+"""The student on its own: cross-entropy on the hard labels, no teacher."""
+
+from collections.abc import Mapping
+
+import jax
+
+from akd_jax import losses
+from akd_jax.config import RunConfig
+from akd_jax.types import Batch, Method, Outputs, Stage
+
+
+def hard_label_loss(
+    student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, temperature_step: jax.Array
+) -> jax.Array:
+    """CE(z_s, label) [B]; the teachers and the temperature step are ignored."""
+    del teachers, temperature_step
+    return losses.hard_label(student.logits, batch.labels)
+
+
+def scratch(config: RunConfig) -> Method:
+    """One stage over all of the student's epochs."""
+    stage = Stage("scratch", config.student.epochs, hard_label_loss, config.student.optimizer)
+    return Method("scratch", (stage,))

@@ -1,0 +1,104 @@
+"""Devices: the only file that says pmap.
+
+State and teachers are replicated, a batch is cut into equal shares, one for each device.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from akd_jax.errors import InputError
+
+AXIS = "device"  # The axis that the steps add over.
+
+
+class CompiledStep:
+    """A step compiled for all devices of this process, which counts how often it was traced.
+
+    Args:
+      step: a function with a keyword `axis_name` whose results are equal on all devices.
+      sharded: positions of the arguments that `shard` has cut; the others are replicated.
+      donated: positions of the arguments whose memory the results may take over. They
+        must not be used again.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., Any],
+        *,
+        arguments: int,
+        sharded: tuple[int, ...],
+        donated: tuple[int, ...] = (),
+    ):
+        self.traces = 0
+
+        @functools.wraps(step)
+        def counted(*args: Any) -> Any:
+            self.traces += 1
+            return step(*args, axis_name=AXIS)
+
+        self._call = jax.pmap(
+            counted,
+            axis_name=AXIS,
+            in_axes=tuple(0 if i in sharded else None for i in range(arguments)),
+            out_axes=None,
+            donate_argnums=donated,
+        )
+
+    def __call__(self, *args: Any) -> Any:
+        """Runs the step on all devices; returns before they are done."""
+        return self._call(*args)
+
+
+def compile_train_step(train_step: Callable[..., Any]) -> CompiledStep:
+    """Compiles `train_step(state, teachers, batch, temperature_step)`; the state is donated."""
+    return CompiledStep(train_step, arguments=4, sharded=(2,), donated=(0,))
+
+
+def compile_eval_step(eval_step: Callable[..., Any]) -> CompiledStep:
+    """Compiles `eval_step(model, batch)`."""
+    return CompiledStep(eval_step, arguments=2, sharded=(1,))
+
+
+def replicate(tree: Any) -> Any:
+    """Places a tree of arrays on every device.
+
+    Placed as the compiled step returns it, so that the first call and the second are the
+    same program.
+    """
+    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def shard(batch: Any) -> Any:
+    """Cuts a batch for the devices: each array [B, ...] becomes [devices, B / devices, ...]."""
+    count = jax.local_device_count()
+    return jax.tree.map(lambda x: x.reshape((count, x.shape[0] // count, *x.shape[1:])), batch)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises InputError unless the devices divide the batch.
+
+    Not left to pmap, which says something of a squeeze or runs on fewer devices.
+    """
+    count = jax.local_device_count()
+    if batch_size % count:
+        below, above = batch_size // count * count, (batch_size // count + 1) * count
+        choice = f"{below} or {above}" if below else f"{above}"
+        raise InputError(
+            f"config.batch_size: expected a multiple of the {count} devices, got {batch_size};"
+            f" take {choice}"
+        )
+
+
+def describe() -> dict[str, Any]:
+    """Kind and number of the devices, for a run's records."""
+    return {
+        "kind": jax.devices()[0].device_kind,
+        "count": jax.device_count(),
+        "processes": jax.process_count(),
+    }

@@ -1,0 +1,227 @@
+"""The words every other file speaks.
+
+Shapes are given with letters: B examples of a batch, C classes.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from akd_jax.config import OptimizerConfig
+from akd_jax.errors import InputError
+
+Array = jax.Array | np.ndarray
+Variables = Mapping[str, Any]  # Flax's: {'params': ..., 'batch_stats': ...}.
+LearningRate = Callable[[Any], Any]  # Optax's schedule: update number to learning rate.
+
+
+class Batch(struct.PyTreeNode):
+    """Examples on their way through a step.
+
+    Attributes:
+      inputs: what the model reads; an array [B, ...] or a tree of such arrays.
+      labels: class indices, int32 [B].
+      weights: float32 [B]; 0 for the rows that only fill up the last batch.
+    """
+
+    inputs: Any
+    labels: Array
+    weights: Array
+
+
+class Outputs(struct.PyTreeNode):
+    """What a model returns.
+
+    Attributes:
+      logits: unnormalised scores [B, C].
+      features: hidden representations by name, each [B, ...].
+    """
+
+    logits: jax.Array
+    features: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+
+
+class WeightedSum(struct.PyTreeNode):
+    """A mean kept as numerator and denominator, so that it can still be merged.
+
+    Adding the sums of two batches, devices or hosts gives the sum of both, however
+    unequal their weights; a mean of means would not.
+    """
+
+    total: jax.Array
+    weight: jax.Array
+
+    @classmethod
+    def of(cls, values: Array, weights: Array) -> "WeightedSum":
+        """Sums `values` [B] with `weights` [B]."""
+        return cls(total=jnp.sum(values * weights), weight=jnp.sum(weights))
+
+    def __add__(self, other: "WeightedSum") -> "WeightedSum":
+        return WeightedSum(self.total + other.total, self.weight + other.weight)
+
+    def mean(self) -> jax.Array:
+        """Total / weight; nan where nothing was summed."""
+        return self.total / self.weight
+
+
+Metrics = Mapping[str, WeightedSum]
+
+
+class ApplyFn(Protocol):
+    """`flax.linen.Module.apply` of a module called as `module(inputs, train=, axis_name=)`."""
+
+    def __call__(self, variables: Variables, *args: Any, **kwargs: Any) -> Any:
+        """The module's outputs; with `mutable`, also the collections it changed."""
+
+
+class Model(struct.PyTreeNode):
+    """Weights together with the function that applies them, in inference mode."""
+
+    variables: Variables
+    apply_fn: ApplyFn = struct.field(pytree_node=False)
+
+    def __call__(self, inputs: Any) -> Outputs:
+        """Maps inputs [B, ...] to outputs; dropout is off, statistics are the running ones."""
+        return self.apply_fn(self.variables, inputs, train=False)
+
+
+class Loss(Protocol):
+    """What a stage minimises: one value per example, float32 [B]."""
+
+    def __call__(
+        self,
+        student: Outputs,
+        teachers: Mapping[str, Outputs],
+        batch: Batch,
+        temperature_step: jax.Array,
+    ) -> jax.Array:
+        """The losses of a batch at a temperature step, int32 []."""
+
+
+class Teacher(Protocol):
+    """A pytree that gives a teacher's outputs for a batch, cut from the gradient."""
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """The teacher's outputs for this device's share of a batch."""
+
+
+class TrainState(struct.PyTreeNode):
+    """Everything a training step reads and returns.
+
+    The last three fields are constants of the compiled program: a state with another
+    loss or optimizer is another program.
+
+    Attributes:
+      step: updates made so far in this stage, int32 [].
+      params: the parameters that are trained.
+      model_state: the model's other collections, such as {'batch_stats': ...}.
+      opt_state: the optimizer's state.
+      key: PRNG key of the stage; a step folds its number into it.
+      apply_fn: the model's function.
+      optimizer: gradients to updates.
+      loss: what is minimised.
+    """
+
+    step: jax.Array
+    params: Any
+    model_state: Variables
+    opt_state: optax.OptState
+    key: jax.Array
+    apply_fn: ApplyFn = struct.field(pytree_node=False)
+    optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
+    loss: Loss = struct.field(pytree_node=False)
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        apply_fn: ApplyFn,
+        variables: Variables,
+        optimizer: optax.GradientTransformation,
+        loss: Loss,
+        key: jax.Array,
+    ) -> "TrainState":
+        """A state at step 0 that starts from `variables` with a fresh optimizer."""
+        model_state = {name: value for name, value in variables.items() if name != "params"}
+        return cls(
+            step=jnp.zeros((), jnp.int32),
+            params=variables["params"],
+            model_state=model_state,
+            opt_state=optimizer.init(variables["params"]),
+            key=key,
+            apply_fn=apply_fn,
+            optimizer=optimizer,
+            loss=loss,
+        )
+
+    @property
+    def model(self) -> Model:
+        """The model as it stands now, for evaluation."""
+        return Model(variables={"params": self.params, **self.model_state}, apply_fn=self.apply_fn)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of a method with a loss, an optimizer and a temperature schedule of its own.
+
+    Attributes:
+      name: also the name of its folder of checkpoints.
+      epochs: passes over the training split.
+      loss: what is minimised.
+      optimizer: its settings; each stage starts with a fresh optimizer.
+      max_temperature: tau_max; the temperature falls from it to 1 over the epochs. 1 for
+        losses that ignore the temperature step.
+      start: the stage whose best student this one starts from; None for the student's
+        initial parameters.
+      teachers: names of the teachers whose outputs the loss reads.
+    """
+
+    name: str
+    epochs: int
+    loss: Loss
+    optimizer: OptimizerConfig
+    max_temperature: int = 1
+    start: str | None = None
+    teachers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise InputError(
+                f"{self.name}: expected at least 1 epoch, got {self.epochs}; raise the epochs"
+            )
+        if not 1 <= self.max_temperature <= self.epochs:
+            raise InputError(
+                f"{self.name}: expected a max_temperature (tau_max) from 1 to its {self.epochs}"
+                f" epochs, got {self.max_temperature}; each temperature needs an epoch of its own"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to train a student: its stages, in order. The last one's best student is the result."""
+
+    name: str
+    stages: tuple[Stage, ...]
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names of all teachers that the stages read, in order of first use."""
+        return tuple(dict.fromkeys(name for stage in self.stages for name in stage.teachers))
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all stages together."""
+        return sum(stage.epochs for stage in self.stages)
+
+
+class MethodBuilder(Protocol):
+    """Makes a method from a run's settings; raises InputError where they do not fit it."""
+
+    def __call__(self, config: Any) -> Method:
+        """The method that the settings describe."""

@@ -1,0 +1,88 @@
+"""What is written while a run goes on: JSON lines, TensorBoard, and the progress bar."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import tqdm
+
+
+class MetricWriter:
+    """Appends records to `metrics.jsonl` and their numbers to TensorBoard's event files.
+
+    Args:
+      folder: where both are written; made where it does not exist.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.path = folder / "metrics.jsonl"
+        self._purge_step = 0
+        self._tensorboard: Any = None
+
+    def rewind(self, step: int) -> None:
+        """Drops what was written after update number `step`, to go on from there.
+
+        A run that was killed has written records of epochs it must train again, and perhaps
+        half a line.
+        """
+        self._purge_step = step + 1
+        if not self.path.exists():
+            return
+        kept = [
+            line
+            for line in self.path.read_text().splitlines(keepends=True)
+            if line.endswith("\n") and json.loads(line)["step"] <= step
+        ]
+        replacement = self.path.with_suffix(".tmp")
+        replacement.write_text("".join(kept))
+        replacement.replace(self.path)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Writes one record; it has a 'stage' and, counted over all stages, a 'step'."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        if self._tensorboard is None:
+            # Imported late: it imports PyTorch where that is installed, for seconds.
+            from tensorboardX import SummaryWriter
+
+            self._tensorboard = SummaryWriter(str(self.folder), purge_step=self._purge_step)
+        for name, value in record.items():
+            if isinstance(value, float):
+                self._tensorboard.add_scalar(f"{record['stage']}/{name}", value, record["step"])
+
+    def close(self) -> None:
+        """Flushes the event files."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+class ProgressBar:
+    """A line on the terminal that shows how a stage goes; silent where there is no terminal."""
+
+    def __init__(self, label: str, examples: int, done: int):
+        self._bar = tqdm.tqdm(
+            desc=label,
+            total=examples,
+            initial=done,
+            disable=not sys.stderr.isatty(),
+            unit=" examples",
+            unit_scale=True,
+            dynamic_ncols=True,
+            bar_format="{desc} {percentage:3.0f}%|{bar:20}| {postfix} [{elapsed}<{remaining}]",
+        )
+
+    def update(self, examples: int, **shown: str) -> None:
+        """Moves on by a number of examples and shows values by name."""
+        if not self._bar.disable:
+            rate = self._bar.format_dict["rate"]
+            shown["examples/s"] = f"{rate:,.0f}" if rate else "?"
+            text = " ".join(f"{name} {value}" for name, value in shown.items())
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(examples)
+
+    def close(self) -> None:
+        """Leaves the line as it stands."""
+        self._bar.close()

@@ -1,0 +1,1 @@
+"""Configurations: default.py, and one short overlay per experiment."""

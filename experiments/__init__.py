@@ -1,0 +1,1 @@
+"""Launchers, the comparison and the report, and their recorded results."""

@@ -1,0 +1,24 @@
+"""Evaluates the student of a finished run, and its teacher, from their checkpoints.
+
+python -m experiments.evaluate --workdir=DIR --split=test
+"""
+
+from absl import flags
+
+from akd_jax import run
+from experiments import cli
+
+_WORKDIR = cli.define_workdir("Folder of a finished run.")
+_SPLIT = flags.DEFINE_string("split", "test", "'train', 'validation' or 'test'.")
+
+
+def main() -> None:
+    """Prints the metrics of student and teacher."""
+    scores = run.evaluate(_WORKDIR.value, _SPLIT.value)
+    metrics = list(scores[run.STUDENT])
+    rows = [(name, *(f"{found[m]:.2%}" for m in metrics)) for name, found in scores.items()]
+    print(cli.table((_SPLIT.value, *metrics), rows))
+
+
+if __name__ == "__main__":
+    cli.launch(main, required=["workdir"])

@@ -1,0 +1,42 @@
+"""Trains one student, and its teacher where the method reads one.
+
+python -m experiments.train --config=configs/digits.py:annealing_kd --workdir=DIR
+
+Run again with the same flags it goes on from its last checkpoint.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from akd_jax import records
+from akd_jax.run import run
+from experiments import cli, report
+
+_CONFIG = cli.define_config()
+_WORKDIR = cli.define_workdir("Folder of the run: checkpoints, metrics, results, report.")
+
+
+def main() -> None:
+    """Runs what the flags say and prints the scores."""
+    workdir = Path(_WORKDIR.value)
+    finished = (workdir / records.RESULTS).exists()
+    results = run(_CONFIG.value, workdir)
+    if finished:
+        print(f"{workdir} holds this run already, finished; nothing was trained.")
+    print(scores(results))
+    print(f"Report: {report.write_run(workdir)}")
+
+
+def scores(results: dict[str, Any]) -> str:
+    """The scores of results.json as a table."""
+    rows = []
+    for name in ("teacher", "student"):
+        found = results[name]
+        if found:
+            last = f"{found['test_last']:.2%}" if "test_last" in found else "-"
+            rows.append((name, f"{found['validation']:.2%}", f"{found['test']:.2%}", last))
+    return cli.table(("", "validation", "test", "test, last step"), rows)
+
+
+if __name__ == "__main__":
+    cli.launch(main, required=["config", "workdir"])

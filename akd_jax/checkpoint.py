@@ -38,7 +38,7 @@ class Checkpoints:
         # one under its number. Renamed into the trash first, none is ever seen half deleted.
         self._manager = ocp.CheckpointManager(
             self.directory,
-            options=ocp.CheckpointManagerOptions(create=False, read_only=True)
+            options=ocp.CheckpointManagerOptions(create=False)  # Its read_only only warns.
             if read_only
             else ocp.CheckpointManagerOptions(max_to_keep=2, todelete_subdir=_TRASH),
         )

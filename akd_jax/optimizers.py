@@ -1,5 +1,7 @@
 """Optimizers and learning-rate schedules, from their settings."""
 
+from typing import Any
+
 import jax
 import optax
 
@@ -45,7 +47,13 @@ def build(config: OptimizerConfig, learning_rate: LearningRate) -> optax.Gradien
         )
     if config.clip_norm:
         optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
-    return optimizer
+
+    def update(gradients: Any, state: optax.OptState, params: Any = None) -> Any:
+        # Optax multiplies its integer step count with floats; a caller may forbid that.
+        with jax.numpy_dtype_promotion("standard"):
+            return optimizer.update(gradients, state, params)
+
+    return optax.GradientTransformation(optimizer.init, update)
 
 
 def _schedule(config: OptimizerConfig, steps: int) -> LearningRate:

@@ -87,7 +87,7 @@ def _config_problem(argv: Sequence[str], error: Exception) -> str | None:
     if "config" not in given:
         return None
     try:
-        config = flags.FLAGS["config"].parser.parse(given["config"])
+        config: Any = flags.FLAGS["config"].parser.parse(given["config"])
         _ = config.method
     except Exception as unread:  # The file is the user's code and can raise anything.
         reason = str(unread.__cause__ or unread).strip().splitlines()[-1]

@@ -1,0 +1,50 @@
+"""Strict settings for all tests: four virtual devices, no silent promotion, no nan."""
+
+import os
+
+# Read at start-up by XLA's thread pools: with two cores and four devices, collectives of a
+# few steps in flight can otherwise wait for each other for good.
+os.environ["NPROC"] = "16"
+
+import hypothesis
+import jax
+import pytest
+from ml_collections.config_dict import ConfigDict
+
+from akd_jax import run
+from configs import digits
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_debug_nans", True)
+
+hypothesis.settings.register_profile("akd_jax", deadline=None)  # The first case compiles.
+hypothesis.settings.load_profile("akd_jax")
+
+
+def small_config() -> ConfigDict:
+    """The demo's configuration, cut down to seconds: 5 + 5 epochs of 5 steps."""
+    config = digits.get_config()
+    config.batch_size = 200
+    config.checkpoint_every = 2
+    config.teacher.model = "plain_cnn:8 M FC"
+    config.teacher.epochs = 5
+    config.student.model = "plain_cnn:4 M FC"
+    config.student.epochs = 10
+    config.annealing_kd.stage_1.epochs = 5
+    config.annealing_kd.max_temperature = 2
+    return config
+
+
+@pytest.fixture
+def config() -> ConfigDict:
+    return small_config()
+
+
+@pytest.fixture(scope="session")
+def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Folder of a finished teacher of that configuration, which tests share."""
+    folder = tmp_path_factory.mktemp("teacher")
+    run.train_teacher(run.plan(small_config()), folder)
+    return str(folder)

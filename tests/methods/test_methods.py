@@ -1,0 +1,94 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from akd_jax import losses, methods
+from akd_jax.config import parse
+from akd_jax.errors import InputError
+from akd_jax.types import Batch, Outputs
+
+RNG = np.random.default_rng(0)
+STUDENT, TEACHER = (Outputs(jnp.float32(RNG.normal(size=(6, 10)))) for _ in range(2))
+BATCH = Batch(np.zeros((6, 1)), np.int32(RNG.integers(0, 10, 6)), np.ones(6, np.float32))
+
+
+def build(config, method, **fields):
+    config.method = method
+    config.update_from_flattened_dict(fields)
+    return methods.build(parse(config))
+
+
+def loss(stage, k=0):
+    return stage.loss(STUDENT, {"teacher": TEACHER}, BATCH, jnp.int32(k))
+
+
+def test_scratch_is_cross_entropy_without_a_teacher(config):
+    (stage,) = build(config, "scratch").stages
+    assert stage.teachers == ()
+    np.testing.assert_array_equal(loss(stage), losses.hard_label(STUDENT.logits, BATCH.labels))
+
+
+def test_kd_mixes_hard_and_soft(config):
+    (stage,) = build(config, "kd", **{"kd.temperature": 3.0, "kd.weight": 0.25}).stages
+    hard = losses.hard_label(STUDENT.logits, BATCH.labels)
+    soft = losses.distillation_kl(STUDENT.logits, TEACHER.logits, 3.0)
+    np.testing.assert_allclose(loss(stage), 0.75 * hard + 0.25 * soft, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_kd_at_the_ends_of_its_weight(config, weight):
+    (stage,) = build(config, "kd", **{"kd.weight": weight}).stages
+    expected = (
+        losses.distillation_kl(STUDENT.logits, TEACHER.logits, 4.0)
+        if weight
+        else losses.hard_label(STUDENT.logits, BATCH.labels)
+    )
+    np.testing.assert_allclose(loss(stage), expected, rtol=1e-6)
+
+
+def test_annealing_kd_has_the_papers_two_stages(config):
+    method = build(
+        config,
+        "annealing_kd",
+        **{
+            "student.epochs": 12,
+            "annealing_kd.stage_1.epochs": 8,
+            "annealing_kd.max_temperature": 4,
+        },
+    )
+    stage_1, stage_2 = method.stages
+    assert (stage_1.epochs, stage_2.epochs) == (8, 4)
+    assert (stage_1.max_temperature, stage_2.max_temperature) == (4, 1)
+    assert (stage_1.start, stage_2.start) == (None, "stage_1")
+    assert (stage_1.teachers, stage_2.teachers) == (("teacher",), ())
+    for k in range(4):
+        expected = np.square(STUDENT.logits - (k + 1) / 4 * TEACHER.logits).mean(axis=-1)
+        np.testing.assert_allclose(loss(stage_1, k), expected, rtol=1e-5)
+    np.testing.assert_array_equal(loss(stage_2), losses.hard_label(STUDENT.logits, BATCH.labels))
+
+
+def test_annealing_kd_can_sum_over_classes(config):
+    mean = loss(build(config, "annealing_kd").stages[0])
+    total = loss(build(config, "annealing_kd", **{"annealing_kd.class_reduction": "sum"}).stages[0])
+    np.testing.assert_allclose(total, 10 * mean, rtol=1e-5)
+
+
+def test_all_methods_make_the_same_updates(config):
+    assert {build(config, name).epochs for name in methods.METHODS} == {config.student.epochs}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"annealing_kd.max_temperature": 6}, "max_temperature: expected 1 to 5, .* got 6"),
+        ({"annealing_kd.stage_1.epochs": 10}, "fewer than config.student.epochs = 10, got 10"),
+    ],
+)
+def test_annealing_kd_names_what_does_not_fit(config, fields, message):
+    with pytest.raises(InputError, match=message):
+        build(config, "annealing_kd", **fields)
+
+
+def test_an_unknown_method(config):
+    with pytest.raises(InputError, match="one of scratch, kd, annealing_kd, got 'akd'"):
+        build(config, "akd")

@@ -1,0 +1,85 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from akd_jax import models
+from akd_jax.errors import InputError
+
+
+def parameters(variables):
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize(
+    ("layers", "size", "channels", "count"),
+    [
+        # Worked by hand: convolutions 9 * in * out, batch norms 2 * out, dense in * out + out.
+        ("4 M FC", 8, 1, 36 + 8 + 4 * 4 * 4 * 10 + 10),
+        ("16 M 16 M FC", 32, 3, 432 + 32 + 2304 + 32 + 8 * 8 * 16 * 10 + 10),
+        ("8 8 M FC6 FC", 9, 2, 144 + 16 + 576 + 16 + 4 * 4 * 8 * 6 + 6 + 60 + 10),
+    ],
+)
+def test_shapes_and_parameters(layers, size, channels, count):
+    module = models.build(f"plain_cnn:{layers}", num_classes=10)
+    images = jnp.zeros((3, size, size, channels))
+    variables = jax.eval_shape(module.init, jax.random.key(0), images)
+    assert parameters(variables) == count
+    assert jax.eval_shape(module.apply, variables, images).logits.shape == (3, 10)
+
+
+def test_forward_equals_numpy():
+    module = models.build("plain_cnn:2 M FC3 FC", num_classes=4)
+    rng = np.random.default_rng(0)
+    images = np.float32(rng.normal(size=(2, 4, 4, 1)))
+    variables = module.init(jax.random.key(0), images)
+    variables = jax.tree.map(lambda x: np.float32(rng.uniform(0.5, 1.5, x.shape)), variables)
+    found = module.apply(variables, images).logits
+
+    params, stats = variables["params"], variables["batch_stats"]
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    x = np.zeros((2, 4, 4, 2))
+    for row in range(3):
+        for column in range(3):
+            shifted = padded[:, row : row + 4, column : column + 4]
+            x += shifted @ params["Conv_0"]["kernel"][row, column]
+    norm, running = params["BatchNorm_0"], stats["BatchNorm_0"]
+    x = (x - running["mean"]) / np.sqrt(running["var"] + 1e-5) * norm["scale"] + norm["bias"]
+    x = np.maximum(x, 0).reshape(2, 2, 2, 2, 2, 2).max(axis=(2, 4)).reshape(2, -1)
+    x = np.maximum(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], 0)
+    expected = x @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_training_uses_the_batch_and_updates_the_running_statistics():
+    module = models.build("plain_cnn:2 FC", num_classes=4)
+    images = jax.random.normal(jax.random.key(0), (64, 4, 4, 1))
+    variables = module.init(jax.random.key(1), images)
+    _, changed = module.apply(variables, images, train=True, mutable=["batch_stats"])
+    mean = changed["batch_stats"]["BatchNorm_0"]["mean"]
+    assert jnp.abs(mean).max() > 0  # 0.9 * 0 + 0.1 * the batch's.
+    _, again = module.apply(variables, images, train=False, mutable=["batch_stats"])
+    np.testing.assert_array_equal(again["batch_stats"]["BatchNorm_0"]["mean"], 0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("resnt:8", "name among plain_cnn, got 'resnt:8'"),
+        ("plain_cnn", "as the last word, got ''"),
+        ("plain_cnn:8 M", "as the last word, got 'M'"),
+        ("plain_cnn:8 x FC", "got 'x'"),
+        ("plain_cnn:0 FC", "got '0'"),
+        ("plain_cnn:8 FC8 M FC", "got 'M'"),
+        ("plain_cnn:8 FC FC", "got 'FC'"),
+    ],
+)
+def test_a_wrong_description_is_named(spec, message):
+    with pytest.raises(InputError, match=message):
+        models.build(spec, num_classes=10)
+
+
+def test_more_pools_than_pixels():
+    module = models.build("plain_cnn:8 M M M M FC", num_classes=10)
+    with pytest.raises(InputError, match="after every pool, got 8x8; take out an M"):
+        jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))

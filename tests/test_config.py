@@ -1,0 +1,75 @@
+import pytest
+from ml_collections import config_dict
+
+from akd_jax import config as schema
+from akd_jax.errors import InputError
+from configs import default, digits
+
+
+@pytest.mark.parametrize("module", [default, digits])
+def test_every_shipped_config_fits_and_survives_the_round_trip(module):
+    config = module.get_config()
+    parsed = schema.parse(config)
+    assert parsed.model_dump() == config.to_dict()
+    assert schema.parse(parsed.model_dump()) == parsed
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("batch_size", 0, "config.batch_size: expected greater than or equal to 1, got 0"),
+        ("batch_size", "4", "config.batch_size: expected a valid integer, got '4'"),
+        ("batch_size", True, "config.batch_size: expected a valid integer, got True"),
+        ("seed", -1, "config.seed: expected greater than or equal to 0, got -1"),
+        ("seed", 2**32, "config.seed: expected less than 4294967296, got 4294967296"),
+        ("method", 3, "config.method: expected a valid string, got 3"),
+        ("kd.weight", 1.5, "config.kd.weight: expected less than or equal to 1, got 1.5"),
+        ("kd.temperature", 0.0, "config.kd.temperature: expected greater than 0, got 0.0"),
+        (
+            "student.optimizer.learning_rate",
+            float("nan"),
+            "config.student.optimizer.learning_rate: expected a finite number, got nan",
+        ),
+        (
+            "student.optimizer.name",
+            "sdg",
+            "config.student.optimizer.name: expected 'sgd' or 'adamw', got 'sdg'",
+        ),
+        (
+            "annealing_kd.max_temperature",
+            0,
+            "config.annealing_kd.max_temperature: expected greater than or equal to 1, got 0",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named(config, field, value, message):
+    fields = config.to_dict()
+    *parents, name = field.split(".")
+    section = fields
+    for parent in parents:
+        section = section[parent]
+    section[name] = value
+    with pytest.raises(InputError) as error:
+        schema.parse(fields)
+    assert str(error.value) == message
+
+
+def test_unknown_and_missing_fields_are_named(config):
+    fields = config.to_dict()
+    fields["student"]["epoch"] = 3
+    with pytest.raises(InputError, match=r"^config.student.epoch: .*did you mean 'epochs'\?$"):
+        schema.parse(fields)
+    fields = config.to_dict()
+    fields["batchsize"] = 3
+    with pytest.raises(InputError, match=r"^config.batchsize: .*did you mean 'batch_size'\?$"):
+        schema.parse(fields)
+    fields = config.to_dict()
+    del fields["student"]["epochs"], fields["seed"]
+    with pytest.raises(InputError, match=r"^config.seed: missing; .*\(and 1 more\)$"):
+        schema.parse(fields)
+
+
+def test_an_int_where_a_float_belongs_is_accepted(config):
+    fields = config.to_dict()
+    fields["kd"]["temperature"] = 4
+    assert schema.parse(config_dict.ConfigDict(fields)).kd.temperature == 4.0

@@ -1,0 +1,154 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from akd_jax import losses
+
+# Two examples, three classes; small enough to work by hand.
+STUDENT = jnp.array([[1.0, 2.0, 0.0], [0.0, 0.0, 3.0]])
+TEACHER = jnp.array([[4.0, 0.0, -2.0], [1.0, 2.0, 3.0]])
+
+
+@pytest.fixture
+def random_logits():
+    rng = np.random.default_rng(0)
+    shape = (4, 5, 7)  # Tokens of a sentence too: [B, L, C].
+    return 3 * rng.normal(size=shape), 3 * rng.normal(size=shape), rng.integers(0, 7, shape[:-1])
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def test_annealed_mse_by_hand():
+    # k = 0 of tau_max 2: Phi = 1/2, targets (2, 0, -1) and (0.5, 1, 1.5).
+    found = losses.annealed_mse(STUDENT, TEACHER, 0, 2)
+    np.testing.assert_allclose(found, [(1 + 4 + 1) / 3, (0.25 + 1 + 2.25) / 3], rtol=1e-6)
+    # k = 1: Phi = 1, the teacher itself.
+    found = losses.annealed_mse(STUDENT, TEACHER, 1, 2, class_reduction="sum")
+    np.testing.assert_allclose(found, [9 + 4 + 4, 1 + 4 + 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("reduction", "divisor"), [("mean", 7), ("sum", 1)])
+@pytest.mark.parametrize(("k", "max_temperature"), [(0, 1), (0, 10), (6, 7), (3, 10)])
+def test_annealed_mse_gradient_is_the_closed_form(
+    random_logits, k, max_temperature, reduction, divisor
+):
+    student, teacher, _ = random_logits
+    gradient = jax.grad(
+        lambda logits: losses.annealed_mse(
+            logits, jnp.float32(teacher), k, max_temperature, class_reduction=reduction
+        ).sum()
+    )(jnp.float32(student))
+    phi = 1 - (max_temperature - k - 1) / max_temperature
+    np.testing.assert_allclose(
+        gradient, 2 * (student - phi * teacher) / divisor, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("k", "max_temperature"), [(0, 1), (0, 10), (6, 7), (3, 10)])
+def test_annealed_mse_equals_numpy(random_logits, k, max_temperature):
+    student, teacher, _ = random_logits
+    phi = 1 - (max_temperature - k - 1) / max_temperature
+    expected = np.square(student - phi * teacher).mean(axis=-1)
+    found = losses.annealed_mse(jnp.float32(student), jnp.float32(teacher), k, max_temperature)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_distillation_kl_by_hand():
+    # Teacher (3/4, 1/4), student (1/2, 1/2), both at T = 2, from logits T log p.
+    teacher, student = 2 * jnp.log(jnp.array([0.75, 0.25])), jnp.zeros(2)
+    expected = 4 * (0.75 * np.log(1.5) + 0.25 * np.log(0.5))
+    np.testing.assert_allclose(losses.distillation_kl(student, teacher, 2.0), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
+def test_distillation_kl_equals_numpy_and_optax(random_logits, temperature):
+    student, teacher, _ = random_logits
+    log_p, log_q = log_softmax(teacher / temperature), log_softmax(student / temperature)
+    expected = temperature**2 * (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+    student, teacher = jnp.float32(student), jnp.float32(teacher)
+    found = losses.distillation_kl(student, teacher, temperature)
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5)
+    from_optax = optax.losses.kl_divergence(
+        jax.nn.log_softmax(student / temperature), jax.nn.softmax(teacher / temperature)
+    )
+    np.testing.assert_allclose(found, temperature**2 * from_optax, rtol=2e-4, atol=1e-5)
+
+
+def test_distillation_kl_at_temperature_1_is_cross_entropy_up_to_the_teachers_entropy():
+    teacher = jax.nn.softmax(TEACHER)
+    entropy = -(teacher * jnp.log(teacher)).sum(axis=-1)
+    np.testing.assert_allclose(
+        losses.distillation_kl(STUDENT, TEACHER, 1.0) + entropy,
+        optax.losses.softmax_cross_entropy(STUDENT, teacher),
+        rtol=1e-6,
+    )
+
+
+def test_distillation_kl_tends_to_half_the_squared_error_of_centred_logits():
+    # Hinton et al. (2015), section 2.1: the high-temperature limit, divided by C.
+    def centre(logits):
+        return logits - logits.mean(axis=-1, keepdims=True)
+
+    limit = jnp.square(centre(STUDENT) - centre(TEACHER)).mean(axis=-1) / 2
+    np.testing.assert_allclose(losses.distillation_kl(STUDENT, TEACHER, 100.0), limit, rtol=0.05)
+
+
+def test_hard_label_by_hand():
+    found = losses.hard_label(jnp.log(jnp.array([[0.2, 0.8], [0.5, 0.5]])), jnp.array([0, 1]))
+    np.testing.assert_allclose(found, -np.log([0.2, 0.5]), rtol=1e-6)
+
+
+def test_hard_label_equals_numpy(random_logits):
+    student, _, labels = random_logits
+    expected = -np.take_along_axis(log_softmax(student), labels[..., None], axis=-1)[..., 0]
+    np.testing.assert_allclose(losses.hard_label(jnp.float32(student), labels), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda s, t: losses.annealed_mse(s, t, 1, 2),
+        lambda s, t: losses.distillation_kl(s, t, 3.0),
+    ],
+)
+def test_no_gradient_flows_into_the_teacher(loss):
+    of_student, of_teacher = jax.grad(lambda s, t: loss(s, t).sum(), argnums=(0, 1))(
+        STUDENT, TEACHER
+    )
+    assert jnp.abs(of_student).max() > 0.1
+    np.testing.assert_array_equal(of_teacher, jnp.zeros_like(TEACHER))
+
+
+def test_bfloat16_logits_give_float32_losses():
+    student, teacher = STUDENT.astype(jnp.bfloat16), TEACHER.astype(jnp.bfloat16)
+    for found, expected in (  # The logits are exact in bfloat16: so are the losses.
+        (losses.annealed_mse(student, teacher, 0, 3), losses.annealed_mse(STUDENT, TEACHER, 0, 3)),
+        (
+            losses.distillation_kl(student, teacher, 3.0),
+            losses.distillation_kl(STUDENT, TEACHER, 3.0),
+        ),
+        (
+            losses.hard_label(student, jnp.array([0, 2])),
+            losses.hard_label(STUDENT, jnp.array([0, 2])),
+        ),
+    ):
+        assert found.dtype == jnp.float32
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match=r"student's shape \(2, 3\), got \(2, 1\)"):
+        losses.annealed_mse(STUDENT, TEACHER[:, :1], 0, 1)
+    with pytest.raises(ValueError, match=r"student's shape \(2, 3\), got \(3,\)"):
+        losses.distillation_kl(STUDENT, TEACHER[0], 1.0)
+    with pytest.raises(ValueError, match=r"labels of shape \(2,\).*got \(2, 1\)"):
+        losses.hard_label(STUDENT, jnp.zeros((2, 1), jnp.int32))
+    with pytest.raises(ValueError, match="integer labels, got float32"):
+        losses.hard_label(STUDENT, jnp.zeros(2))
+    with pytest.raises(ValueError, match="'mean' or 'sum', got 'none'"):
+        losses.annealed_mse(STUDENT, TEACHER, 0, 1, class_reduction="none")

@@ -1,0 +1,30 @@
+import jax
+import numpy as np
+import pytest
+
+from akd_jax import parallel
+from akd_jax.errors import InputError
+
+
+def test_shard_keeps_the_order_of_the_examples():
+    batch = {"x": np.arange(24).reshape(8, 3), "y": np.arange(8)}
+    shares = parallel.shard(batch)
+    assert shares["x"].shape == (4, 2, 3)
+    np.testing.assert_array_equal(shares["y"], [[0, 1], [2, 3], [4, 5], [6, 7]])
+
+
+@pytest.mark.parametrize(("size", "choice"), [(6, "take 4 or 8"), (3, "take 4"), (41, "40 or 44")])
+def test_a_batch_that_the_devices_do_not_divide(size, choice):
+    assert jax.local_device_count() == 4
+    with pytest.raises(InputError, match=f"multiple of the 4 devices, got {size}; .*{choice}"):
+        parallel.check_batch_size(size)
+
+
+def test_a_batch_that_the_devices_divide():
+    parallel.check_batch_size(8)
+
+
+def test_replicate_places_on_every_device():
+    placed = parallel.replicate({"x": np.ones(3)})["x"]
+    assert placed.sharding.is_fully_replicated
+    assert len(placed.addressable_shards) == 4

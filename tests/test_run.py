@@ -1,0 +1,307 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from absl import logging
+
+from akd_jax import data, loop, methods, parallel, records, run
+from akd_jax.checkpoint import Checkpoints
+from akd_jax.data.dataset import Dataset, Examples
+from akd_jax.errors import DivergedError, InputError
+from akd_jax.types import Method, Stage
+
+ROOT = Path(__file__).parent.parent
+
+
+def untimed(results):
+    """results.json without its times."""
+    stages = [
+        {name: value for name, value in stage.items() if "second" not in name}
+        for stage in results["stages"]
+    ]
+    return {**results, "stages": stages}
+
+
+def test_a_run_leaves_what_it_says(config, tmp_path):
+    results = run.run(config, tmp_path)
+
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    assert results["method"] == "annealing_kd"
+    assert results["dataset"] == "digits"
+    assert results["devices"] == {"kind": "cpu", "count": 4, "processes": 1}
+    stage_1, stage_2 = results["stages"]
+    assert (stage_1["name"], stage_1["epochs"], stage_1["steps"]) == ("stage_1", 5, 25)
+    assert (stage_1["temperatures"], stage_2["temperatures"]) == ([2, 1], [1])
+    assert results["student"]["stage"] == "stage_2"
+    assert results["student"]["validation"] == stage_2["best_validation"]
+    assert results["teacher"]["test"] > 0.6
+    assert results["student"]["test"] > 0.2  # Twice chance, after 50 small steps.
+
+    recorded = json.loads((tmp_path / "config.json").read_text())
+    assert recorded["config"] == config.to_dict()
+    for folder in ("teacher/scratch", "student/stage_1", "student/stage_2"):
+        assert any((tmp_path / folder).iterdir())
+    assert (tmp_path / "teacher/config.json").exists()
+    assert any(tmp_path.glob("events.*"))
+
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(5, 55, 5))
+    assert [line["temperature"] for line in lines[:5]] == [2, 2, 1, 1, 1]
+    assert [line["phi"] for line in lines[:5]] == [0.5, 0.5, 1.0, 1.0, 1.0]
+    best = max(line["validation_accuracy"] for line in lines[5:])
+    assert best == results["student"]["validation"]
+
+    # What was saved is what was scored: evaluated again, from the checkpoints.
+    scores = run.evaluate(tmp_path, "test")
+    assert scores["student"]["accuracy"] == results["student"]["test"]
+    assert scores["teacher"]["accuracy"] == results["teacher"]["test"]
+
+    # Run again, it trains nothing and returns the same.
+    assert run.run(config, tmp_path) == results
+
+
+def test_stage_2_starts_from_the_best_of_stage_1(config, teacher_path, tmp_path, monkeypatch):
+    started = {}
+    run_stage = loop.run_stage
+
+    def spy(stage, state, *args, **kwargs):
+        started[stage.name] = jax.tree.map(np.array, state.model.variables)
+        return run_stage(stage, state, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "run_stage", spy)
+    config.teacher.path = teacher_path
+    results = run.run(config, tmp_path)
+    with Checkpoints(tmp_path / "student/stage_1", read_only=True) as checkpoints:
+        items, progress = checkpoints.restore({"best": started["stage_1"]})
+    jax.tree.map(np.testing.assert_array_equal, started["stage_2"], items["best"])
+    assert progress["best_epoch"] == results["stages"][0]["best_epoch"]
+    # The best is the last epoch with the highest score.
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    scores = [line["validation_accuracy"] for line in lines if line["stage"] == "stage_1"]
+    assert progress["best_validation"] == max(scores)
+    assert progress["best_epoch"] == len(scores) - scores[::-1].index(max(scores))
+
+
+@pytest.mark.parametrize("max_temperature", [1, 20])
+def test_one_trace_per_stage(config, teacher_path, tmp_path, monkeypatch, max_temperature):
+    chex.clear_trace_counter()
+    counted = chex.assert_max_traces(loop.train_step, n=2)  # One for each of the two stages.
+    monkeypatch.setattr(loop, "train_step", counted)
+    config.teacher.path = teacher_path
+    config.batch_size = 500
+    config.student.epochs = 22
+    config.annealing_kd.stage_1.epochs = 20
+    config.annealing_kd.max_temperature = max_temperature
+    results = run.run(config, tmp_path)
+    assert [stage["traces"] for stage in results["stages"]] == [1, 1]
+    assert results["stages"][0]["temperatures"] == list(range(max_temperature, 0, -1))
+
+
+# Runs the launcher, and kills it at the end of an epoch that was recorded but not yet saved.
+KILLED = """
+import os, runpy, signal, sys
+from akd_jax.writers import MetricWriter
+stage, epoch = sys.argv.pop(1), int(sys.argv.pop(1))
+write = MetricWriter.write
+def write_and_die(self, record):
+    write(self, record)
+    if (record["stage"], record["epoch"]) == (stage, epoch):
+        os.kill(os.getpid(), signal.SIGKILL)
+MetricWriter.write = write_and_die
+sys.argv[0] = "train"
+runpy.run_module("experiments.train", run_name="__main__")
+"""
+
+
+def launch(config, workdir, *, kill_at=None):
+    """Runs experiments.train in a process of its own, on one device."""
+    cache = workdir.parent / "compiled"
+    flags = ["--config=configs/digits.py", f"--workdir={workdir}"]
+    for name in SMALL_FIELDS:
+        value = config
+        for part in name.split("."):
+            value = value[part]
+        flags.append(f"--config.{name}={value}")
+    start = ["-m", "experiments.train"] if kill_at is None else ["-c", KILLED, *kill_at]
+    return subprocess.run(
+        [sys.executable, *start, *flags],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)},
+        capture_output=True,
+        text=True,
+    )
+
+
+SMALL_FIELDS = (
+    "batch_size",
+    "checkpoint_every",
+    "teacher.path",
+    "student.model",
+    "student.epochs",
+    "annealing_kd.stage_1.epochs",
+    "annealing_kd.max_temperature",
+)
+
+
+def test_a_killed_run_ends_as_one_never_killed(config, teacher_path, tmp_path):
+    config.teacher.path = teacher_path
+    whole = launch(config, tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stderr == ""  # Quiet where there is no terminal.
+    for kill_at in (("stage_1", "4"), ("stage_2", "3")):
+        killed = launch(config, tmp_path / "killed", kill_at=kill_at)
+        assert killed.returncode == -signal.SIGKILL
+        assert not (tmp_path / "killed/results.json").exists()
+    resumed = launch(config, tmp_path / "killed")
+    assert resumed.returncode == 0, resumed.stderr
+
+    first, second = (records.read(tmp_path / name / "results.json") for name in ("whole", "killed"))
+    assert untimed(first) == untimed(second)
+    lines = [
+        [
+            {name: value for name, value in json.loads(line).items() if "second" not in name}
+            for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        ]
+        for name in ("whole", "killed")
+    ]
+    assert len(lines[0]) == 10
+    assert lines[0] == lines[1]
+    states = [final_state(tmp_path / name / "student/stage_2/5") for name in ("whole", "killed")]
+    assert jax.tree.leaves(states[0])
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+    again = launch(config, tmp_path / "whole")
+    assert again.returncode == 0
+    assert "finished; nothing was trained" in again.stdout
+
+
+def final_state(checkpoint):
+    """All arrays of a checkpoint, read by Orbax without knowledge of the library."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        items = {item: checkpointer.restore(checkpoint / item) for item in ("state", "best")}
+    key = items["state"].pop("key")
+    return {**items, "key": jax.random.key_data(key)}
+
+
+def test_a_finished_stage_is_not_trained_again(config, teacher_path, tmp_path, monkeypatch):
+    config.teacher.path = teacher_path
+    results = run.run(config, tmp_path)
+    (tmp_path / "results.json").unlink()
+    monkeypatch.setattr(loop, "train_step", None)  # Calling it would fail.
+    monkeypatch.setattr(parallel, "compile_train_step", lambda step: None)
+    assert untimed(run.run(config, tmp_path)) == untimed(results)
+
+
+def test_scratch_trains_no_teacher(config, tmp_path):
+    config.method = "scratch"
+    results = run.run(config, tmp_path)
+    assert results["teacher"] is None
+    assert not (tmp_path / "teacher").exists()
+
+
+def test_a_method_of_ones_own_is_a_line_in_the_dict(config, teacher_path, tmp_path, monkeypatch):
+    def mine(settings):
+        def loss(student, teachers, batch, temperature_step):
+            difference = student.logits - teachers["teacher"].logits
+            return abs(difference).mean(axis=-1)
+
+        stage = Stage("mine", 2, loss, settings.student.optimizer, teachers=("teacher",))
+        return Method("mine", (stage,))
+
+    monkeypatch.setitem(methods.METHODS, "mine", mine)
+    config.method = "mine"
+    config.teacher.path = teacher_path
+    assert run.run(config, tmp_path)["stages"][0]["name"] == "mine"
+
+
+def refused(config, workdir, message):
+    with pytest.raises(InputError, match=message) as error:
+        run.run(config, workdir)
+    assert "\n" not in str(error.value)
+
+
+def test_bad_input_is_refused_before_anything_is_written(config, tmp_path):
+    workdir = tmp_path / "run"
+    for fields, message in (
+        ({"method": "akd"}, "one of scratch, kd, annealing_kd, got 'akd'"),
+        ({"dataset.name": "digit"}, "config.dataset.name: expected one of digits, got 'digit'"),
+        ({"batch_size": 30}, "a multiple of the 4 devices, got 30; take 28 or 32"),
+        ({"annealing_kd.max_temperature": 6}, "expected 1 to 5, the epochs of stage I, got 6"),
+        ({"annealing_kd.max_temperature": 0}, "greater than or equal to 1, got 0"),
+        ({"student.model": "plain_cnn:4 M"}, "config.student.model: plain_cnn:4 M: expected FC"),
+        ({"student.model": "plain_cnn:4 M M M M FC"}, "config.student.model: .* take out an M"),
+        ({"teacher.model": "plain_cnn:4 M"}, "config.teacher.model: plain_cnn:4 M: expected FC"),
+        ({"teacher.path": "nowhere"}, "the folder of a finished teacher, got nowhere"),
+    ):
+        changed = config.copy_and_resolve_references()
+        changed.update_from_flattened_dict(fields)
+        refused(changed, workdir, message)
+        assert not workdir.exists()
+
+
+def test_another_runs_workdir_is_refused(config, teacher_path, tmp_path):
+    config.method = "scratch"
+    config.student.epochs = 1
+    run.run(config, tmp_path)
+    config.seed = 1
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    refused(config, tmp_path, r"another config.seed \(0 there, 1 here\); choose another workdir")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_teacher_of_other_classes_is_refused(config, teacher_path, tmp_path, monkeypatch):
+    digits = data.DATASETS["digits"]()
+    fives = {
+        name: split.take(np.flatnonzero(split.labels < 5)) for name, split in digits.splits.items()
+    }
+    monkeypatch.setitem(data.DATASETS, "fives", lambda: Dataset(fives, num_classes=5))
+    config.dataset.name = "fives"
+    config.teacher.path = teacher_path
+    refused(config, tmp_path / "run", "a teacher of 5 classes, .* fives has, got one of 10")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverged_run_says_what_to_try(config, teacher_path, tmp_path):
+    config.teacher.path = teacher_path
+    config.annealing_kd.stage_1.optimizer.learning_rate = 1e20
+    with (
+        jax.debug_nans(False),
+        pytest.raises(DivergedError, match=r"stage_1: .*epoch 1 at temperature 2; lower its"),
+    ):
+        run.run(config, tmp_path)
+
+
+def test_a_student_at_chance_is_warned_of(config, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    noise = {
+        name: Examples(split.inputs, rng.permutation(split.labels))
+        for name, split in data.DATASETS["digits"]().splits.items()
+    }
+    monkeypatch.setitem(data.DATASETS, "noise", lambda: Dataset(noise, num_classes=10))
+    warnings = []
+    monkeypatch.setattr(logging, "warning", lambda text, *args: warnings.append(text % args))
+    config.dataset.name = "noise"
+    config.method = "scratch"
+    config.student.epochs = 1
+    run.run(config, tmp_path)
+    assert len(warnings) == 1
+    assert "scratch ends at chance" in warnings[0]
+    assert "try a learning rate under 0.05" in warnings[0]
+
+
+def test_evaluate_names_what_is_missing(config, tmp_path):
+    with pytest.raises(InputError, match="expected a finished run, got none"):
+        run.evaluate(tmp_path)
+    config.method = "scratch"
+    config.student.epochs = 1
+    run.run(config, tmp_path)
+    with pytest.raises(InputError, match="one of train, validation, test, got 'dev'"):
+        run.evaluate(tmp_path, "dev")

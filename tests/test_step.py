@@ -1,0 +1,204 @@
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from akd_jax import losses, models, parallel
+from akd_jax.step import eval_step, train_step
+from akd_jax.teachers import LiveTeacher
+from akd_jax.types import Batch, Model, Outputs, TrainState
+
+MAX_TEMPERATURE = 4
+
+
+def annealed(student, teachers, batch, temperature_step):
+    del batch
+    return losses.annealed_mse(
+        student.logits, teachers["teacher"].logits, temperature_step, MAX_TEMPERATURE
+    )
+
+
+def make_state(module, images, *, optimizer=None, loss=annealed):
+    return TrainState.create(
+        apply_fn=module.apply,
+        variables=module.init(jax.random.key(1), images),
+        optimizer=optimizer or optax.sgd(0.1, momentum=0.9),
+        loss=loss,
+        key=jax.random.key(2),
+    )
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    weights = rng.uniform(0.5, 2, size=16)
+    weights[9:] = 0  # The last devices' shares are partly and wholly filling.
+    return Batch(
+        inputs=np.float32(rng.normal(size=(16, 8, 8, 1))),
+        labels=np.int32(rng.integers(0, 10, size=16)),
+        weights=np.float32(weights),
+    )
+
+
+@pytest.fixture
+def teachers(batch):
+    module = models.build("plain_cnn:8 M FC", num_classes=10)
+    variables = module.init(jax.random.key(0), batch.inputs)
+    return {"teacher": LiveTeacher(Model(variables, module.apply))}
+
+
+def assert_close(found, expected, atol):
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=0, atol=atol),
+        jax.tree.map(np.asarray, jax.device_get(found)),
+        jax.tree.map(np.asarray, jax.device_get(expected)),
+    )
+
+
+def arrays(state):
+    return {"params": state.params, "model_state": state.model_state, "opt": state.opt_state}
+
+
+def test_four_devices_equal_one_and_plain_jit(batch, teachers):
+    module = models.build("plain_cnn:4 M 4 FC8 FC", num_classes=10)
+    jitted = jax.jit(train_step)
+    on_four = parallel.compile_train_step(train_step)
+    on_one = jax.pmap(
+        functools.partial(train_step, axis_name="device"),
+        axis_name="device",
+        in_axes=(None, None, 0, None),
+        out_axes=None,
+        devices=jax.devices()[:1],
+    )
+    states = [make_state(module, batch.inputs) for _ in range(3)]
+    states[1] = parallel.replicate(states[1])
+    for k in (0, 3):
+        k = jnp.int32(k)
+        states[0], expected = jitted(states[0], teachers, batch, k)
+        states[1], found = on_four(states[1], teachers, parallel.shard(batch), k)
+        assert_close(found, expected, 1e-5)  # Sums over 16 examples.
+        whole = jax.tree.map(lambda x: x[None], batch)
+        states[2], found = on_one(states[2], teachers, whole, k)
+        assert_close(found, expected, 1e-5)
+    assert jax.local_device_count() == 4
+    assert int(states[0].step) == 2
+    assert_close(arrays(states[1]), arrays(states[0]), 1e-6)
+    assert_close(arrays(states[2]), arrays(states[0]), 1e-6)
+
+
+class Linear(nn.Module):
+    """A student whose gradient can be written down."""
+
+    @nn.compact
+    def __call__(self, inputs, *, train=False, axis_name=None):
+        del train, axis_name
+        return Outputs(logits=nn.Dense(3, use_bias=False)(inputs))
+
+
+def test_one_update_is_the_closed_form():
+    rng = np.random.default_rng(0)
+    inputs, teacher_kernel = rng.normal(size=(8, 5)), rng.normal(size=(5, 3))
+    weights = np.array([1, 1, 0.5, 2, 0, 0, 0, 1])
+    batch = Batch(np.float32(inputs), np.zeros(8, np.int32), np.float32(weights))
+    module = Linear()
+    teacher = Model({"params": {"Dense_0": {"kernel": jnp.float32(teacher_kernel)}}}, module.apply)
+    state = make_state(module, batch.inputs, optimizer=optax.sgd(0.5))
+    kernel = np.asarray(state.params["Dense_0"]["kernel"], np.float64)
+
+    phi = (1 + 1) / MAX_TEMPERATURE
+    error = inputs @ kernel - phi * inputs @ teacher_kernel
+    gradient = inputs.T @ (weights[:, None] * 2 * error / 3) / weights.sum()
+
+    state, metrics = jax.jit(train_step)(
+        state, {"teacher": LiveTeacher(teacher)}, batch, jnp.int32(1)
+    )
+    np.testing.assert_allclose(
+        state.params["Dense_0"]["kernel"], kernel - 0.5 * gradient, rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        metrics["loss"].mean(),
+        np.average(np.square(error).mean(axis=-1), weights=weights),
+        rtol=1e-5,
+    )
+
+
+def test_metrics_are_those_of_the_batch_before_the_update(batch, teachers):
+    module = models.build("plain_cnn:4 M FC", num_classes=10)
+    state = make_state(module, batch.inputs)
+    outputs, _ = module.apply(
+        state.model.variables, batch.inputs, train=True, mutable=["batch_stats"]
+    )
+    _, metrics = jax.jit(train_step)(state, teachers, batch, jnp.int32(0))
+    correct = np.argmax(np.asarray(outputs.logits), axis=-1) == batch.labels
+    np.testing.assert_allclose(
+        metrics["accuracy"].mean(), np.average(correct, weights=batch.weights), rtol=1e-6
+    )
+
+
+def test_a_batch_of_weight_zero_changes_no_parameter(batch, teachers):
+    module = models.build("plain_cnn:4 M FC", num_classes=10)
+    state = make_state(module, batch.inputs)
+    empty = batch.replace(weights=np.zeros_like(batch.weights))
+    after, _ = jax.jit(train_step)(state, teachers, empty, jnp.int32(0))
+    assert_close(after.params, state.params, 0)
+
+
+class Dropping(nn.Module):
+    """Passes on which inputs dropout kept."""
+
+    @nn.compact
+    def __call__(self, inputs, *, train=False, axis_name=None):
+        del axis_name
+        offset = self.param("offset", nn.initializers.zeros, ())
+        return Outputs(logits=nn.Dropout(0.5, deterministic=not train)(inputs) + offset)
+
+
+def test_dropout_differs_by_step_and_by_device():
+    kept = []
+
+    def loss(student, teachers, batch, temperature_step):
+        jax.debug.callback(lambda logits: kept.append(np.asarray(logits)), student.logits)
+        return student.logits.sum(axis=-1)
+
+    inputs = np.ones((8, 50), np.float32)
+    batch = Batch(inputs, np.zeros(8, np.int32), np.ones(8, np.float32))
+    state = parallel.replicate(make_state(Dropping(), inputs, optimizer=optax.sgd(0.0), loss=loss))
+    step = parallel.compile_train_step(train_step)
+    for _ in range(2):
+        state, _ = step(state, {}, parallel.shard(batch), jnp.int32(0))
+    jax.effects_barrier()
+    masks = {(mask > 0.5).tobytes() for mask in kept}
+    assert len(kept) == len(masks) == 8  # Two steps on four devices, no two alike.
+
+
+def test_a_loss_that_is_no_value_per_example_is_named(batch, teachers):
+    def mean_loss(student, teachers, batch, temperature_step):
+        return annealed(student, teachers, batch, temperature_step).mean()
+
+    state = make_state(models.build("plain_cnn:FC", 10), batch.inputs, loss=mean_loss)
+    with pytest.raises(ValueError, match=r"loss per example, of shape \(16,\), got \(\)"):
+        jax.jit(train_step)(state, teachers, batch, jnp.int32(0))
+
+
+def test_eval_step_counts_weights_over_devices(batch, teachers):
+    model = teachers["teacher"].model
+    step = parallel.compile_eval_step(eval_step)
+    metrics = step(parallel.replicate(model), parallel.shard(batch))
+    correct = np.argmax(np.asarray(model(batch.inputs).logits), axis=-1) == batch.labels
+    np.testing.assert_allclose(metrics["accuracy"].total, (correct * batch.weights).sum(), 1e-6)
+    np.testing.assert_allclose(metrics["accuracy"].weight, batch.weights.sum(), 1e-6)
+
+
+def test_a_teacher_of_the_same_shape_does_not_recompile(batch, teachers):
+    module = models.build("plain_cnn:4 M FC", num_classes=10)
+    step = parallel.compile_train_step(train_step)
+    state = parallel.replicate(make_state(module, batch.inputs))
+    placed = parallel.replicate(teachers)
+    other = jax.tree.map(lambda x: x + 1, placed)
+    for given in (placed, other):
+        state, _ = step(state, given, parallel.shard(batch), parallel.replicate(jnp.int32(0)))
+    assert step.traces == 1

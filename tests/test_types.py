@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+
+from akd_jax.config import OptimizerConfig
+from akd_jax.errors import InputError
+from akd_jax.types import Method, Stage, WeightedSum
+
+OPTIMIZER = OptimizerConfig(learning_rate=0.1)
+
+
+def no_loss(student, teachers, batch, temperature_step):
+    raise AssertionError("never called here")
+
+
+def test_weighted_sums_merge_to_the_mean_of_all():
+    rng = np.random.default_rng(0)
+    values, weights = np.float32(rng.normal(size=10)), np.float32(rng.uniform(size=10))
+    parts = [WeightedSum.of(values[a:b], weights[a:b]) for a, b in ((0, 3), (3, 4), (4, 10))]
+    merged = parts[0] + parts[1] + parts[2]
+    np.testing.assert_allclose(merged.mean(), np.average(values, weights=weights), rtol=1e-5)
+
+
+@pytest.mark.parametrize("max_temperature", [0, 6])
+def test_a_stage_checks_its_temperatures(max_temperature):
+    with pytest.raises(InputError, match=f"from 1 to its 5 epochs, got {max_temperature}"):
+        Stage("s", 5, no_loss, OPTIMIZER, max_temperature=max_temperature)
+
+
+def test_a_stage_needs_an_epoch():
+    with pytest.raises(InputError, match="at least 1 epoch, got 0"):
+        Stage("s", 0, no_loss, OPTIMIZER)
+
+
+def test_a_method_knows_its_teachers_and_epochs():
+    stages = (
+        Stage("a", 2, no_loss, OPTIMIZER, teachers=("big", "small")),
+        Stage("b", 3, no_loss, OPTIMIZER, start="a", teachers=("small",)),
+    )
+    method = Method("m", stages)
+    assert method.teachers == ("big", "small")
+    assert method.epochs == 5

@@ -1,0 +1,59 @@
+import io
+import json
+import sys
+
+import pytest
+
+from akd_jax.writers import MetricWriter, ProgressBar
+
+
+def record(step):
+    return {"stage": "stage_1", "step": step, "train_loss": 1.0 / step}
+
+
+def read(path):
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_records_are_appended_and_reach_tensorboard(tmp_path):
+    writer = MetricWriter(tmp_path / "new")
+    for step in (1, 2):
+        writer.write(record(step))
+    writer.close()
+    assert read(writer.path) == [1, 2]
+    (events,) = writer.folder.glob("events.*")
+    assert b"stage_1/train_loss" in events.read_bytes()
+
+
+def test_rewind_drops_later_records_and_half_a_line(tmp_path):
+    writer = MetricWriter(tmp_path)
+    for step in (1, 2, 3):
+        writer.write(record(step))
+    writer.close()
+    with writer.path.open("a") as file:
+        file.write('{"stage": "sta')  # Killed while writing.
+    resumed = MetricWriter(tmp_path)
+    resumed.rewind(2)
+    resumed.write(record(3))
+    resumed.close()
+    assert read(resumed.path) == [1, 2, 3]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("stream", "shown"), [(Terminal(), True), (io.StringIO(), False)])
+def test_the_progress_bar_shows_on_a_terminal_alone(monkeypatch, stream, shown):
+    monkeypatch.setattr(sys, "stderr", stream)
+    bar = ProgressBar("annealing_kd stage_1", examples=10, done=0)
+    bar.update(5, epoch="1/2", loss="0.5", accuracy="0.9", Phi="0.10")
+    bar.update(5, epoch="2/2", loss="0.4", accuracy="0.9", Phi="0.20")
+    bar.close()
+    text = stream.getvalue()
+    if shown:
+        for part in ("annealing_kd stage_1", "epoch 2/2", "loss 0.4", "Phi 0.20", "examples/s"):
+            assert part in text
+    else:
+        assert text == ""

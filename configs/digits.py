@@ -1,6 +1,9 @@
 """The demo: 8x8 digits from scikit-learn, a plain CNN into a much smaller one, in seconds.
 
 python -m experiments.train --config=configs/digits.py:annealing_kd --workdir=runs/digits
+
+The learning rates were chosen on the validation split, on other seeds than the demo's, from
+0.005 to 0.4 for every method and stage.
 """
 
 from ml_collections.config_dict import ConfigDict
@@ -18,8 +21,10 @@ def get_config(method: str = "annealing_kd") -> ConfigDict:
     config.teacher.epochs = 20
     config.teacher.optimizer.learning_rate = 0.05
     config.student.model = "plain_cnn:4 M 4 M FC"
-    config.student.epochs = 40
+    config.student.epochs = 60
     config.student.optimizer.learning_rate = 0.05
-    config.annealing_kd.stage_1.epochs = 20
-    config.annealing_kd.stage_1.optimizer.learning_rate = 0.05
+    config.annealing_kd.stage_1.epochs = 30
+    # A fifth of the others': logits are larger targets than labels, and at 0.05 some
+    # students never recover from stage I.
+    config.annealing_kd.stage_1.optimizer.learning_rate = 0.01
     return config

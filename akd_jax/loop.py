@@ -5,7 +5,7 @@ import dataclasses
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +17,16 @@ from akd_jax.checkpoint import Checkpoints
 from akd_jax.data import Batches
 from akd_jax.errors import DivergedError
 from akd_jax.step import train_step
-from akd_jax.types import LearningRate, Model, Stage, Teacher, TrainState, Variables
+from akd_jax.types import (
+    Batch,
+    LearningRate,
+    Metrics,
+    Model,
+    Stage,
+    Teacher,
+    TrainState,
+    Variables,
+)
 from akd_jax.writers import MetricWriter, ProgressBar
 
 # Steps dispatched ahead of the devices. Unbounded, collectives in flight can deadlock a
@@ -92,29 +101,23 @@ def run_stage(
     if progress.epoch < stage.epochs:
         writer.rewind((first_epoch + progress.epoch) * len(train))
 
-    compiled = parallel.compile_train_step(train_step)
+    step = parallel.compile_train_step(train_step)
     examples = len(train.examples)
-    bar = ProgressBar(label, stage.epochs * examples, progress.epoch * examples)
+    bar = ProgressBar(label, total=stage.epochs * examples, done=progress.epoch * examples)
     for epoch in range(progress.epoch, stage.epochs):
         started = time.monotonic()
         temperature_step = schedules.temperature_step(epoch, stage.epochs, stage.max_temperature)
+        temperature = int(schedules.temperature(temperature_step, stage.max_temperature))
         phi = float(schedules.annealing_factor(temperature_step, stage.max_temperature))
-        temperature_step = parallel.replicate(temperature_step)
-        taken = []
-        in_flight: collections.deque[Any] = collections.deque()
-        for batch in train.epoch(first_epoch + epoch):
-            state, step_metrics = compiled(state, teachers, parallel.shard(batch), temperature_step)
-            taken.append(step_metrics)
-            in_flight.append((int(batch.weights.sum()), step_metrics))
-            if len(in_flight) > _STEPS_IN_FLIGHT:
-                _show(bar, epoch, stage, phi, *in_flight.popleft())
-        trained = metrics.means(taken)
-        while in_flight:
-            _show(bar, epoch, stage, phi, *in_flight.popleft())
+        position = f"epoch {epoch + 1}/{stage.epochs} Phi {phi:.2f}"
+
+        batches = train.epoch(first_epoch + epoch)
+        state, trained = _train_epoch(
+            step, state, teachers, batches, temperature_step, bar, position
+        )
         rate = examples / (time.monotonic() - started)
         if not math.isfinite(trained["loss"]):
             bar.close()
-            temperature = int(schedules.temperature(temperature_step, stage.max_temperature))
             raise DivergedError(
                 f"{stage.name}: expected a finite loss, got {trained['loss']} in epoch"
                 f" {epoch + 1} at temperature {temperature}; lower its learning rate"
@@ -126,16 +129,15 @@ def run_stage(
             best = _copy(state.model.variables)
             progress.best_epoch, progress.best_validation = epoch + 1, score
         progress.epoch, progress.last_validation = epoch + 1, score
-        progress.traces = max(progress.traces, compiled.traces)
+        progress.traces = max(progress.traces, step.traces)
         progress.seconds += time.monotonic() - started
         progress.rates.append(rate)
-        steps = (first_epoch + epoch + 1) * len(train)
         writer.write(
             {
                 "stage": stage.name,
                 "epoch": epoch + 1,
-                "step": steps,
-                "temperature": int(schedules.temperature(temperature_step, stage.max_temperature)),
+                "step": (first_epoch + epoch + 1) * len(train),
+                "temperature": temperature,
                 "phi": phi,
                 "learning_rate": float(learning_rate((epoch + 1) * len(train) - 1)),
                 "train_loss": trained["loss"],
@@ -150,6 +152,42 @@ def run_stage(
     bar.close()
     _warn_at_chance(stage, progress.last_validation, validation)
     return StageResult(best=best, last=_copy(state.model.variables), progress=progress)
+
+
+def _train_epoch(
+    step: parallel.CompiledStep,
+    state: TrainState,
+    teachers: Mapping[str, Teacher],
+    batches: Iterable[Batch],
+    temperature_step: jax.Array,
+    bar: ProgressBar,
+    position: str,
+) -> tuple[TrainState, dict[str, float]]:
+    """Takes a step on each batch; the state after them and the means of their metrics."""
+    temperature_step = parallel.replicate(temperature_step)
+    taken: list[Metrics] = []
+    in_flight: collections.deque[tuple[int, Metrics]] = collections.deque()
+
+    def show(examples: int, means: Mapping[str, Any]) -> None:
+        text = f"{position} loss {means['loss']:.4f} accuracy {means['accuracy']:.3f}"
+        bar.update(examples, text)
+
+    def finish_oldest() -> None:
+        examples, finished = in_flight.popleft()
+        show(examples, {name: float(value.mean()) for name, value in finished.items()})
+
+    for batch in batches:
+        examples = int(batch.weights.sum())
+        state, step_metrics = step(state, teachers, parallel.shard(batch), temperature_step)
+        taken.append(step_metrics)
+        in_flight.append((examples, step_metrics))
+        if len(in_flight) > _STEPS_IN_FLIGHT:
+            finish_oldest()
+    while in_flight:
+        finish_oldest()
+    means = metrics.means(taken)
+    show(0, means)  # Leaves the whole epoch's on the terminal.
+    return state, means
 
 
 class Evaluator:
@@ -189,19 +227,6 @@ def _copy(variables: Variables) -> Variables:
     next step, to which the state is donated, overwrites.
     """
     return jax.tree.map(np.array, variables)
-
-
-def _show(
-    bar: ProgressBar, epoch: int, stage: Stage, phi: float, examples: int, step_metrics: Any
-) -> None:
-    loss, accuracy = (float(step_metrics[name].mean()) for name in ("loss", "accuracy"))
-    bar.update(
-        examples,
-        epoch=f"{epoch + 1}/{stage.epochs}",
-        loss=f"{loss:.4f}",
-        accuracy=f"{accuracy:.3f}",
-        Phi=f"{phi:.2f}",
-    )
 
 
 def _warn_at_chance(stage: Stage, accuracy: float, validation: Batches) -> None:

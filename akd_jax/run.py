@@ -234,8 +234,8 @@ def _train(
     for number, stage in enumerate(method.stages, start=1):
         learning_rate = optimizers.learning_rate(stage, len(train))
         state = TrainState.create(
-            apply_fn=module.apply,
-            variables=initial if stage.start is None else results[stage.start].best,
+            module.apply,
+            initial if stage.start is None else results[stage.start].best,
             optimizer=optimizers.build(stage.optimizer, learning_rate),
             loss=stage.loss,
             key=jax.random.fold_in(key, number),

@@ -140,9 +140,9 @@ class TrainState(struct.PyTreeNode):
     @classmethod
     def create(
         cls,
-        *,
         apply_fn: ApplyFn,
         variables: Variables,
+        *,
         optimizer: optax.GradientTransformation,
         loss: Loss,
         key: jax.Array,

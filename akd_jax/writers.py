@@ -60,28 +60,32 @@ class MetricWriter:
 
 
 class ProgressBar:
-    """A line on the terminal that shows how a stage goes; silent where there is no terminal."""
+    """A line on the terminal that shows how a stage goes; silent where there is no terminal.
 
-    def __init__(self, label: str, examples: int, done: int):
+    Args:
+      label: what is trained.
+      total: examples of the whole stage.
+      done: examples of it that were seen in an earlier process.
+    """
+
+    def __init__(self, label: str, *, total: int, done: int = 0):
         self._bar = tqdm.tqdm(
             desc=label,
-            total=examples,
+            total=total,
             initial=done,
             disable=not sys.stderr.isatty(),
-            unit=" examples",
-            unit_scale=True,
             dynamic_ncols=True,
-            bar_format="{desc} {percentage:3.0f}%|{bar:20}| {postfix} [{elapsed}<{remaining}]",
+            postfix=[""],
+            bar_format="{desc} {percentage:3.0f}%|{bar:10}| {postfix[0]} {remaining}",
         )
 
-    def update(self, examples: int, **shown: str) -> None:
-        """Moves on by a number of examples and shows values by name."""
-        if not self._bar.disable:
-            rate = self._bar.format_dict["rate"]
-            shown["examples/s"] = f"{rate:,.0f}" if rate else "?"
-            text = " ".join(f"{name} {value}" for name, value in shown.items())
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(examples)
+    def update(self, examples: int, text: str) -> None:
+        """Moves on by a number of examples and shows a text, and the examples per second."""
+        if self._bar.disable:
+            return
+        rate = self._bar.format_dict["rate"]
+        self._bar.postfix = [f"{text} {rate:,.0f} examples/s" if rate else text]
+        self._bar.update(examples)
 
     def close(self) -> None:
         """Leaves the line as it stands."""

@@ -1,5 +1,6 @@
 """What the launchers share: flags in, a line per error out."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,16 +15,19 @@ from akd_jax.config import unknown_field
 from akd_jax.errors import DivergedError, InputError
 
 
-def define_config() -> flags.FlagHolder:
-    """Defines --config=FILE[:ARGUMENT] and its overrides --config.FIELD=VALUE."""
+# Cached, since a flag can be defined only once, and several launchers can be imported.
+@functools.cache
+def config_flag() -> flags.FlagHolder:
+    """--config=FILE[:ARGUMENT], with its overrides --config.FIELD=VALUE."""
     return config_flags.DEFINE_config_file(
         "config", None, "A file such as configs/digits.py:annealing_kd.", lock_config=True
     )
 
 
-def define_workdir(help_text: str) -> flags.FlagHolder:
-    """Defines --workdir=DIR."""
-    return flags.DEFINE_string("workdir", None, help_text)
+@functools.cache
+def workdir_flag() -> flags.FlagHolder:
+    """--workdir=DIR."""
+    return flags.DEFINE_string("workdir", None, "Folder of the run or comparison.")
 
 
 def launch(main: Callable[[], None], *, required: Sequence[str]) -> None:

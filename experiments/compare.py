@@ -18,12 +18,12 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax import records
 from akd_jax.errors import InputError
 from akd_jax.run import plan, run, train_teacher
-from experiments import cli, report
+from experiments import cli, pages
 
-_CONFIG = cli.define_config()
+_CONFIG = cli.config_flag()
 _METHODS = flags.DEFINE_list("methods", None, "Names in akd_jax.methods.METHODS.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Students of each method.", lower_bound=1)
-_WORKDIR = cli.define_workdir("Folder of the comparison.")
+_WORKDIR = cli.workdir_flag()
 
 
 def compare(
@@ -78,7 +78,7 @@ def compare(
             "Test accuracy at the checkpoint chosen on validation, and at the last step.",
         ],
     }
-    records.write(workdir / report.COMPARISON, comparison)
+    records.write(workdir / pages.COMPARISON, comparison)
     return comparison
 
 
@@ -129,7 +129,7 @@ def main() -> None:
     notes = "\n".join(comparison["notes"])
     (workdir / "comparison.md").write_text(f"{table}\n\n{notes}\n", encoding="utf-8")
     print(f"\n{table}\n\n{notes}")
-    print(f"Report: {report.write_comparison(workdir)}")
+    print(f"Report: {pages.write(workdir)}")
 
 
 if __name__ == "__main__":

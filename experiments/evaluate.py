@@ -8,7 +8,7 @@ from absl import flags
 from akd_jax import run
 from experiments import cli
 
-_WORKDIR = cli.define_workdir("Folder of a finished run.")
+_WORKDIR = cli.workdir_flag()
 _SPLIT = flags.DEFINE_string("split", "test", "'train', 'validation' or 'test'.")
 
 

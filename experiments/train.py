@@ -10,10 +10,10 @@ from typing import Any
 
 from akd_jax import records
 from akd_jax.run import run
-from experiments import cli, report
+from experiments import cli, pages
 
-_CONFIG = cli.define_config()
-_WORKDIR = cli.define_workdir("Folder of the run: checkpoints, metrics, results, report.")
+_CONFIG = cli.config_flag()
+_WORKDIR = cli.workdir_flag()
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     if finished:
         print(f"{workdir} holds this run already, finished; nothing was trained.")
     print(scores(results))
-    print(f"Report: {report.write_run(workdir)}")
+    print(f"Report: {pages.write(workdir)}")
 
 
 def scores(results: dict[str, Any]) -> str:

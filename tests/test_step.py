@@ -24,8 +24,8 @@ def annealed(student, teachers, batch, temperature_step):
 
 def make_state(module, images, *, optimizer=None, loss=annealed):
     return TrainState.create(
-        apply_fn=module.apply,
-        variables=module.init(jax.random.key(1), images),
+        module.apply,
+        module.init(jax.random.key(1), images),
         optimizer=optimizer or optax.sgd(0.1, momentum=0.9),
         loss=loss,
         key=jax.random.key(2),

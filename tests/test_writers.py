@@ -1,6 +1,7 @@
 import io
 import json
 import sys
+import time
 
 import pytest
 
@@ -47,13 +48,14 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(("stream", "shown"), [(Terminal(), True), (io.StringIO(), False)])
 def test_the_progress_bar_shows_on_a_terminal_alone(monkeypatch, stream, shown):
     monkeypatch.setattr(sys, "stderr", stream)
-    bar = ProgressBar("annealing_kd stage_1", examples=10, done=0)
-    bar.update(5, epoch="1/2", loss="0.5", accuracy="0.9", Phi="0.10")
-    bar.update(5, epoch="2/2", loss="0.4", accuracy="0.9", Phi="0.20")
+    bar = ProgressBar("annealing_kd stage_1", total=10)
+    bar.update(5, "epoch 1/2 Phi 0.10 loss 0.5")
+    time.sleep(0.2)  # Until then there is no rate to show.
+    bar.update(5, "epoch 2/2 Phi 0.20 loss 0.4")
     bar.close()
     text = stream.getvalue()
     if shown:
-        for part in ("annealing_kd stage_1", "epoch 2/2", "loss 0.4", "Phi 0.20", "examples/s"):
+        for part in ("annealing_kd stage_1", "epoch 2/2 Phi 0.20 loss 0.4", "examples/s"):
             assert part in text
     else:
         assert text == ""

@@ -1,0 +1,67 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import cli
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.student.epoch=3", "config.student.epoch: unknown field; did you mean 'epochs'?"),
+        ("--config.metod=kd", "config.metod: unknown field; did you mean 'method'?"),
+        (
+            "--config.seed=1.5",
+            "config.seed: expected a value of kind int, as 0 is, got '1.5'",
+        ),
+        (
+            "--config.kd.weight=2",
+            "config.kd.weight: expected less than or equal to 1, got 2.0",
+        ),
+        ("--config.method=akd", "config.method: expected one of scratch, kd, annealing_kd"),
+        ("--config.annealing_kd.max_temperature=31", "expected 1 to 30, the epochs of stage I"),
+        ("--confg=x", "Unknown command line flag 'confg'. Did you mean: config ?"),
+        ("stray", "expected flags only, got 'stray'"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_writes_nothing(flag, message, tmp_path):
+    workdir = tmp_path / "run"
+    assert_refused(message, "--config=configs/digits.py", f"--workdir={workdir}", flag)
+    assert not workdir.exists()
+
+
+def test_a_missing_config_file(tmp_path):
+    message = "--config: expected a file such as configs/digits.py"
+    assert_refused(message, "--config=configs/digit.py", f"--workdir={tmp_path / 'run'}")
+
+
+def test_a_missing_flag():
+    assert_refused("flag --workdir=None", "--config=configs/digits.py")
+
+
+def assert_refused(message, *flags):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+def test_a_table_is_aligned_markdown():
+    text = cli.table(("", "mean ± std"), [("kd", "1.0"), ("scratch", "10.0")])
+    assert text.splitlines() == [
+        "|         | mean ± std |",
+        "| ------- | ---------: |",
+        "| kd      |        1.0 |",
+        "| scratch |       10.0 |",
+    ]

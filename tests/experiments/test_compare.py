@@ -1,0 +1,110 @@
+import json
+import statistics
+from html.parser import HTMLParser
+
+import pytest
+
+from akd_jax import run
+from akd_jax.errors import InputError
+from experiments import compare as launcher
+from experiments import pages
+from experiments.compare import compare
+
+
+@pytest.fixture
+def small(config):
+    config.student.epochs = 4
+    config.annealing_kd.stage_1.epochs = 2
+    return config
+
+
+def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
+    comparison = compare(small, ["scratch", "annealing_kd"], 2, tmp_path)
+
+    for method in ("scratch", "annealing_kd"):
+        entry = comparison["methods"][method]
+        results = [
+            json.loads((tmp_path / method / f"seed_{seed}" / "results.json").read_text())
+            for seed in (0, 1)
+        ]
+        assert [found["seed"] for found in results] == [0, 1]
+        scores = [found["student"]["test"] for found in results]
+        assert entry["test"]["values"] == scores
+        assert entry["test"]["mean"] == pytest.approx(sum(scores) / 2)
+        assert entry["test"]["std"] == pytest.approx(statistics.stdev(scores))
+        assert entry["n"] == 2
+        assert {sum(stage["steps"] for stage in found["stages"]) for found in results} == {20}
+    assert json.loads((tmp_path / "comparison.json").read_text()) == comparison
+    assert not (tmp_path / "annealing_kd/seed_0/teacher").exists()  # One teacher for all.
+    assert (tmp_path / "teacher/results.json").exists()
+    assert "20 updates" in comparison["notes"][0]
+
+    # Again: nothing is trained.
+    monkeypatch.setattr(run, "_train", None)
+    assert compare(small, ["scratch", "annealing_kd"], 2, tmp_path) == comparison
+
+    page = pages.write(tmp_path).read_text()
+    parser = Offline()
+    parser.feed(page)
+    assert parser.cells[:4] == ["(teacher)", comparison["rows"][0][1], "", ""]
+    assert "annealing_kd" in parser.cells
+    assert parser.links == []
+    assert "<svg" in page
+
+
+class Offline(HTMLParser):
+    """Collects the cells of tables, and whatever would be fetched."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells, self.links, self.inside = [], [], False
+
+    def handle_starttag(self, tag, attrs):
+        self.inside = tag == "td"
+        if self.inside:
+            self.cells.append("")
+        self.links += [value for name, value in attrs if name == "src"]
+        self.links += [value for name, value in attrs if name == "href" and tag in ("a", "link")]
+
+    def handle_data(self, data):
+        if self.inside:
+            self.cells[-1] += data
+
+    def handle_endtag(self, tag):
+        self.inside = False
+
+
+def test_a_wrong_method_is_refused_before_anything_is_trained(small, tmp_path):
+    with pytest.raises(InputError, match="got 'akd'"):
+        compare(small, ["scratch", "akd"], 1, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_methods_of_unequal_updates_are_refused(small, tmp_path, monkeypatch):
+    plan = launcher.plan
+
+    def longer(config):
+        if config.method == "kd":
+            config.student.epochs = 5
+        return plan(config)
+
+    monkeypatch.setattr(launcher, "plan", longer)
+    with pytest.raises(InputError, match=r"same student epochs, got \{'scratch': 4, 'kd': 5\}"):
+        compare(small, ["scratch", "kd"], 1, tmp_path / "run")
+
+
+def test_one_seed_has_no_deviation(small, tmp_path):
+    comparison = compare(small, ["scratch"], 1, tmp_path)
+    assert "±" not in comparison["rows"][0][1]
+
+
+def test_a_run_has_a_report_too(small, tmp_path):
+    run.run(small, tmp_path)
+    parser = Offline()
+    parser.feed(pages.write(tmp_path).read_text())
+    assert {"teacher", "student", "stage_1", "stage_2"} <= set(parser.cells)
+
+
+def test_no_report_without_a_run(tmp_path):
+    with pytest.raises(InputError, match="expected a finished run or comparison, got neither"):
+        pages.write(tmp_path)

@@ -49,9 +49,10 @@ class Terminal(io.StringIO):
 def test_the_progress_bar_shows_on_a_terminal_alone(monkeypatch, stream, shown):
     monkeypatch.setattr(sys, "stderr", stream)
     bar = ProgressBar("annealing_kd stage_1", total=10)
-    bar.update(5, "epoch 1/2 Phi 0.10 loss 0.5")
-    time.sleep(0.2)  # Until then there is no rate to show.
-    bar.update(5, "epoch 2/2 Phi 0.20 loss 0.4")
+    for _ in range(2):
+        time.sleep(0.2)  # tqdm draws, and measures the rate, ten times a second at most.
+        bar.update(3, "epoch 1/2 Phi 0.10 loss 0.5")
+    bar.update(4, "epoch 2/2 Phi 0.20 loss 0.4")
     bar.close()
     text = stream.getvalue()
     if shown:

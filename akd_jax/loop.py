@@ -85,7 +85,7 @@ def run_stage(
       checkpoints: of this stage.
       checkpoint_every: epochs between checkpoints; the last epoch is always saved.
       writer: for a record per epoch.
-      label: shown before the progress bar.
+      label: what is trained, for the progress bar and for warnings.
       first_epoch: epochs of the stages before, so that no two epochs of a run have the same
         order, and records are numbered through.
 
@@ -119,7 +119,7 @@ def run_stage(
         if not math.isfinite(trained["loss"]):
             bar.close()
             raise DivergedError(
-                f"{stage.name}: expected a finite loss, got {trained['loss']} in epoch"
+                f"{label}: expected a finite loss, got {trained['loss']} in epoch"
                 f" {epoch + 1} at temperature {temperature}; lower its learning rate"
                 f" {stage.optimizer.learning_rate} or set its clip_norm, in a new workdir"
             )
@@ -150,7 +150,7 @@ def run_stage(
             items = {"state": state, "best": best}
             checkpoints.save(epoch + 1, items, dataclasses.asdict(progress))
     bar.close()
-    _warn_at_chance(stage, progress.last_validation, validation)
+    _warn_at_chance(label, stage, progress.last_validation, validation)
     return StageResult(best=best, last=_copy(state.model.variables), progress=progress)
 
 
@@ -168,13 +168,13 @@ def _train_epoch(
     taken: list[Metrics] = []
     in_flight: collections.deque[tuple[int, Metrics]] = collections.deque()
 
-    def show(examples: int, means: Mapping[str, Any]) -> None:
+    def show(examples: int, means: Mapping[str, float]) -> None:
         text = f"{position} loss {means['loss']:.4f} accuracy {means['accuracy']:.3f}"
         bar.update(examples, text)
 
     def finish_oldest() -> None:
         examples, finished = in_flight.popleft()
-        show(examples, {name: float(value.mean()) for name, value in finished.items()})
+        show(examples, metrics.means([finished]))
 
     for batch in batches:
         examples = int(batch.weights.sum())
@@ -229,15 +229,15 @@ def _copy(variables: Variables) -> Variables:
     return jax.tree.map(np.array, variables)
 
 
-def _warn_at_chance(stage: Stage, accuracy: float, validation: Batches) -> None:
+def _warn_at_chance(label: str, stage: Stage, accuracy: float, validation: Batches) -> None:
     """Warns where the stage ends within two standard errors of always naming one class."""
     labels = validation.examples.labels
-    share = np.bincount(labels).max() / len(labels)
+    share = np.max(np.bincount(labels)) / len(labels)
     if accuracy <= share + 2 * math.sqrt(share * (1 - share) / len(labels)):
         logging.warning(
             "%s ends at chance: validation accuracy %.3f, and always naming the most frequent"
             " class gives %.3f; try a learning rate under %g",
-            stage.name,
+            label,
             accuracy,
             share,
             stage.optimizer.learning_rate,

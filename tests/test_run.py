@@ -274,7 +274,9 @@ def test_a_diverged_run_says_what_to_try(config, teacher_path, tmp_path):
     config.annealing_kd.stage_1.optimizer.learning_rate = 1e20
     with (
         jax.debug_nans(False),
-        pytest.raises(DivergedError, match=r"stage_1: .*epoch 1 at temperature 2; lower its"),
+        pytest.raises(
+            DivergedError, match=r"seed 0 stage_1: .*epoch 1 at temperature 2; lower its"
+        ),
     ):
         run.run(config, tmp_path)
 
@@ -293,7 +295,7 @@ def test_a_student_at_chance_is_warned_of(config, tmp_path, monkeypatch):
     config.student.epochs = 1
     run.run(config, tmp_path)
     assert len(warnings) == 1
-    assert "scratch ends at chance" in warnings[0]
+    assert "scratch seed 0 ends at chance" in warnings[0]
     assert "try a learning rate under 0.05" in warnings[0]
 
 

@@ -1,22 +1,32 @@
 """Networks, by name."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from akd_jax.errors import InputError
-from akd_jax.models import plain_cnn
+from akd_jax.models import plain_cnn, resnet
 
-# Name to a builder that takes what follows the colon, and the number of classes.
-MODELS: Mapping[str, Callable[[str, int], nn.Module]] = {
+# Name to a builder that takes what follows the colon, the number of classes and the dtype.
+MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "plain_cnn": plain_cnn.build,
+    "resnet": resnet.build,
 }
 
 
-def build(spec: str, num_classes: int) -> nn.Module:
-    """Makes the module of a `name:argument`, such as 'plain_cnn:16 M 16 M FC'.
+def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
+    """Makes the module of a `name:argument`.
 
-    The module maps inputs [B, ...] to `Outputs`, and takes `train` and `axis_name`.
+    Args:
+      spec: such as 'resnet:110'; 'plain_cnn:10', the paper's CNN-10; or a plain CNN's layers,
+        'plain_cnn:16 M 16 M FC'.
+      num_classes: C.
+      dtype: what the network computes in; parameters, statistics and logits are float32.
+
+    Returns:
+      A module that maps inputs [B, ...] to `Outputs`, and takes `train` and `axis_name`.
 
     Raises:
       InputError: the name is unknown, or its argument is not what that model takes.
@@ -26,4 +36,4 @@ def build(spec: str, num_classes: int) -> nn.Module:
         raise InputError(
             f"expected NAME:ARGUMENT with a name among {', '.join(MODELS)}, got {spec!r}"
         )
-    return MODELS[name](argument, num_classes)
+    return MODELS[name](argument, num_classes, dtype)

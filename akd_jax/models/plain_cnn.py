@@ -1,15 +1,33 @@
 """Plain convolutional networks, written as the paper's tables write them."""
 
 import re
+from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from akd_jax.errors import InputError
+from akd_jax.models.layers import batch_norm, classifier, conv
 from akd_jax.types import Outputs
 
-_TOKEN = re.compile(r"M|[1-9]\d*|FC[1-9]\d*")
-_HE_FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# The paper's networks, by depth, for 10 classes and for 100.
+LAYERS_10 = {
+    "2": "16 M 16 M FC",
+    "4": "16 16 M 32 32 M FC",
+    "6": "16 16 M 32 32 M 64 64 M FC",
+    "8": "16 16 M 32 32 M 64 64 M 128 128 M FC64 FC",
+    "10": "32 32 M 64 64 M 128 128 M 256 256 256 256 M FC128 FC",
+}
+LAYERS_100 = {
+    "2": "32 M 32 M FC",
+    "4": "32 32 M 64 64 M FC",
+    "6": "32 32 M 64 64 M 128 128 FC",
+    "8": "32 32 M 64 64 M 128 128 M 256 256 M FC64 FC",
+    "10": "32 32 M 64 64 M 128 128 M 256 256 256 256 M FC512 FC",
+}
+
+_WORD = re.compile(r"M|[1-9]\d*|FC[1-9]\d*")
 
 
 class PlainCNN(nn.Module):
@@ -21,10 +39,12 @@ class PlainCNN(nn.Module):
         the last word is `FC`, the dense layer to the logits. The paper's CNN-2 for
         CIFAR-10 is '16 M 16 M FC'.
       num_classes: C.
+      dtype: what the layers compute in; parameters, statistics and logits are float32.
     """
 
     layers: str
     num_classes: int
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -48,31 +68,29 @@ class PlainCNN(nn.Module):
                         f" pool, got {images.shape[1]}x{images.shape[2]}; take out an M"
                     )
             elif word.startswith("FC"):
-                x = nn.relu(nn.Dense(int(word[2:]))(x.reshape((x.shape[0], -1))))
+                x = nn.relu(nn.Dense(int(word[2:]), dtype=self.dtype)(x.reshape(len(x), -1)))
             else:
-                x = nn.Conv(int(word), (3, 3), use_bias=False, kernel_init=_HE_FAN_OUT)(x)
-                x = nn.BatchNorm(
-                    use_running_average=not train,
-                    momentum=0.9,
-                    epsilon=1e-5,
-                    axis_name=axis_name if train else None,
-                )(x)
-                x = nn.relu(x)
-        return Outputs(logits=nn.Dense(self.num_classes)(x.reshape((x.shape[0], -1))))
+                x = conv(int(word), self.dtype)(x)
+                x = nn.relu(batch_norm(self.dtype, train=train, axis_name=axis_name)(x))
+        return Outputs(logits=classifier(self.num_classes)(x.reshape(len(x), -1)))
 
 
-def build(layers: str, num_classes: int) -> PlainCNN:
-    """Checks `layers` and makes the module.
+def build(layers: str, num_classes: int, dtype: Any) -> PlainCNN:
+    """The network of these layers, or of the paper's of a depth: '2', '4', '6', '8' or '10'.
+
+    The paper's networks for 100 classes are wider than for 10: those up to 10 classes are
+    taken to be like CIFAR-10's, and all others like CIFAR-100's.
 
     Raises:
       InputError: a word is unknown, a convolution or pool follows a dense layer, or the last
         word is not FC.
     """
+    layers = (LAYERS_10 if num_classes <= 10 else LAYERS_100).get(layers, layers)
     *hidden, last = layers.split() or [""]
     dense = False
     for word in hidden:
         dense = dense or word.startswith("FC")
-        if not _TOKEN.fullmatch(word) or (dense and not word.startswith("FC")):
+        if not _WORD.fullmatch(word) or (dense and not word.startswith("FC")):
             raise InputError(
                 f"plain_cnn:{layers}: expected channels, M or (only after them) FC with a size,"
                 f" got {word!r}; write the layers as in 'plain_cnn:16 M 16 M FC64 FC'"
@@ -82,4 +100,4 @@ def build(layers: str, num_classes: int) -> PlainCNN:
             f"plain_cnn:{layers}: expected FC, the layer to the logits, as the last word, got"
             f" {last!r}; write the layers as in 'plain_cnn:16 M 16 M FC'"
         )
-    return PlainCNN(layers=" ".join([*hidden, last]), num_classes=num_classes)
+    return PlainCNN(layers=" ".join([*hidden, last]), num_classes=num_classes, dtype=dtype)

@@ -28,6 +28,57 @@ def test_shapes_and_parameters(layers, size, channels, count):
     assert jax.eval_shape(module.apply, variables, images).logits.shape == (3, 10)
 
 
+# Worked by hand from the paper's table, for 32x32x3 images: weights of convolutions, batch
+# norms, weights and biases of dense layers.
+@pytest.mark.parametrize(
+    ("depth", "num_classes", "count"),
+    [
+        (2, 10, (432 + 2304) + 64 + (1024 * 10 + 10)),
+        (4, 10, (432 + 2304 + 4608 + 9216) + 2 * 96 + (2048 * 10 + 10)),
+        (6, 10, (432 + 2304 + 4608 + 9216 + 18432 + 36864) + 2 * 224 + (1024 * 10 + 10)),
+        (2, 100, (864 + 9216) + 128 + (2048 * 100 + 100)),
+        (4, 100, (864 + 9216 + 18432 + 36864) + 2 * 192 + (4096 * 100 + 100)),
+        (
+            6,
+            100,
+            (864 + 9216 + 18432 + 36864 + 73728 + 147456) + 2 * 448 + (8192 * 100 + 100),
+        ),
+        (
+            10,
+            10,
+            (864 + 9216 + 18432 + 36864 + 73728 + 147456 + 294912 + 3 * 589824)
+            + 2 * (64 + 128 + 256 + 1024)
+            + (1024 * 128 + 128 + 1280 + 10),
+        ),
+        (
+            10,
+            100,
+            (864 + 9216 + 18432 + 36864 + 73728 + 147456 + 294912 + 3 * 589824)
+            + 2 * (64 + 128 + 256 + 1024)
+            + (1024 * 512 + 512 + 51200 + 100),
+        ),
+        (
+            8,
+            10,
+            (432 + 2304 + 4608 + 9216 + 18432 + 36864 + 73728 + 147456)
+            + 2 * 480
+            + (512 * 64 + 64 + 640 + 10),
+        ),
+        (
+            8,
+            100,
+            (864 + 9216 + 18432 + 36864 + 73728 + 147456 + 294912 + 589824)
+            + 2 * (64 + 128 + 256 + 512)
+            + (1024 * 64 + 64 + 6400 + 100),
+        ),
+    ],
+)
+def test_the_papers_networks(depth, num_classes, count):
+    module = models.build(f"plain_cnn:{depth}", num_classes)
+    images = jnp.zeros((1, 32, 32, 3))
+    assert parameters(jax.eval_shape(module.init, jax.random.key(0), images)) == count
+
+
 def test_forward_equals_numpy():
     module = models.build("plain_cnn:2 M FC3 FC", num_classes=4)
     rng = np.random.default_rng(0)
@@ -65,7 +116,7 @@ def test_training_uses_the_batch_and_updates_the_running_statistics():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("resnt:8", "name among plain_cnn, got 'resnt:8'"),
+        ("resnt:8", "name among plain_cnn, resnet, got 'resnt:8'"),
         ("plain_cnn", "as the last word, got ''"),
         ("plain_cnn:8 M", "as the last word, got 'M'"),
         ("plain_cnn:8 x FC", "got 'x'"),

@@ -40,19 +40,32 @@ class OptimizerConfig(_Section):
 
 
 class DatasetConfig(_Section):
-    """Which data set; see `akd_jax.data`."""
+    """Which data set, its splits and its augmentation; see `akd_jax.data`."""
 
     name: str
+    data_dir: str
+    validation_size: PositiveInt
+    train_size: Annotated[int, Field(ge=0)]
+    crop_padding: Annotated[int, Field(ge=0)]
+    flip: bool
+    seed: Seed
 
 
-class TeacherConfig(_Section):
-    """The teacher: trained here, or found under `path`."""
+class TrainedConfig(_Section):
+    """A network that teaches: trained as this says, or found under `path`."""
 
     path: str
     model: str
     epochs: PositiveInt
     seed: Seed
     optimizer: OptimizerConfig
+
+
+class TeacherConfig(TrainedConfig):
+    """The teacher, and the cache of all teachers' logits."""
+
+    views: Annotated[int, Field(ge=0)]
+    cache_dir: str
 
 
 class StudentConfig(_Section):
@@ -70,6 +83,12 @@ class KDConfig(_Section):
     weight: Fraction
 
 
+class TAKDConfig(_Section):
+    """Settings of `akd_jax.methods.takd`."""
+
+    assistant: TrainedConfig
+
+
 class StageOneConfig(_Section):
     """Settings of Annealing-KD's stage I."""
 
@@ -85,18 +104,33 @@ class AnnealingKDConfig(_Section):
     stage_1: StageOneConfig
 
 
+class ContinuationKDConfig(_Section):
+    """Settings of `akd_jax.methods.continuation_kd`."""
+
+    max_temperature: PositiveInt
+    margin: NonNegative
+    psi: Literal["ramp", "step"]
+    psi_epochs: PositiveInt
+    psi_until: PositiveInt
+    class_reduction: Literal["mean", "sum"]
+    optimizer: OptimizerConfig
+
+
 class RunConfig(_Section):
     """Everything a person decides about a run. `configs/default.py` explains each field."""
 
     method: str
     seed: Seed
+    dtype: Literal["float32", "bfloat16"]
     batch_size: PositiveInt
     checkpoint_every: PositiveInt
     dataset: DatasetConfig
     teacher: TeacherConfig
     student: StudentConfig
     kd: KDConfig
+    takd: TAKDConfig
     annealing_kd: AnnealingKDConfig
+    continuation_kd: ContinuationKDConfig
 
 
 def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunConfig:

@@ -207,6 +207,23 @@ class Evaluator:
         return metrics.means(taken)
 
 
+class Predictor:
+    """Logits of a model for all examples of a split; compiled once for each architecture."""
+
+    def __init__(self, predict_step: parallel.CompiledStep):
+        self._predict_step = predict_step
+
+    def __call__(self, model: Model, batches: Batches, view: int = 0) -> np.ndarray:
+        """Logits float32 [N, C] for one view of each example, in the order of their ids."""
+        assert batches.seed is None, "expected batches in the order of the split"
+        model = parallel.replicate(model)
+        taken = []
+        for batch in batches.epoch(view):
+            logits = self._predict_step(model, parallel.shard(batch))
+            taken.append(np.asarray(logits).reshape(batches.batch_size, -1))
+        return np.concatenate(taken)[: len(batches.examples)]
+
+
 def summary(stage: Stage, progress: Progress, steps_per_epoch: int) -> dict[str, Any]:
     """A stage's entry in results.json."""
     return {

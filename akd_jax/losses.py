@@ -110,6 +110,55 @@ def annealed_mse(
     return squares.mean(axis=-1) if class_reduction == "mean" else squares.sum(axis=-1)
 
 
+def continuation(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    labels: jax.Array | np.ndarray,
+    temperature_step: ArrayLike,
+    max_temperature: ArrayLike,
+    *,
+    psi: ArrayLike,
+    margin: ArrayLike,
+    class_reduction: ClassReduction = "mean",
+) -> jax.Array:
+    """Continuation-KD: psi CE(z_s, label) + (1 - psi) max(0, E - margin Phi(T)).
+
+    E is `annealed_mse`. An error within the margin, which grows with Phi, costs nothing.
+    With psi 0 and margin 0 this is stage I of Annealing-KD, with psi 1 its stage II. In the
+    paper E is the sum over classes: there the margin is C times that of the mean.
+
+    Source: Jafari et al., "Continuation KD", Findings of EMNLP 2022,
+    https://arxiv.org/abs/2212.05998.
+
+    Args:
+      student_logits: z_s, [..., C].
+      teacher_logits: z_t, [..., C].
+      labels: class indices from 0 to C - 1, int [...].
+      temperature_step: k, an int scalar; Phi = (k + 1) / max_temperature.
+      max_temperature: tau_max, at least 1.
+      psi: weight of the hard labels from 0 to 1, a scalar or [...].
+      margin: m >= 0, in squared logits.
+      class_reduction: 'mean' or 'sum' over the classes.
+
+    Returns:
+      float32 [...].
+
+    Raises:
+      ValueError: as `annealed_mse` and `hard_label`.
+    """
+    hard = hard_label(student_logits, labels)
+    error = annealed_mse(
+        student_logits,
+        teacher_logits,
+        temperature_step,
+        max_temperature,
+        class_reduction=class_reduction,
+    )
+    factor = schedules.annealing_factor(temperature_step, max_temperature)
+    psi, margin = jnp.asarray(psi, jnp.float32), jnp.asarray(margin, jnp.float32)
+    return psi * hard + (1 - psi) * jax.nn.relu(error - margin * factor)
+
+
 def _logits(student_logits: jax.Array, teacher_logits: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Both in float32, the teacher's cut from the gradient; equal shapes, since (B, 1) against
     (B,) would broadcast to (B, B) without a word.

@@ -20,10 +20,13 @@ class CompiledStep:
     """A step compiled for all devices of this process, which counts how often it was traced.
 
     Args:
-      step: a function with a keyword `axis_name` whose results are equal on all devices.
+      step: a function with a keyword `axis_name`.
+      arguments: how many the step has.
       sharded: positions of the arguments that `shard` has cut; the others are replicated.
       donated: positions of the arguments whose memory the results may take over. They
         must not be used again.
+      gathered: whether each device returns its share of the result, [devices, ...], rather
+        than all of them the same one.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class CompiledStep:
         arguments: int,
         sharded: tuple[int, ...],
         donated: tuple[int, ...] = (),
+        gathered: bool = False,
     ):
         self.traces = 0
 
@@ -45,7 +49,7 @@ class CompiledStep:
             counted,
             axis_name=AXIS,
             in_axes=tuple(0 if i in sharded else None for i in range(arguments)),
-            out_axes=None,
+            out_axes=0 if gathered else None,
             donate_argnums=donated,
         )
 
@@ -62,6 +66,11 @@ def compile_train_step(train_step: Callable[..., Any]) -> CompiledStep:
 def compile_eval_step(eval_step: Callable[..., Any]) -> CompiledStep:
     """Compiles `eval_step(model, batch)`."""
     return CompiledStep(eval_step, arguments=2, sharded=(1,))
+
+
+def compile_predict_step(predict_step: Callable[..., Any]) -> CompiledStep:
+    """Compiles `predict_step(model, batch)`, whose result is [devices, B / devices, ...]."""
+    return CompiledStep(predict_step, arguments=2, sharded=(1,), gathered=True)
 
 
 def replicate(tree: Any) -> Any:

@@ -1,28 +1,38 @@
 """A run: from a configuration to a distilled student, its scores and its checkpoints."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 
-from akd_jax import config, loop, methods, models, optimizers, parallel, records
+from akd_jax import (
+    config,
+    data,
+    loop,
+    methods,
+    models,
+    optimizers,
+    parallel,
+    records,
+    teacher_cache,
+)
 from akd_jax.checkpoint import Checkpoints
-from akd_jax.config import RunConfig
+from akd_jax.config import RunConfig, TrainedConfig
 from akd_jax.data import Batches, Dataset
-from akd_jax.data import load as load_dataset
+from akd_jax.data.augmentation import Augmentation
 from akd_jax.errors import InputError
-from akd_jax.methods.scratch import hard_label_loss
-from akd_jax.step import eval_step
-from akd_jax.teachers import LiveTeacher
-from akd_jax.types import Method, Model, Stage, Teacher, TrainState, Variables
+from akd_jax.step import eval_step, predict_step
+from akd_jax.teachers import CachedTeacher, LiveTeacher
+from akd_jax.types import Method, Model, Network, Teacher, TrainState, Variables
 from akd_jax.writers import MetricWriter
 
-TEACHER = "teacher"  # The folder of a run's teacher, and its name among the teachers.
 STUDENT = "student"
+TEACHER = "teacher"
+TEACHER_LOGITS = "teacher_logits"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +43,36 @@ class Plan:
       settings: the configuration, typed.
       method: the stages that train the student.
       dataset: the examples.
-      student: the student's module.
-      teacher: the teacher's module; None where the method reads no teacher.
+      augmentation: the views of a training example.
+      student: the student's network.
+      teachers: the networks of the teachers that the method reads, by name.
     """
 
     settings: RunConfig
     method: Method
     dataset: Dataset
-    student: nn.Module
-    teacher: nn.Module | None
+    augmentation: Augmentation
+    student: Network
+    teachers: Mapping[str, Network]
 
-    def batches(self, split: str, seed: int | None = None) -> Batches:
-        """The batches of a split, in a new order each epoch where a seed is given."""
-        return Batches(self.dataset.splits[split], self.settings.batch_size, seed=seed)
+    def batches(self, split: str, **options: Any) -> Batches:
+        """The batches of a split."""
+        return Batches(self.dataset.splits[split], self.settings.batch_size, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedTeacher:
+    """A teacher that is ready to teach.
+
+    Attributes:
+      spec: the name of its architecture.
+      model: its weights.
+      results: what its results.json holds.
+    """
+
+    spec: str
+    model: Model
+    results: Mapping[str, Any]
 
 
 def plan(run_config: Any) -> Plan:
@@ -60,18 +87,24 @@ def plan(run_config: Any) -> Plan:
     settings = config.parse(run_config)
     method = methods.build(settings)
     parallel.check_batch_size(settings.batch_size)
-    dataset = load_dataset(settings.dataset)
+    dataset = data.load(settings.dataset)
     return Plan(
         settings=settings,
         method=method,
         dataset=dataset,
-        student=_module("config.student.model", settings.student.model, dataset),
-        teacher=_teacher_module(settings, dataset) if method.teachers else None,
+        augmentation=Augmentation(
+            settings.dataset.crop_padding, settings.dataset.flip, settings.dataset.seed
+        ),
+        student=_network("config.student.model", settings.student.model, settings, dataset),
+        teachers={
+            name: _network(*_teacher_spec(name, settings, dataset), settings, dataset)
+            for name in method.teachers
+        },
     )
 
 
 def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
-    """Trains the student, and before it the teacher where the method reads one.
+    """Trains the student, and before it the teachers that its method reads.
 
     Args:
       run_config: an ml_collections ConfigDict or a dict, with the fields of configs/default.py.
@@ -79,7 +112,7 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
         from its last checkpoints; a finished one only returns its results.
 
     Returns:
-      What results.json holds: scores of teacher and student, and a summary of each stage.
+      What results.json holds: scores of teachers and student, and a summary of each stage.
 
     Raises:
       InputError: the configuration or the workdir does not fit; nothing was written.
@@ -93,101 +126,316 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
     if finished is not None:
         return finished
 
-    teachers: dict[str, Teacher] = {}
-    teacher_scores = None
-    if planned.teacher is not None:
-        if settings.teacher.path:
-            teacher_folder = Path(settings.teacher.path).absolute()
-            teacher_results = _finished_teacher(teacher_folder)
-        else:
-            teacher_folder = folder / TEACHER
-            teacher_results = train_teacher(planned, teacher_folder)
-        variables = _restore_best(teacher_folder / "scratch", planned.teacher, planned.dataset)
-        teachers[TEACHER] = LiveTeacher(Model(variables, planned.teacher.apply))
-        teacher_scores = {name: teacher_results[name] for name in ("validation", "test")}
-
-    scores, stages = _train(
-        planned,
-        planned.method,
-        planned.student,
-        teachers,
-        folder=folder / STUDENT,
-        writer=MetricWriter(folder),
-        seed=settings.seed,
-        label=f"{settings.method} seed {settings.seed}",
-    )
+    teachers = {name: obtain_teacher(planned, name, folder) for name in planned.method.teachers}
     results = {
         "method": settings.method,
         "dataset": settings.dataset.name,
         "seed": settings.seed,
         "select_on": "validation accuracy",
-        "teacher": teacher_scores,
-        "student": scores,
-        "stages": stages,
+        **_teacher_scores(teachers),
+        **_train(
+            planned,
+            planned.method,
+            planned.student,
+            teachers,
+            folder=folder / STUDENT,
+            metrics_folder=folder,
+            cache_folder=_cache_folder(settings, folder),
+            seed=settings.seed,
+            label=f"{settings.method} seed {settings.seed}",
+        ),
         "devices": parallel.describe(),
     }
     records.write(folder / records.RESULTS, results)
     return results
 
 
-def train_teacher(planned: Plan, folder: Path) -> dict[str, Any]:
-    """Trains a teacher from scratch, or goes on with it, or finds it finished.
+def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
+    """Finds a teacher at its path; or trains it in workdir/NAME, goes on, or finds it finished.
 
-    Several runs can share its folder as their `config.teacher.path`.
+    Its folder has checkpoints, and a config.json and results.json of its own. Several runs
+    can share it, as the path of their `config.teacher` or `config.takd.assistant`.
 
     Args:
-      planned: of a method that reads a teacher.
-      folder: for its checkpoints, its own config.json and results.json.
-
-    Returns:
-      What its results.json holds: its scores and number of classes.
+      planned: of a run that reads the teacher.
+      name: in `methods.TEACHERS`.
+      workdir: of the run.
 
     Raises:
       InputError: the folder holds another teacher, or cannot be written.
     """
-    assert planned.teacher is not None, f"{planned.method.name} reads no teacher"
-    settings = planned.settings.teacher
-    records.claim(
-        folder,
-        {
-            "dataset": planned.settings.dataset.model_dump(),
-            "batch_size": planned.settings.batch_size,
-            "teacher": settings.model_dump(exclude={"path"}),
-        },
-    )
-    finished = records.read(folder / records.RESULTS)
-    if finished is not None:
-        return finished
-    stage = Stage("scratch", settings.epochs, hard_label_loss, settings.optimizer)
-    scores, stages = _train(
-        planned,
-        Method("scratch", (stage,)),
-        planned.teacher,
-        {},
-        folder=folder,
-        writer=MetricWriter(folder),
-        seed=settings.seed,
-        label="teacher",
-    )
-    results = {**scores, "num_classes": planned.dataset.num_classes, "stages": stages}
-    records.write(folder / records.RESULTS, results)
-    return results
+    settings = planned.settings
+    section = methods.teacher_config(settings, name)
+    method = methods.TEACHERS[name](settings)
+    field, spec = _teacher_spec(name, settings, planned.dataset)
+    network = _network(field, spec, settings, planned.dataset)
+    if section.path:
+        folder = Path(section.path).absolute()
+        results = _finished_teacher(field, folder)
+    else:
+        folder = workdir / name
+        results = _trained_teacher(planned, name, section, method, network, workdir)
+    variables = _restore_best(folder / method.stages[-1].name, network, planned.dataset)
+    return TrainedTeacher(spec, Model(variables, network.apply), results)
 
 
-def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, float]]:
-    """Metrics of a finished run's student, and of its teacher, on a split.
+def predict(workdir: str | Path, split: str = "test") -> dict[str, np.ndarray]:
+    """Logits of a finished run's student, and of the teachers it read, on a split.
 
     Args:
       workdir: of a run that finished.
       split: 'train', 'validation' or 'test'.
 
     Returns:
-      'student', and 'teacher' where there is one, to metric names to values.
+      'student' and the teachers' names to logits float32 [N, C], in the order of the split.
 
     Raises:
       InputError: the folder holds no finished run, or there is no such split.
     """
-    folder = Path(workdir).absolute()
+    planned, found = _finished_run(Path(workdir).absolute(), split)
+    predictor = loop.Predictor(parallel.compile_predict_step(predict_step))
+    return {name: predictor(model, planned.batches(split)) for name, model in found.items()}
+
+
+def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, float]]:
+    """Metrics of a finished run's student, and of the teachers it read, on a split.
+
+    Args:
+      workdir: of a run that finished.
+      split: 'train', 'validation' or 'test'.
+
+    Returns:
+      'student' and the teachers' names to metric names to values.
+
+    Raises:
+      InputError: the folder holds no finished run, or there is no such split.
+    """
+    planned, found = _finished_run(Path(workdir).absolute(), split)
+    evaluator = loop.Evaluator(parallel.compile_eval_step(eval_step))
+    return {name: evaluator(model, planned.batches(split)) for name, model in found.items()}
+
+
+def _trained_teacher(
+    planned: Plan,
+    name: str,
+    section: TrainedConfig,
+    method: Method,
+    network: Network,
+    workdir: Path,
+) -> dict[str, Any]:
+    """Results of the teacher in workdir/NAME, trained as far as it was not."""
+    settings, folder = planned.settings, workdir / name
+    teachers_read = (name, *method.teachers)
+    identity: dict[str, Any] = {
+        "dataset": settings.dataset.model_dump(exclude={"data_dir"}),
+        "dtype": settings.dtype,
+        "batch_size": settings.batch_size,
+        **{
+            read: methods.teacher_config(settings, read).model_dump(
+                exclude={"path", "views", "cache_dir"}
+            )
+            for read in teachers_read
+        },
+    }
+    if method.teachers:
+        identity |= {"kd": settings.kd.model_dump(), "views": settings.teacher.views}
+    records.claim(folder, identity)
+    finished = records.read(folder / records.RESULTS)
+    if finished is not None:
+        return finished
+    teachers = {read: obtain_teacher(planned, read, workdir) for read in method.teachers}
+    trained = _train(
+        planned,
+        method,
+        network,
+        teachers,
+        folder=folder,
+        metrics_folder=folder,
+        cache_folder=_cache_folder(settings, workdir),
+        seed=section.seed,
+        label=name,
+    )
+    results = {
+        **trained.pop(STUDENT),
+        "model": section.model,
+        "num_classes": planned.dataset.num_classes,
+        **_teacher_scores(teachers),
+        **trained,
+    }
+    records.write(folder / records.RESULTS, results)
+    return results
+
+
+def _train(
+    planned: Plan,
+    method: Method,
+    network: Network,
+    teachers: Mapping[str, TrainedTeacher],
+    *,
+    folder: Path,
+    metrics_folder: Path,
+    cache_folder: Path,
+    seed: int,
+    label: str,
+) -> dict[str, Any]:
+    """Trains the stages of a method in their order.
+
+    Returns:
+      'student': the scores of the last stage; 'stages': a summary of each; and where the
+      teachers are cached, 'teacher_cache': the views and the seconds of their passes.
+    """
+    settings = planned.settings
+    cached = {
+        name: _cached_logits(planned, name, teacher, cache_folder)
+        for name, teacher in teachers.items()
+        if settings.teacher.views
+    }
+    evaluator = loop.Evaluator(parallel.compile_eval_step(eval_step))
+    key = jax.random.key(seed)
+    example = planned.dataset.splits["train"].inputs[:1]
+    initial = jax.jit(network.init)(jax.random.fold_in(key, 0), example)
+    writer = MetricWriter(metrics_folder)
+    results: dict[str, loop.StageResult] = {}
+    stages = []
+    first_epoch = 0
+    for number, stage in enumerate(method.stages, start=1):
+        train = planned.batches(
+            "train",
+            seed=seed,
+            teacher_logits={name: cached[name].views for name in stage.teachers if cached},
+        )
+        stage_teachers: dict[str, Teacher] = {
+            name: CachedTeacher(name) if cached else LiveTeacher(teachers[name].model)
+            for name in stage.teachers
+        }
+        learning_rate = optimizers.learning_rate(stage, len(train))
+        state = TrainState.create(
+            network.apply,
+            initial if stage.start is None else results[stage.start].best,
+            optimizer=optimizers.build(stage.optimizer, learning_rate),
+            loss=stage.loss,
+            key=jax.random.fold_in(key, number),
+            augment=planned.augmentation,
+        )
+        with Checkpoints(folder / stage.name) as checkpoints:
+            results[stage.name] = loop.run_stage(
+                stage,
+                state,
+                stage_teachers,
+                train=train,
+                validation=planned.batches("validation"),
+                evaluate=evaluator,
+                learning_rate=learning_rate,
+                checkpoints=checkpoints,
+                checkpoint_every=settings.checkpoint_every,
+                writer=writer,
+                label=label if len(method.stages) == 1 else f"{label} {stage.name}",
+                first_epoch=first_epoch,
+            )
+        stages.append(loop.summary(stage, results[stage.name].progress, len(train)))
+        first_epoch += stage.epochs
+    writer.close()
+
+    name = method.stages[-1].name
+    last = results[name]
+    test = planned.batches("test")
+    scores = {
+        "stage": name,
+        "epoch": last.progress.best_epoch,
+        "validation": last.progress.best_validation,
+        "test": evaluator(Model(last.best, network.apply), test)["accuracy"],
+        "test_last": evaluator(Model(last.last, network.apply), test)["accuracy"],
+    }
+    trained: dict[str, Any] = {STUDENT: scores, "stages": stages}
+    if cached:
+        trained["teacher_cache"] = {
+            name: {"views": len(logits.views), "seconds": round(logits.seconds, 3)}
+            for name, logits in cached.items()
+        }
+    return trained
+
+
+def _cached_logits(
+    planned: Plan, name: str, teacher: TrainedTeacher, folder: Path
+) -> teacher_cache.TeacherLogits:
+    """The teacher's logits for the views of the training split, made where they are missing."""
+    settings = planned.settings
+    batches = planned.batches("train")
+    step = parallel.compile_predict_step(
+        functools.partial(predict_step, augment=planned.augmentation)
+    )
+    predictor = loop.Predictor(step)
+    dataset = settings.dataset
+    return teacher_cache.load_or_build(
+        folder,
+        name,
+        teacher_cache.Fingerprint(
+            teacher=teacher_cache.teacher_digest(teacher.spec, teacher.model.variables),
+            data=teacher_cache.digest(batches.examples.inputs),
+            augmentation=f"crop_padding {dataset.crop_padding}, flip {dataset.flip}",
+            seed=dataset.seed,
+            precision=settings.dtype,
+        ),
+        settings.teacher.views,
+        lambda view: predictor(teacher.model, batches, view),
+    )
+
+
+def _cache_folder(settings: RunConfig, workdir: Path) -> Path:
+    shared = settings.teacher.cache_dir
+    return Path(shared).absolute() if shared else workdir / TEACHER_LOGITS
+
+
+def _teacher_scores(teachers: Mapping[str, TrainedTeacher]) -> dict[str, Any]:
+    """Each teacher's scores by its name; 'teacher' also where only another teacher read it."""
+    scores: dict[str, Any] = {TEACHER: None}
+    for name, teacher in teachers.items():
+        scores[name] = {score: teacher.results[score] for score in ("validation", "test")}
+        if name != TEACHER and scores[TEACHER] is None:
+            scores[TEACHER] = teacher.results[TEACHER]
+    return scores
+
+
+def _network(field: str, spec: str, settings: RunConfig, dataset: Dataset) -> Network:
+    """The network that a field names, checked to take the data set's inputs."""
+    try:
+        module = models.build(spec, dataset.num_classes, settings.dtype)
+        network = Network(module, dataset.normalise)
+        _shapes(network, dataset)
+    except InputError as error:
+        raise InputError(f"{field}: {error}") from None
+    return network
+
+
+def _teacher_spec(name: str, settings: RunConfig, dataset: Dataset) -> tuple[str, str]:
+    """The field that names a teacher's architecture, and the name; checked if it is trained."""
+    section = methods.teacher_config(settings, name)
+    field = f"config.{methods.TEACHER_FIELDS[name]}"
+    if not section.path:
+        return f"{field}.model", section.model
+    results = _finished_teacher(f"{field}.path", Path(section.path))
+    if results["num_classes"] != dataset.num_classes:
+        raise InputError(
+            f"{field}.path: expected a teacher of {dataset.num_classes} classes, as the"
+            f" student's data set {settings.dataset.name} has, got one of"
+            f" {results['num_classes']}; give a teacher of the same task"
+        )
+    return f"{field}.path", results["model"]
+
+
+def _finished_teacher(field: str, folder: Path) -> dict[str, Any]:
+    """The results of a teacher that was trained before."""
+    results = records.read(folder / records.RESULTS)
+    if results is None or "num_classes" not in results:
+        raise InputError(
+            f"{field}: expected the folder of a finished teacher, got {folder}; give such a"
+            " folder of a finished run, or leave the path empty to train one"
+        )
+    return results
+
+
+def _finished_run(folder: Path, split: str) -> tuple[Plan, dict[str, Model]]:
+    """The plan of a finished run, and its models by name."""
     record = records.read(folder / records.CONFIG)
     if record is None or not (folder / records.RESULTS).exists():
         raise InputError(
@@ -198,122 +446,18 @@ def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, fl
         raise InputError(
             f"split: expected one of {', '.join(planned.dataset.splits)}, got {split!r}"
         )
-    last_stage = planned.method.stages[-1].name
-    found = {STUDENT: (folder / STUDENT / last_stage, planned.student)}
-    if planned.teacher is not None:
-        path = planned.settings.teacher.path or folder / TEACHER
-        found[TEACHER] = (Path(path).absolute() / "scratch", planned.teacher)
-    evaluator = loop.Evaluator(parallel.compile_eval_step(eval_step))
-    return {
-        name: evaluator(
-            Model(_restore_best(checkpoints, module, planned.dataset), module.apply),
-            planned.batches(split),
-        )
-        for name, (checkpoints, module) in found.items()
+    student = planned.student
+    last_stage = folder / STUDENT / planned.method.stages[-1].name
+    found = {
+        STUDENT: Model(_restore_best(last_stage, student, planned.dataset), student.apply),
+        **{name: obtain_teacher(planned, name, folder).model for name in planned.method.teachers},
     }
+    return planned, found
 
 
-def _train(
-    planned: Plan,
-    method: Method,
-    module: nn.Module,
-    teachers: Mapping[str, Teacher],
-    *,
-    folder: Path,
-    writer: MetricWriter,
-    seed: int,
-    label: str,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Trains the stages of a method in their order; scores of the last, summaries of all."""
-    train = planned.batches("train", seed=seed)
-    evaluator = loop.Evaluator(parallel.compile_eval_step(eval_step))
-    key = jax.random.key(seed)
-    initial = jax.jit(module.init)(jax.random.fold_in(key, 0), train.examples.inputs[:1])
-    results: dict[str, loop.StageResult] = {}
-    first_epoch = 0
-    for number, stage in enumerate(method.stages, start=1):
-        learning_rate = optimizers.learning_rate(stage, len(train))
-        state = TrainState.create(
-            module.apply,
-            initial if stage.start is None else results[stage.start].best,
-            optimizer=optimizers.build(stage.optimizer, learning_rate),
-            loss=stage.loss,
-            key=jax.random.fold_in(key, number),
-        )
-        with Checkpoints(folder / stage.name) as checkpoints:
-            results[stage.name] = loop.run_stage(
-                stage,
-                state,
-                {name: teachers[name] for name in stage.teachers},
-                train=train,
-                validation=planned.batches("validation"),
-                evaluate=evaluator,
-                learning_rate=learning_rate,
-                checkpoints=checkpoints,
-                checkpoint_every=planned.settings.checkpoint_every,
-                writer=writer,
-                label=label if len(method.stages) == 1 else f"{label} {stage.name}",
-                first_epoch=first_epoch,
-            )
-        first_epoch += stage.epochs
-    writer.close()
-
-    last = results[method.stages[-1].name]
-    test = planned.batches("test")
-    scores = {
-        "stage": method.stages[-1].name,
-        "epoch": last.progress.best_epoch,
-        "validation": last.progress.best_validation,
-        "test": evaluator(Model(last.best, module.apply), test)["accuracy"],
-        "test_last": evaluator(Model(last.last, module.apply), test)["accuracy"],
-    }
-    stages = [
-        loop.summary(stage, results[stage.name].progress, len(train)) for stage in method.stages
-    ]
-    return scores, stages
-
-
-def _module(field: str, spec: str, dataset: Dataset) -> nn.Module:
-    """Builds the model that a field names, and checks that it takes the data set's inputs."""
-    try:
-        module = models.build(spec, dataset.num_classes)
-        _shapes(module, dataset)
-    except InputError as error:
-        raise InputError(f"{field}: {error}") from None
-    return module
-
-
-def _teacher_module(settings: RunConfig, dataset: Dataset) -> nn.Module:
-    """The teacher's module: of the configuration, or of the teacher found at its path."""
-    path = settings.teacher.path
-    if not path:
-        return _module("config.teacher.model", settings.teacher.model, dataset)
-    results = _finished_teacher(Path(path))
-    if results["num_classes"] != dataset.num_classes:
-        raise InputError(
-            f"config.teacher.path: expected a teacher of {dataset.num_classes} classes, as the"
-            f" student's data set {settings.dataset.name} has, got one of"
-            f" {results['num_classes']}; give a teacher of the same task"
-        )
-    record = records.read(Path(path) / records.CONFIG)
-    assert record is not None, "a teacher's results are written after its config"
-    return _module("config.teacher.path", record["config"]["teacher"]["model"], dataset)
-
-
-def _finished_teacher(folder: Path) -> dict[str, Any]:
-    """The results of a teacher that was trained before."""
-    results = records.read(folder / records.RESULTS)
-    if results is None or "num_classes" not in results:
-        raise InputError(
-            f"config.teacher.path: expected the folder of a finished teacher, got {folder};"
-            " give the folder teacher/ of a finished run, or leave the path empty to train one"
-        )
-    return results
-
-
-def _restore_best(folder: Path, module: nn.Module, dataset: Dataset) -> Variables:
+def _restore_best(folder: Path, network: Network, dataset: Dataset) -> Variables:
     """The best variables among a stage's checkpoints."""
-    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _shapes(module, dataset))
+    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _shapes(network, dataset))
     restored = None
     if folder.exists():
         with Checkpoints(folder, read_only=True) as checkpoints:
@@ -326,7 +470,7 @@ def _restore_best(folder: Path, module: nn.Module, dataset: Dataset) -> Variable
     return restored[0]["best"]
 
 
-def _shapes(module: nn.Module, dataset: Dataset) -> Any:
-    """Shapes and types of a model's variables."""
+def _shapes(network: Network, dataset: Dataset) -> Any:
+    """Shapes and types of a network's variables."""
     example = dataset.splits["train"].inputs[:1]
-    return jax.eval_shape(module.init, jax.random.key(0), example)
+    return jax.eval_shape(network.init, jax.random.key(0), example)

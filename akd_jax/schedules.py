@@ -67,5 +67,23 @@ def temperature_step(epoch: ArrayLike, epochs: int, max_temperature: int) -> jax
     return jnp.minimum(_int32(epoch) // (epochs // max_temperature), max_temperature - 1)
 
 
+def mixing_weight(epoch: ArrayLike, ramp_epochs: int, until: int) -> jax.Array:
+    """Continuation-KD's psi(i) = i / ramp_epochs for i < until, then 1; never over 1.
+
+    The paper's are 150 and 150 of 200 epochs for images, and 40 and 21 of 30 for text.
+
+    Args:
+      epoch: i, epochs finished, int [...].
+      ramp_epochs: epochs over which psi would rise from 0 to 1, at least 1.
+      until: the epoch from which psi is 1.
+
+    Returns:
+      psi, float32 [...].
+    """
+    epoch = _int32(epoch)
+    ramp = jnp.minimum(epoch.astype(jnp.float32) / ramp_epochs, 1)
+    return jnp.where(epoch < until, ramp, 1)
+
+
 def _int32(value: ArrayLike) -> jax.Array:
     return jnp.asarray(value, jnp.int32)

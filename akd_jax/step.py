@@ -14,7 +14,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from akd_jax.types import Batch, Metrics, Model, Outputs, Teacher, TrainState, WeightedSum
+from akd_jax.types import (
+    Augment,
+    Batch,
+    Metrics,
+    Model,
+    Outputs,
+    Teacher,
+    TrainState,
+    WeightedSum,
+    no_augmentation,
+)
 
 
 def train_step(
@@ -42,6 +52,7 @@ def train_step(
     """
     key = jax.random.fold_in(state.key, state.step)
     key = jax.random.fold_in(key, 0 if axis_name is None else jax.lax.axis_index(axis_name))
+    batch = state.augment(batch)
     # Without the cut the backward pass would run through the whole teacher, for nothing.
     teacher_outputs = {
         name: jax.lax.stop_gradient(teacher(batch)) for name, teacher in teachers.items()
@@ -94,6 +105,28 @@ def eval_step(model: Model, batch: Batch, *, axis_name: str | None = None) -> Me
     """
     metrics = task_metrics(model(batch.inputs), batch)
     return metrics if axis_name is None else jax.lax.psum(metrics, axis_name)
+
+
+def predict_step(
+    model: Model,
+    batch: Batch,
+    *,
+    augment: Augment = no_augmentation,
+    axis_name: str | None = None,
+) -> jax.Array:
+    """Logits of a model, in inference mode.
+
+    Args:
+      model: what predicts.
+      batch: this device's share, [B / devices, ...].
+      augment: draws the views that the model sees.
+      axis_name: not used; each device returns its share.
+
+    Returns:
+      float32 [B / devices, C].
+    """
+    del axis_name
+    return model(augment(batch).inputs).logits.astype(jnp.float32)
 
 
 def task_metrics(outputs: Outputs, batch: Batch) -> Metrics:

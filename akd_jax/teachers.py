@@ -1,5 +1,6 @@
 """Where a teacher's outputs come from."""
 
+import jax.numpy as jnp
 from flax import struct
 
 from akd_jax.types import Batch, Model, Outputs
@@ -17,3 +18,17 @@ class LiveTeacher(struct.PyTreeNode):
     def __call__(self, batch: Batch) -> Outputs:
         """The teacher's outputs for this device's share of a batch."""
         return self.model(batch.inputs)
+
+
+class CachedTeacher(struct.PyTreeNode):
+    """A teacher whose logits were stored before and come with the batch.
+
+    Attributes:
+      name: its name among the batch's `teacher_logits`.
+    """
+
+    name: str = struct.field(pytree_node=False)
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """The stored logits for this device's share of a batch."""
+        return Outputs(logits=jnp.asarray(batch.teacher_logits[self.name]))

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,11 +29,19 @@ class Batch(struct.PyTreeNode):
       inputs: what the model reads; an array [B, ...] or a tree of such arrays.
       labels: class indices, int32 [B].
       weights: float32 [B]; 0 for the rows that only fill up the last batch.
+      ids: which examples of their split these are, int32 [B].
+      views: which view of each example is drawn where they are augmented, int32 [B].
+      epochs: epochs of the run that are finished, int32 [B], the same in all rows.
+      teacher_logits: stored logits [B, C] of teachers that are not run in the step, by name.
     """
 
     inputs: Any
     labels: Array
     weights: Array
+    ids: Array | None = None
+    views: Array | None = None
+    epochs: Array | None = None
+    teacher_logits: Mapping[str, Array] = dataclasses.field(default_factory=dict)
 
 
 class Outputs(struct.PyTreeNode):
@@ -80,6 +89,29 @@ class ApplyFn(Protocol):
         """The module's outputs; with `mutable`, also the collections it changed."""
 
 
+class Inputs(Protocol):
+    """A change of raw inputs before a network reads them, such as normalisation."""
+
+    def __call__(self, inputs: Any, /) -> Any:
+        """The inputs as the network reads them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A module together with the normalisation of its inputs: it reads them raw."""
+
+    module: nn.Module
+    normalise: Inputs
+
+    def init(self, key: jax.Array, inputs: Any) -> Variables:
+        """Initial variables, by the shapes of raw inputs."""
+        return self.module.init(key, self.normalise(inputs))
+
+    def apply(self, variables: Variables, inputs: Any, **kwargs: Any) -> Any:
+        """As the module's `apply`, on raw inputs."""
+        return self.module.apply(variables, self.normalise(inputs), **kwargs)
+
+
 class Model(struct.PyTreeNode):
     """Weights together with the function that applies them, in inference mode."""
 
@@ -104,6 +136,18 @@ class Loss(Protocol):
         """The losses of a batch at a temperature step, int32 []."""
 
 
+class Augment(Protocol):
+    """A change of a training batch that every model of the step sees."""
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch as it is trained on; of the same shapes."""
+
+
+def no_augmentation(batch: Batch) -> Batch:
+    """The batch as it is."""
+    return batch
+
+
 class Teacher(Protocol):
     """A pytree that gives a teacher's outputs for a batch, cut from the gradient."""
 
@@ -114,7 +158,7 @@ class Teacher(Protocol):
 class TrainState(struct.PyTreeNode):
     """Everything a training step reads and returns.
 
-    The last three fields are constants of the compiled program: a state with another
+    The last four fields are constants of the compiled program: a state with another
     loss or optimizer is another program.
 
     Attributes:
@@ -126,6 +170,7 @@ class TrainState(struct.PyTreeNode):
       apply_fn: the model's function.
       optimizer: gradients to updates.
       loss: what is minimised.
+      augment: changes the batch before student and teachers see it.
     """
 
     step: jax.Array
@@ -136,6 +181,7 @@ class TrainState(struct.PyTreeNode):
     apply_fn: ApplyFn = struct.field(pytree_node=False)
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
     loss: Loss = struct.field(pytree_node=False)
+    augment: Augment = struct.field(pytree_node=False, default=no_augmentation)
 
     @classmethod
     def create(
@@ -146,6 +192,7 @@ class TrainState(struct.PyTreeNode):
         optimizer: optax.GradientTransformation,
         loss: Loss,
         key: jax.Array,
+        augment: Augment = no_augmentation,
     ) -> "TrainState":
         """A state at step 0 that starts from `variables` with a fresh optimizer."""
         model_state = {name: value for name, value in variables.items() if name != "params"}
@@ -158,6 +205,7 @@ class TrainState(struct.PyTreeNode):
             apply_fn=apply_fn,
             optimizer=optimizer,
             loss=loss,
+            augment=augment,
         )
 
     @property

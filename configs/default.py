@@ -33,12 +33,19 @@ def optimizer(
 def get_config() -> ConfigDict:
     """The defaults: the paper's settings for images, on the data set that needs no download."""
     return config_dict.create(
-        method="annealing_kd",  # 'scratch', 'kd' or 'annealing_kd'.
+        method="annealing_kd",  # A name in akd_jax.methods.METHODS.
         seed=0,  # Of the student: its initial parameters and the order of its batches.
+        dtype="float32",  # What networks compute in: 'float32' or 'bfloat16'.
         batch_size=128,  # Examples of an update, over all devices; they must divide it.
         checkpoint_every=10,  # Epochs; the last epoch of a stage is always saved.
         dataset=config_dict.create(
             name="digits",  # A name in akd_jax.data.DATASETS.
+            data_dir="",  # Where it lies; empty: where its own tools put it.
+            validation_size=297,  # Examples held out of the training split, at least 1.
+            train_size=0,  # Examples that are left to train on; 0: all.
+            crop_padding=0,  # Pixels around an image before a random crop; 0: no crop.
+            flip=False,  # Whether views are mirrored at random.
+            seed=0,  # Of the split and of the views: the same for teacher and all students.
         ),
         teacher=config_dict.create(
             path="",  # Folder of a finished teacher; empty: one is trained, as follows.
@@ -46,15 +53,28 @@ def get_config() -> ConfigDict:
             epochs=200,
             seed=0,  # Its own, so that students of several seeds can share it.
             optimizer=optimizer(learning_rate=0.1),
+            # Views of each example whose logits are stored once, for all methods and seeds, to
+            # be drawn in turn; 0: the teacher is run in every step. Assistants likewise.
+            views=0,
+            cache_dir="",  # Folder of the stored logits; empty: teacher_logits/ in the workdir.
         ),
         student=config_dict.create(
             model="plain_cnn:8 M 8 M FC",  # NAME:ARGUMENT, a name in akd_jax.models.MODELS.
             epochs=400,  # Over all stages together: every method makes as many updates.
-            optimizer=optimizer(learning_rate=0.1),  # Of one-stage methods, and of stage II.
+            optimizer=optimizer(learning_rate=0.1),  # Of scratch, kd and takd, and of stage II.
         ),
         kd=config_dict.create(
             temperature=4.0,  # Over 0.
             weight=0.9,  # Of the soft-label loss, 0.0 to 1.0; the rest is the hard-label loss's.
+        ),
+        takd=config_dict.create(
+            assistant=config_dict.create(  # Learns from the teacher by kd; as for the teacher.
+                path="",
+                model="plain_cnn:16 M 16 M FC",
+                epochs=200,
+                seed=0,
+                optimizer=optimizer(learning_rate=0.1),
+            ),
         ),
         annealing_kd=config_dict.create(
             max_temperature=10,  # tau_max: temperatures of stage I, from 1 to its epochs.
@@ -63,5 +83,14 @@ def get_config() -> ConfigDict:
                 epochs=200,  # Fewer than the student's; stage II has the rest.
                 optimizer=optimizer(learning_rate=0.1),
             ),
+        ),
+        continuation_kd=config_dict.create(
+            max_temperature=20,  # tau_max, from 1 to the student's epochs.
+            margin=0.0,  # At least 0, in squared logits: an error under margin * Phi is none.
+            psi="ramp",  # The hard labels' weight: 'ramp', or 'step' with annealing_kd's stages.
+            psi_epochs=300,  # Epochs over which the ramp would rise from 0 to 1,
+            psi_until=300,  # and the epoch from which it is 1 in any case.
+            class_reduction="mean",  # As for annealing_kd.
+            optimizer=optimizer(learning_rate=0.1),  # Of the ramp's one stage.
         ),
     )

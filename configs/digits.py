@@ -23,6 +23,13 @@ def get_config(method: str = "annealing_kd") -> ConfigDict:
     config.student.model = "plain_cnn:4 M 4 M FC"
     config.student.epochs = 60
     config.student.optimizer.learning_rate = 0.05
+    config.takd.assistant.model = "plain_cnn:8 M 8 M FC"
+    config.takd.assistant.epochs = 30
+    config.takd.assistant.optimizer.learning_rate = 0.05
+    config.continuation_kd.max_temperature = 20
+    config.continuation_kd.psi_epochs = 45
+    config.continuation_kd.psi_until = 45
+    config.continuation_kd.optimizer.learning_rate = 0.01
     config.annealing_kd.stage_1.epochs = 30
     # A fifth of the others': logits are larger targets than labels, and at 0.05 some
     # students never recover from stage I.

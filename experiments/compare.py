@@ -8,22 +8,26 @@ that are finished are reused, so that the same command goes on where it stopped.
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
 from ml_collections.config_dict import ConfigDict
 
+from akd_jax import methods as all_methods
 from akd_jax import records
 from akd_jax.errors import InputError
-from akd_jax.run import plan, run, train_teacher
-from experiments import cli, pages
+from akd_jax.run import STUDENT, TEACHER, TEACHER_LOGITS, Plan, obtain_teacher, plan, predict, run
+from experiments import cli, pages, scores
 
 _CONFIG = cli.config_flag()
 _METHODS = flags.DEFINE_list("methods", None, "Names in akd_jax.methods.METHODS.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Students of each method.", lower_bound=1)
 _WORKDIR = cli.workdir_flag()
+
+_REFERENCES = ("scratch", "kd")  # Methods that the others are set against.
 
 
 def compare(
@@ -32,10 +36,10 @@ def compare(
     """Runs every method with every seed and returns what comparison.json holds.
 
     Args:
-      config: of each run, but for its method, seed and teacher path.
+      config: of each run, but for its method, its seed, and its teachers' paths.
       methods: names; each a row of the table.
       seeds: students of each method; their seeds count up from config.seed.
-      workdir: holds teacher/ and METHOD/seed_N/.
+      workdir: holds the teachers, their logits, and METHOD/seed_N/.
 
     Raises:
       InputError: something does not fit, before anything is trained.
@@ -45,38 +49,46 @@ def compare(
     if len(set(updates.values())) > 1:
         raise InputError(f"expected methods with the same student epochs, got {updates}")
     records.check_writable(workdir)
+    workdir = workdir.absolute()
 
-    teacher = None
-    for planned in plans.values():
-        if planned.teacher is not None and not planned.settings.teacher.path:
-            teacher = train_teacher(planned, workdir / "teacher")
-            break
-    if teacher is not None:
-        config = config.copy_and_resolve_references()
-        config.teacher.path = str((workdir / "teacher").absolute())
-
-    entries = {}
+    config, teachers = _shared_teachers(config, plans, workdir)
+    test = plans[methods[0]].dataset.splits["test"]
+    entries, right = {}, {}
+    teacher_logits = None
     for method in methods:
         folders = [f"{method}/seed_{config.seed + number}" for number in range(seeds)]
-        results = []
+        results, logits = [], []
         for number, folder in enumerate(folders):
             run_config = _with(config, method=method, seed=config.seed + number)
             results.append(run(run_config, workdir / folder))
-            print(f"{folder}: test accuracy {results[-1]['student']['test']:.2%}", flush=True)
-        entries[method] = _entry(results, folders)
-        teacher = results[0]["teacher"] or teacher
+            predicted = predict(workdir / folder)
+            logits.append(predicted[STUDENT])
+            teacher_logits = predicted.get(TEACHER, teacher_logits)
+            print(f"{folder}: test accuracy {results[-1][STUDENT]['test']:.2%}", flush=True)
+        right[method] = np.stack([scores.correct(found, test.labels) for found in logits])
+        entries[method] = {"runs": folders, **_entry(results), "logits": logits}
+    for method, entry in entries.items():
+        logits = entry.pop("logits")
+        calibration = [scores.expected_calibration_error(found, test.labels) for found in logits]
+        entry["calibration_error"] = _summary(calibration)
+        if teacher_logits is not None:
+            entry["agreement"] = _summary(
+                [scores.agreement(found, teacher_logits) for found in logits]
+            )
+        entry["against"] = {
+            reference: scores.paired_bootstrap(right[method], right[reference])
+            for reference in _REFERENCES
+            if reference in right and reference != method
+        }
 
     first = plans[methods[0]]
     steps = first.method.epochs * len(first.batches("train"))
     comparison = {
         "title": f"{', '.join(methods)} on {first.settings.dataset.name}, {seeds} seeds",
         "methods": entries,
-        "headers": ["", "test accuracy, %", "at the last step, %", "students", "seconds each"],
-        "rows": _rows(entries, teacher),
-        "notes": [
-            f"Mean and standard deviation over the seeds; every student made {steps:,} updates.",
-            "Test accuracy at the checkpoint chosen on validation, and at the last step.",
-        ],
+        "teachers": teachers,
+        **_table(entries, teachers),
+        "notes": _notes(steps, seeds, len(test), teachers),
     }
     records.write(workdir / pages.COMPARISON, comparison)
     return comparison
@@ -88,35 +100,103 @@ def _with(config: ConfigDict, **changes: Any) -> ConfigDict:
     return changed
 
 
-def _entry(results: Sequence[dict[str, Any]], folders: Sequence[str]) -> dict[str, Any]:
+def _shared_teachers(
+    config: ConfigDict, plans: Mapping[str, Plan], workdir: Path
+) -> tuple[ConfigDict, dict[str, Any]]:
+    """Trains each teacher that is read and has no path; the config with their paths, their
+    scores and seconds.
+    """
+    teachers: dict[str, Any] = {}
+    paths: dict[str, str] = {}
+    for planned in plans.values():
+        for name in planned.method.teachers:
+            if name not in teachers:
+                results = obtain_teacher(planned, name, workdir).results
+                teachers[name] = {
+                    "test": results["test"],
+                    "seconds": round(sum(stage["seconds"] for stage in results["stages"]), 1),
+                }
+                if not all_methods.teacher_config(planned.settings, name).path:
+                    field = all_methods.TEACHER_FIELDS[name]
+                    paths[f"{field}.path"] = str(workdir / name)
+    config = _with(config)
+    config.update_from_flattened_dict(paths)
+    if not config.teacher.cache_dir:
+        config.teacher.cache_dir = str(workdir / TEACHER_LOGITS)
+    return config, teachers
+
+
+def _entry(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One method's scores over the seeds."""
-    entry: dict[str, Any] = {"runs": list(folders), "n": len(results)}
-    for score in ("validation", "test", "test_last"):
-        values = [found["student"][score] for found in results]
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        entry[score] = {"mean": statistics.mean(values), "std": deviation, "values": values}
     seconds = [sum(stage["seconds"] for stage in found["stages"]) for found in results]
-    entry["seconds"] = round(statistics.mean(seconds), 2)
-    return entry
-
-
-def _rows(entries: dict[str, dict[str, Any]], teacher: dict[str, Any] | None) -> list[list[str]]:
-    rows = [
-        [
-            method,
-            _percent(entry["test"]),
-            _percent(entry["test_last"]),
-            str(entry["n"]),
-            f"{entry['seconds']:.1f}",
-        ]
-        for method, entry in entries.items()
+    passes = [
+        sum(cache["seconds"] for cache in found.get("teacher_cache", {}).values())
+        for found in results
     ]
-    if teacher is not None:
-        rows.insert(0, ["(teacher)", f"{100 * teacher['test']:.2f}", "", "", ""])
-    return rows
+    return {
+        "n": len(results),
+        **{
+            score: _summary([found[STUDENT][score] for found in results])
+            for score in ("validation", "test", "test_last")
+        },
+        "seconds": round(statistics.mean(seconds), 2),
+        "teacher_seconds": round(max(passes), 2),
+    }
 
 
-def _percent(score: dict[str, Any]) -> str:
+def _summary(values: Sequence[float]) -> dict[str, Any]:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.mean(values), "std": deviation, "values": list(values)}
+
+
+def _table(entries: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str, Any]:
+    """Headers and rows, as text, all scores in percent."""
+    references = [name for name in _REFERENCES if name in entries]
+    headers = ["", "test", "last step", *(f"against {name}" for name in references)]
+    headers += ["agreement", "calibration error", "n", "seconds", "teacher seconds"]
+    blank = [""] * (len(headers) - 2)
+    rows = [[f"({name})", f"{100 * found['test']:.2f}", *blank] for name, found in teachers.items()]
+    for method, entry in entries.items():
+        intervals = [
+            " to ".join(f"{100 * end:+.2f}" for end in entry["against"].get(name, ()))
+            for name in references
+        ]
+        rows.append(
+            [
+                method,
+                _percent(entry["test"]),
+                _percent(entry["test_last"]),
+                *intervals,
+                _percent(entry["agreement"]) if "agreement" in entry else "",
+                _percent(entry["calibration_error"]),
+                str(entry["n"]),
+                f"{entry['seconds']:.1f}",
+                f"{entry['teacher_seconds']:.1f}",
+            ]
+        )
+    return {"headers": headers, "rows": rows}
+
+
+def _notes(steps: int, seeds: int, examples: int, teachers: Mapping[str, Any]) -> list[str]:
+    notes = [
+        f"In percent, mean ± standard deviation over {seeds} seeds; {examples:,} test examples."
+        f" Every student made {steps:,} updates.",
+        "test: accuracy at the checkpoint chosen on validation; last step: at the end.",
+        "against: 95 % interval of the difference in test accuracy, from a bootstrap over seeds"
+        " and test examples, paired; an interval that contains 0 shows no difference.",
+        "agreement: share of test examples classified as the teacher does. calibration error:"
+        " expected, over 15 bins.",
+        "seconds: of a student's training. teacher seconds: of the passes that stored the"
+        " teacher's logits, shared by all students; where none are stored, the teacher runs"
+        " within the student's seconds.",
+    ]
+    if teachers:
+        trained = ", ".join(f"{name} {found['seconds']} s" for name, found in teachers.items())
+        notes.append(f"Trained once: {trained}.")
+    return notes
+
+
+def _percent(score: Mapping[str, Any]) -> str:
     mean = f"{100 * score['mean']:.2f}"
     return mean if score["std"] is None else f"{mean} ± {100 * score['std']:.2f}"
 
@@ -126,7 +206,7 @@ def main() -> None:
     workdir = Path(_WORKDIR.value)
     comparison = compare(_CONFIG.value, _METHODS.value or [], _SEEDS.value, workdir)
     table = cli.table(comparison["headers"], comparison["rows"])
-    notes = "\n".join(comparison["notes"])
+    notes = "\n".join(f"- {note}" for note in comparison["notes"])
     (workdir / "comparison.md").write_text(f"{table}\n\n{notes}\n", encoding="utf-8")
     print(f"\n{table}\n\n{notes}")
     print(f"Report: {pages.write(workdir)}")

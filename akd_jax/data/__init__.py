@@ -1,28 +1,40 @@
 """Data sets, by name."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from akd_jax.config import DatasetConfig
-from akd_jax.data import digits
+from akd_jax.data import cifar, digits, idx
 from akd_jax.data.batches import Batches
-from akd_jax.data.dataset import Dataset, Examples
+from akd_jax.data.dataset import Dataset, Examples, Normalise, Source, hold_out
 from akd_jax.errors import InputError
 
-__all__ = ["DATASETS", "Batches", "Dataset", "Examples", "load"]
+__all__ = ["DATASETS", "Batches", "Dataset", "Examples", "Normalise", "Source", "load"]
 
-DATASETS: Mapping[str, Callable[[], Dataset]] = {
+# Name to a reader that takes the folder, None for its default one.
+DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
+    "cifar10": cifar.load_cifar10,
+    "cifar100": cifar.load_cifar100,
     "digits": digits.load,
+    "fashion_mnist": idx.load_fashion_mnist,
+    "idx": idx.load,
 }
 
 
 def load(config: DatasetConfig) -> Dataset:
-    """Reads the data set.
+    """Reads a data set and holds out its validation split.
 
     Raises:
-      InputError: its name is unknown.
+      InputError: its name is unknown, it is not where it should be, or it is too small.
     """
     if config.name not in DATASETS:
         raise InputError(
             f"config.dataset.name: expected one of {', '.join(DATASETS)}, got {config.name!r}"
         )
-    return DATASETS[config.name]()
+    source = DATASETS[config.name](Path(config.data_dir) if config.data_dir else None)
+    return hold_out(
+        source,
+        validation_size=config.validation_size,
+        train_size=config.train_size,
+        seed=config.seed,
+    )

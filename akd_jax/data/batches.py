@@ -1,6 +1,6 @@
 """Batches of one shape, in an order that depends on nothing but the seed and the epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -16,15 +16,26 @@ class Batches:
     epoch, not zeros, so that batch statistics see nothing but real data.
 
     Args:
-      examples: the split.
+      examples: the split; an example's id is its place in it.
       batch_size: rows of a batch, over all devices.
       seed: for a new order in each epoch; None for the order of the split.
+      teacher_logits: name to stored logits [views, N, C] of a teacher. There are then as
+        many views of each example as were stored, drawn in turn; otherwise each epoch draws
+        a view of its own.
     """
 
-    def __init__(self, examples: Examples, batch_size: int, *, seed: int | None = None):
+    def __init__(
+        self,
+        examples: Examples,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        teacher_logits: Mapping[str, np.ndarray] | None = None,
+    ):
         self.examples = examples
         self.batch_size = batch_size
         self.seed = seed
+        self.teacher_logits = teacher_logits or {}
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -33,12 +44,25 @@ class Batches:
     def epoch(self, epoch: int = 0) -> Iterator[Batch]:
         """The batches of epoch number `epoch`: the same ones whenever it is asked for."""
         count = len(self.examples)
-        order = np.arange(count)
+        order = np.arange(count, dtype=np.int32)
         if self.seed is not None:
-            order = np.random.default_rng((self.seed, epoch)).permutation(count)
-        rows = np.resize(order, len(self) * self.batch_size)  # Repeats from the start.
-        weights = (np.arange(len(rows)) < count).astype(np.float32)
-        for start in range(0, len(rows), self.batch_size):
+            order = np.random.default_rng((self.seed, epoch)).permutation(order)
+        ids = np.resize(order, len(self) * self.batch_size)  # Repeats from the start.
+        weights = (np.arange(len(ids)) < count).astype(np.float32)
+        views = [len(logits) for logits in self.teacher_logits.values()]
+        view = epoch % min(views) if views else epoch
+        for start in range(0, len(ids), self.batch_size):
             part = slice(start, start + self.batch_size)
-            examples = self.examples.take(rows[part])
-            yield Batch(examples.inputs, examples.labels, weights[part])
+            rows = ids[part]
+            examples = self.examples.take(rows)
+            yield Batch(
+                examples.inputs,
+                examples.labels,
+                weights[part],
+                ids=rows,
+                views=np.full_like(rows, view),
+                epochs=np.full_like(rows, epoch),
+                teacher_logits={
+                    name: logits[view][rows] for name, logits in self.teacher_logits.items()
+                },
+            )

@@ -1,16 +1,34 @@
 """Distillation methods, by name. A new one is a file here and a line in METHODS."""
 
-from akd_jax.config import RunConfig
+import operator
+from collections.abc import Mapping
+
+from akd_jax.config import RunConfig, TrainedConfig
 from akd_jax.errors import InputError
 from akd_jax.methods.annealing_kd import annealing_kd
+from akd_jax.methods.continuation_kd import continuation_kd
 from akd_jax.methods.kd import kd
-from akd_jax.methods.scratch import scratch
+from akd_jax.methods.scratch import scratch, teacher
+from akd_jax.methods.takd import assistant, takd
 from akd_jax.types import Method, MethodBuilder
 
 METHODS: dict[str, MethodBuilder] = {
     "scratch": scratch,
     "kd": kd,
+    "takd": takd,
     "annealing_kd": annealing_kd,
+    "continuation_kd": continuation_kd,
+}
+
+# How the teachers that methods read are trained themselves, by the names they are read under.
+TEACHERS: Mapping[str, MethodBuilder] = {
+    "teacher": teacher,
+    "assistant": assistant,
+}
+# The sections of the configuration that describe them.
+TEACHER_FIELDS: Mapping[str, str] = {
+    "teacher": "teacher",
+    "assistant": "takd.assistant",
 }
 
 
@@ -25,3 +43,8 @@ def build(config: RunConfig) -> Method:
             f"config.method: expected one of {', '.join(METHODS)}, got {config.method!r}"
         )
     return METHODS[config.method](config)
+
+
+def teacher_config(config: RunConfig, name: str) -> TrainedConfig:
+    """The section of the configuration that describes a teacher."""
+    return operator.attrgetter(TEACHER_FIELDS[name])(config)

@@ -5,16 +5,17 @@ from collections.abc import Mapping
 import jax
 
 from akd_jax import losses
-from akd_jax.config import RunConfig
-from akd_jax.types import Batch, Method, Outputs, Stage
+from akd_jax.config import KDConfig, RunConfig
+from akd_jax.types import Batch, Loss, Method, Outputs, Stage
 
 
-def kd(config: RunConfig) -> Method:
-    """One stage with the loss (1 - a) CE(z_s, label) + a T^2 KL(teacher_T || student_T).
+def kd_loss(config: KDConfig, teacher: str) -> Loss:
+    """The loss (1 - a) CE(z_s, label) + a T^2 KL(teacher_T || student_T).
 
-    a is `config.kd.weight`, T is `config.kd.temperature`.
+    Args:
+      config: a is its `weight`, T its `temperature`.
+      teacher: the name of the teacher that is read.
     """
-    weight, temperature = config.kd.weight, config.kd.temperature
 
     def loss(
         student: Outputs,
@@ -24,9 +25,15 @@ def kd(config: RunConfig) -> Method:
     ) -> jax.Array:
         del temperature_step  # KD's temperature stays where it is.
         hard = losses.hard_label(student.logits, batch.labels)
-        soft = losses.distillation_kl(student.logits, teachers["teacher"].logits, temperature)
-        return (1 - weight) * hard + weight * soft
+        soft = losses.distillation_kl(student.logits, teachers[teacher].logits, config.temperature)
+        return (1 - config.weight) * hard + config.weight * soft
 
+    return loss
+
+
+def kd(config: RunConfig) -> Method:
+    """One stage with `kd_loss` against the teacher."""
+    loss = kd_loss(config.kd, "teacher")
     stage = Stage(
         "kd", config.student.epochs, loss, config.student.optimizer, teachers=("teacher",)
     )

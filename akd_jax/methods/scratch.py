@@ -1,4 +1,4 @@
-"""The student on its own: cross-entropy on the hard labels, no teacher."""
+"""A network on its own: cross-entropy on the hard labels, no teacher."""
 
 from collections.abc import Mapping
 
@@ -21,3 +21,10 @@ def scratch(config: RunConfig) -> Method:
     """One stage over all of the student's epochs."""
     stage = Stage("scratch", config.student.epochs, hard_label_loss, config.student.optimizer)
     return Method("scratch", (stage,))
+
+
+def teacher(config: RunConfig) -> Method:
+    """How the teacher itself is trained."""
+    settings = config.teacher
+    stage = Stage("scratch", settings.epochs, hard_label_loss, settings.optimizer)
+    return Method("teacher", (stage,))

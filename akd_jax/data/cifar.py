@@ -1,0 +1,161 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): 32x32x3 images, 10 and 100 classes.
+
+Read, whichever a folder holds, from what tensorflow-datasets prepared as array_record
+(without TensorFlow), or from the official binary archive, packed or unpacked. Both give the
+same examples in the same order.
+"""
+
+import dataclasses
+import functools
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from akd_jax.data.dataset import Examples, Normalise, Source
+from akd_jax.errors import InputError
+
+DEFAULT_DIR = Path.home() / "tensorflow_datasets"
+_PIXELS = 32 * 32 * 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """An official binary archive.
+
+    Attributes:
+      file: the packed archive.
+      md5: of the packed archive, as published beside it.
+      folder: what it unpacks to.
+      train: names of the files of the training split, in order.
+      test: name of the file of the test split.
+      label_bytes: of each record; the last one is the label.
+      num_classes: of the labels.
+    """
+
+    file: str
+    md5: str
+    folder: str
+    train: Sequence[str]
+    test: str
+    label_bytes: int
+    num_classes: int
+
+
+ARCHIVES = {
+    "cifar10": Archive(
+        file="cifar-10-binary.tar.gz",
+        md5="c32a1d4ab5d03f1284b67883e8d87530",
+        folder="cifar-10-batches-bin",
+        train=tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
+        test="test_batch.bin",
+        label_bytes=1,
+        num_classes=10,
+    ),
+    "cifar100": Archive(
+        file="cifar-100-binary.tar.gz",
+        md5="03b5dce01913d631647c71ecec9e9cb8",
+        folder="cifar-100-binary",
+        train=("train.bin",),
+        test="test.bin",
+        label_bytes=2,  # The coarse label, then the fine one.
+        num_classes=100,
+    ),
+}
+
+
+def load(name: str, data_dir: Path | None) -> Source:
+    """Images uint8 [N, 32, 32, 3], normalised with the paper's mean and std.
+
+    Args:
+      name: 'cifar10' or 'cifar100'.
+      data_dir: holds the archive, its folder, or NAME/VERSION/ of tensorflow-datasets; None
+        for tensorflow-datasets' own default, ~/tensorflow_datasets.
+
+    Raises:
+      InputError: the folder holds none of them, or a damaged one.
+    """
+    data_dir = data_dir or DEFAULT_DIR
+    archive = ARCHIVES[name]
+    if (data_dir / archive.folder).is_dir():
+        folder = data_dir / archive.folder
+        train, test = _read_files(lambda file: (folder / file).read_bytes(), archive)
+    elif (data_dir / archive.file).exists():
+        train, test = _read_tar(data_dir / archive.file, archive)
+    elif (data_dir / name).is_dir():
+        train, test = (_read_tfds(name, data_dir, split) for split in ("train", "test"))
+    else:
+        raise InputError(
+            f"config.dataset.data_dir: expected {archive.file}, {archive.folder}/ or {name}/ in"
+            f" {data_dir}, got none of them; run python -m experiments.prepare --dataset={name}"
+            f" --data_dir={data_dir}"
+        )
+    return Source(
+        train,
+        test,
+        num_classes=archive.num_classes,
+        normalise=Normalise(
+            mean=tuple(255 * value for value in (0.507, 0.487, 0.441)),
+            std=tuple(255 * value for value in (0.267, 0.256, 0.276)),
+        ),
+    )
+
+
+load_cifar10 = functools.partial(load, "cifar10")
+load_cifar100 = functools.partial(load, "cifar100")
+
+
+def _read_files(read: Callable[[str], bytes], archive: Archive) -> tuple[Examples, Examples]:
+    def examples(files: Sequence[str]) -> Examples:
+        parts = [np.frombuffer(_whole(file), np.uint8) for file in files]
+        records = np.concatenate(parts).reshape(-1, archive.label_bytes + _PIXELS)
+        planes = records[:, archive.label_bytes :].reshape(-1, 3, 32, 32)  # Red, green, blue.
+        labels = records[:, archive.label_bytes - 1].astype(np.int32)
+        return Examples(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels)
+
+    def _whole(file: str) -> bytes:
+        try:
+            data = read(file)
+        except (OSError, KeyError, EOFError) as error:
+            raise InputError(f"{archive.folder}/{file}: expected a file, got: {error}") from None
+        if not data or len(data) % (archive.label_bytes + _PIXELS):
+            raise InputError(
+                f"{archive.folder}/{file}: expected whole records of"
+                f" {archive.label_bytes + _PIXELS} bytes, got {len(data)} bytes; fetch it again"
+            )
+        return data
+
+    return examples(archive.train), examples([archive.test])
+
+
+def _read_tar(path: Path, archive: Archive) -> tuple[Examples, Examples]:
+    try:
+        with tarfile.open(path) as tar:
+
+            def read(file: str) -> bytes:
+                member = tar.extractfile(f"{archive.folder}/{file}")
+                return b"" if member is None else member.read()
+
+            return _read_files(read, archive)
+    except tarfile.TarError as error:
+        raise InputError(f"{path}: expected a tar archive, got: {error}; fetch it again") from None
+
+
+def _read_tfds(name: str, data_dir: Path, split: str) -> Examples:
+    import tensorflow_datasets as tfds  # Takes seconds, and few need it.
+
+    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    if not builder.is_prepared():  # Else it would try the network for minutes.
+        raise InputError(
+            f"config.dataset.data_dir: expected {name} prepared as array_record in"
+            f" {builder.data_path}, got none; run python -m experiments.prepare"
+            f" --dataset={name} --data_dir={data_dir}"
+        )
+    source = builder.as_data_source(split)
+    # On disk they are shuffled by a hash; their ids count through the archive's records.
+    records = sorted((source[i] for i in range(len(source))), key=lambda record: record["id"])
+    return Examples(
+        np.stack([record["image"] for record in records]),
+        np.array([record["label"] for record in records], np.int32),
+    )

@@ -1,0 +1,82 @@
+"""Data sets in the MNIST IDX format, such as Fashion-MNIST, from a folder.
+
+The format: two zero bytes, a byte for the element's type (8: unsigned byte), a byte for the
+number of dimensions, each dimension as a big-endian 32-bit integer, then the elements.
+"""
+
+import gzip
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from akd_jax.data.dataset import Examples, Normalise, Source
+from akd_jax.errors import InputError
+
+# Where Debian's package dataset-fashion-mnist puts it.
+FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")
+
+FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+
+def load_fashion_mnist(data_dir: Path | None) -> Source:
+    """Fashion-MNIST (Xiao et al., 2017, https://arxiv.org/abs/1708.07747): 28x28x1, 10 classes."""
+    return load(data_dir or FASHION_MNIST_DIR)
+
+
+def load(data_dir: Path | None) -> Source:
+    """The four files of MNIST's names in a folder, gzipped or not.
+
+    Returns:
+      Images uint8 [N, H, W, 1], normalised by the mean and standard deviation of the
+      training images' pixels.
+
+    Raises:
+      InputError: a file is missing or is not what its name says.
+    """
+    if data_dir is None:
+        raise InputError("config.dataset.data_dir: expected the folder of the IDX files, got none")
+    splits = {}
+    for name, (images_file, labels_file) in FILES.items():
+        images, labels = _read(data_dir, images_file, 3), _read(data_dir, labels_file, 1)
+        if len(images) != len(labels):
+            raise InputError(
+                f"{data_dir / images_file}: expected as many images as {labels_file} has labels,"
+                f" {len(labels)}, got {len(images)}"
+            )
+        splits[name] = Examples(images[..., None], labels.astype(np.int32))
+    pixels = splits["train"].inputs
+    return Source(
+        **splits,
+        num_classes=int(splits["train"].labels.max()) + 1,
+        normalise=Normalise((round(float(pixels.mean()), 3),), (round(float(pixels.std()), 3),)),
+    )
+
+
+def _read(data_dir: Path, name: str, dimensions: int) -> np.ndarray:
+    """The array in an IDX file of unsigned bytes."""
+    path = data_dir / name
+    if not path.exists():
+        path = data_dir / f"{name}.gz"
+    if not path.exists():
+        raise InputError(
+            f"config.dataset.data_dir: expected {name} or {name}.gz in {data_dir}, got neither;"
+            " for Fashion-MNIST run python -m experiments.prepare --dataset=fashion_mnist"
+            " --data_dir=DIR, or on Debian apt-get install dataset-fashion-mnist"
+        )
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path}: expected a whole gzip file, got: {error}") from None
+    header = 4 + 4 * dimensions
+    shape = struct.unpack_from(f">{dimensions}I", data, 4) if len(data) >= header else ()
+    if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) != header + math.prod(shape):
+        raise InputError(
+            f"{path}: expected unsigned bytes in IDX format with {dimensions} dimensions, got"
+            f" {len(data)} bytes that are not; fetch the file again"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

@@ -30,6 +30,19 @@ def optimizer(
     )
 
 
+def set_learning_rate(config: ConfigDict, rate: float, *, schedule: str = "step") -> None:
+    """Sets the learning rate and its schedule for all networks and stages."""
+    for section in (
+        config.teacher.optimizer,
+        config.takd.assistant.optimizer,
+        config.student.optimizer,
+        config.annealing_kd.stage_1.optimizer,
+        config.continuation_kd.optimizer,
+    ):
+        section.learning_rate = rate
+        section.schedule = schedule
+
+
 def get_config() -> ConfigDict:
     """The defaults: the paper's settings for images, on the data set that needs no download."""
     return config_dict.create(

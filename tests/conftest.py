@@ -34,6 +34,9 @@ def small_config() -> ConfigDict:
     config.student.epochs = 10
     config.annealing_kd.stage_1.epochs = 5
     config.annealing_kd.max_temperature = 2
+    config.takd.assistant.model = "plain_cnn:6 M FC"
+    config.takd.assistant.epochs = 2
+    config.continuation_kd.max_temperature = 5
     return config
 
 
@@ -46,5 +49,5 @@ def config() -> ConfigDict:
 def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a finished teacher of that configuration, which tests share."""
     folder = tmp_path_factory.mktemp("teacher")
-    run.train_teacher(run.plan(small_config()), folder)
-    return str(folder)
+    run.obtain_teacher(run.plan(small_config()), "teacher", folder)
+    return str(folder / "teacher")

@@ -2,16 +2,34 @@ import pytest
 from ml_collections import config_dict
 
 from akd_jax import config as schema
+from akd_jax import methods, models
 from akd_jax.errors import InputError
-from configs import default, digits
+from configs import cifar10, cifar100, default, digits, fashion_mnist
 
 
-@pytest.mark.parametrize("module", [default, digits])
-def test_every_shipped_config_fits_and_survives_the_round_trip(module):
-    config = module.get_config()
+@pytest.mark.parametrize(
+    ("module", "argument"),
+    [
+        (default, None),
+        (digits, "kd"),
+        (cifar10, "takd"),
+        (cifar10, "annealing_kd,plain_cnn"),
+        (cifar100, "continuation_kd"),
+        (fashion_mnist, ""),
+        (fashion_mnist, "small"),
+    ],
+)
+def test_every_shipped_config_fits_and_survives_the_round_trip(module, argument):
+    config = module.get_config() if argument is None else module.get_config(argument)
     parsed = schema.parse(config)
     assert parsed.model_dump() == config.to_dict()
     assert schema.parse(parsed.model_dump()) == parsed
+    for name in methods.METHODS:  # Whatever the method, epochs and temperatures fit.
+        built = methods.build(parsed.model_copy(update={"method": name}))
+        assert built.epochs == parsed.student.epochs
+    models.build(parsed.student.model, 10)
+    models.build(parsed.teacher.model, 10)
+    models.build(parsed.takd.assistant.model, 10)
 
 
 @pytest.mark.parametrize(

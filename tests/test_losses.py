@@ -109,9 +109,63 @@ def test_hard_label_equals_numpy(random_logits):
     np.testing.assert_allclose(losses.hard_label(jnp.float32(student), labels), expected, rtol=1e-5)
 
 
+LABELS = jnp.array([0, 2])
+
+
+def test_continuation_by_hand():
+    # k = 0 of tau_max 2: Phi = 1/2, errors 2 and 7/6 (as above), margin 3 * Phi = 1.5.
+    hard = losses.hard_label(STUDENT, LABELS)
+    found = losses.continuation(STUDENT, TEACHER, LABELS, 0, 2, psi=0.25, margin=3.0)
+    np.testing.assert_allclose(found, 0.25 * hard + 0.75 * np.array([0.5, 0.0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("k", "max_temperature", "psi", "margin"), [(0, 5, 0.3, 0.0), (4, 5, 0.9, 2.0)]
+)
+def test_continuation_equals_numpy(random_logits, k, max_temperature, psi, margin):
+    student, teacher, labels = random_logits
+    phi = 1 - (max_temperature - k - 1) / max_temperature
+    hard = -np.take_along_axis(log_softmax(student), labels[..., None], axis=-1)[..., 0]
+    error = np.square(student - phi * teacher).sum(axis=-1)
+    expected = psi * hard + (1 - psi) * np.maximum(0, error - margin * phi)
+    found = losses.continuation(
+        jnp.float32(student),
+        jnp.float32(teacher),
+        labels,
+        k,
+        max_temperature,
+        psi=psi,
+        margin=margin,
+        class_reduction="sum",
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_continuation_is_annealing_at_the_ends_of_psi():
+    annealed = losses.annealed_mse(STUDENT, TEACHER, 1, 3)
+    hard = losses.hard_label(STUDENT, LABELS)
+    for psi, expected in ((0.0, annealed), (1.0, hard)):
+        found = losses.continuation(STUDENT, TEACHER, LABELS, 1, 3, psi=psi, margin=0.0)
+        np.testing.assert_array_equal(found, expected)
+    # Psi can differ by example.
+    psi = jnp.array([0.0, 1.0])
+    found = losses.continuation(STUDENT, TEACHER, LABELS, 1, 3, psi=psi, margin=0.0)
+    np.testing.assert_array_equal(found, [annealed[0], hard[1]])
+
+
+def test_within_the_margin_there_is_no_gradient():
+    def loss(logits):
+        return losses.continuation(logits, TEACHER, LABELS, 0, 2, psi=0.0, margin=3.0).sum()
+
+    gradient = jax.grad(loss)(STUDENT)
+    assert jnp.abs(gradient[0]).max() > 0
+    np.testing.assert_array_equal(gradient[1], 0)  # An error of 7/6, within 1.5.
+
+
 @pytest.mark.parametrize(
     "loss",
     [
+        lambda s, t: losses.continuation(s, t, LABELS, 1, 2, psi=0.5, margin=0.1),
         lambda s, t: losses.annealed_mse(s, t, 1, 2),
         lambda s, t: losses.distillation_kl(s, t, 3.0),
     ],

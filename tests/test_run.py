@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ from absl import logging
 
 from akd_jax import data, loop, methods, parallel, records, run
 from akd_jax.checkpoint import Checkpoints
-from akd_jax.data.dataset import Dataset, Examples
+from akd_jax.data import Examples
 from akd_jax.errors import DivergedError, InputError
+from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.types import Method, Stage
 
 ROOT = Path(__file__).parent.parent
@@ -207,6 +209,105 @@ def test_scratch_trains_no_teacher(config, tmp_path):
     assert not (tmp_path / "teacher").exists()
 
 
+def recorded_losses(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return np.array([json.loads(line)["train_loss"] for line in lines])
+
+
+@pytest.mark.parametrize("method", ["kd", "annealing_kd"])
+def test_cached_is_live(config, teacher_path, tmp_path, method):
+    config.method = method
+    config.teacher.path = teacher_path
+    config.dataset.crop_padding = 1
+    config.dataset.flip = True
+    config.student.epochs = 6
+    config.annealing_kd.stage_1.epochs = 4
+    live = run.run(config, tmp_path / "live")
+    assert "teacher_cache" not in live
+    config.teacher.views = 6  # A view for each epoch.
+    cached = run.run(config, tmp_path / "cached")
+    assert cached["teacher_cache"]["teacher"]["views"] == 6
+    np.testing.assert_allclose(
+        recorded_losses(tmp_path / "cached"), recorded_losses(tmp_path / "live"), rtol=1e-5
+    )
+    assert cached["student"] == live["student"]
+
+
+def test_with_fewer_views_than_epochs_views_come_again(config, teacher_path, tmp_path):
+    config.teacher.path = teacher_path
+    config.dataset.flip = True
+    config.teacher.views = 2
+    settings = run.plan(config)
+    logits = {"teacher": np.zeros((2, 1000, 10), np.float32)}
+    batches = settings.batches("train", seed=0, teacher_logits=logits)
+    views = [set(next(batches.epoch(epoch)).views.tolist()) for epoch in range(5)]
+    assert views == [{0}, {1}, {0}, {1}, {0}]
+    run.run(config, tmp_path)
+    assert len(list(tmp_path.glob("teacher_logits/teacher-*/view_*.npy"))) == 2
+
+
+def test_one_cache_serves_methods_and_seeds(config, teacher_path, tmp_path, monkeypatch):
+    config.teacher.path = teacher_path
+    config.teacher.cache_dir = str(tmp_path / "shared")
+    config.teacher.views = 1
+    config.student.epochs = 2
+    config.annealing_kd.stage_1.epochs = 1
+    config.annealing_kd.max_temperature = 1
+    run.run(config, tmp_path / "first")
+    monkeypatch.setattr(loop.Predictor, "__call__", None)  # The teacher is not run again.
+    config.seed = 1
+    run.run(config, tmp_path / "second")
+    config.method = "kd"
+    run.run(config, tmp_path / "third")
+
+
+def test_takd_trains_an_assistant_that_others_can_use(config, teacher_path, tmp_path):
+    config.method = "takd"
+    config.student.epochs = 1
+    config.teacher.path = teacher_path
+    results = run.run(config, tmp_path / "first")
+    assistant = records.read(tmp_path / "first/assistant/results.json")
+    assert results["assistant"] == {name: assistant[name] for name in ("validation", "test")}
+    teacher = records.read(Path(teacher_path) / "results.json")
+    assert results["teacher"] == {name: teacher[name] for name in ("validation", "test")}
+    assert not (tmp_path / "first/teacher").exists()
+
+    config.takd.assistant.path = str(tmp_path / "first/assistant")
+    again = run.run(config, tmp_path / "second")
+    assert again["student"] == results["student"]
+    assert again["teacher"] == results["teacher"]
+    assert not (tmp_path / "second/assistant").exists()
+
+
+def test_continuation_with_a_step_and_no_margin_is_annealing_bit_for_bit(
+    config, teacher_path, tmp_path, monkeypatch
+):
+    config.teacher.path = teacher_path
+    run.run(config, tmp_path / "annealing")
+    config.method = "continuation_kd"
+    config.continuation_kd.psi = "step"
+    config.continuation_kd.margin = 0.0
+
+    # Not even where psi is 1 the shortcut: the whole loss, with the teacher in it.
+    def whole(settings):
+        stage_1, stage_2 = methods.METHODS["continuation_kd"](settings).stages
+        loss = continuation_loss(settings.continuation_kd, 1, lambda batch: np.float32(1))
+        stage_2 = dataclasses.replace(stage_2, loss=loss, teachers=("teacher",))
+        return Method("whole", (stage_1, stage_2))
+
+    run.run(config, tmp_path / "continuation_kd")
+    monkeypatch.setitem(methods.METHODS, "whole", whole)
+    config.method = "whole"
+    run.run(config, tmp_path / "whole")
+    expected = final_state(tmp_path / "annealing/student/stage_2/5")
+    for name in ("continuation_kd", "whole"):
+        found = final_state(tmp_path / name / "student/stage_2/5")
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+        np.testing.assert_array_equal(
+            recorded_losses(tmp_path / name), recorded_losses(tmp_path / "annealing")
+        )
+
+
 def test_a_method_of_ones_own_is_a_line_in_the_dict(config, teacher_path, tmp_path, monkeypatch):
     def mine(settings):
         def loss(student, teachers, batch, temperature_step):
@@ -231,8 +332,11 @@ def refused(config, workdir, message):
 def test_bad_input_is_refused_before_anything_is_written(config, tmp_path):
     workdir = tmp_path / "run"
     for fields, message in (
-        ({"method": "akd"}, "one of scratch, kd, annealing_kd, got 'akd'"),
-        ({"dataset.name": "digit"}, "config.dataset.name: expected one of digits, got 'digit'"),
+        ({"method": "akd"}, "one of scratch, kd, takd, .* got 'akd'"),
+        (
+            {"dataset.name": "digit"},
+            "config.dataset.name: expected one of .*digits, .* got 'digit'",
+        ),
         ({"batch_size": 30}, "a multiple of the 4 devices, got 30; take 28 or 32"),
         ({"annealing_kd.max_temperature": 6}, "expected 1 to 5, the epochs of stage I, got 6"),
         ({"annealing_kd.max_temperature": 0}, "greater than or equal to 1, got 0"),
@@ -258,11 +362,15 @@ def test_another_runs_workdir_is_refused(config, teacher_path, tmp_path):
 
 
 def test_a_teacher_of_other_classes_is_refused(config, teacher_path, tmp_path, monkeypatch):
-    digits = data.DATASETS["digits"]()
-    fives = {
-        name: split.take(np.flatnonzero(split.labels < 5)) for name, split in digits.splits.items()
-    }
-    monkeypatch.setitem(data.DATASETS, "fives", lambda: Dataset(fives, num_classes=5))
+    source = data.DATASETS["digits"](None)
+    fives = dataclasses.replace(
+        source,
+        num_classes=5,
+        train=source.train.take(np.flatnonzero(source.train.labels < 5)),
+        test=source.test.take(np.flatnonzero(source.test.labels < 5)),
+    )
+    monkeypatch.setitem(data.DATASETS, "fives", lambda data_dir: fives)
+    config.dataset.validation_size = 100
     config.dataset.name = "fives"
     config.teacher.path = teacher_path
     refused(config, tmp_path / "run", "a teacher of 5 classes, .* fives has, got one of 10")
@@ -283,11 +391,11 @@ def test_a_diverged_run_says_what_to_try(config, teacher_path, tmp_path):
 
 def test_a_student_at_chance_is_warned_of(config, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    noise = {
-        name: Examples(split.inputs, rng.permutation(split.labels))
-        for name, split in data.DATASETS["digits"]().splits.items()
-    }
-    monkeypatch.setitem(data.DATASETS, "noise", lambda: Dataset(noise, num_classes=10))
+    source = data.DATASETS["digits"](None)
+    noise = dataclasses.replace(
+        source, train=Examples(source.train.inputs, rng.permutation(source.train.labels))
+    )
+    monkeypatch.setitem(data.DATASETS, "noise", lambda data_dir: noise)
     warnings = []
     monkeypatch.setattr(logging, "warning", lambda text, *args: warnings.append(text % args))
     config.dataset.name = "noise"

@@ -72,3 +72,13 @@ def test_traceable_with_one_trace():
     factors = [float(phi(jnp.int32(epoch))) for epoch in range(20)]
     np.testing.assert_allclose(factors, np.repeat(np.arange(1, 11) / 10, 2), rtol=1e-6)
     assert traces == 1
+
+
+def test_mixing_weight_is_the_papers():
+    # Images: i / 150, at most 1. Text: i / 40 up to i = 20, then 1.
+    images = schedules.mixing_weight(np.arange(200), 150, 150)
+    np.testing.assert_allclose(images, np.minimum(np.arange(200) / 150, 1), rtol=1e-6)
+    text = schedules.mixing_weight(np.arange(30), 40, 21)
+    expected = [i / 40 if i <= 20 else 1 for i in range(30)]
+    np.testing.assert_allclose(text, expected, rtol=1e-6)
+    assert text.dtype == np.float32

@@ -1,20 +1,41 @@
 import numpy as np
 import pytest
 
-from akd_jax.data.dataset import Examples, split
+from akd_jax.data import Examples, Normalise, Source, hold_out
+from akd_jax.data.dataset import split
+from akd_jax.errors import InputError
 
 EXAMPLES = Examples(np.arange(10, dtype=np.float32)[:, None], np.arange(10, dtype=np.int32))
+TEST = Examples(np.full((3, 1), 100.0, np.float32), np.full(3, 100, np.int32))
+SOURCE = Source(EXAMPLES, TEST, num_classes=10, normalise=Normalise((0.0,), (1.0,)))
 
 
 def test_split_is_fixed_by_its_seed():
     sizes = {"a": 6, "b": 4}
-    one, again, other = split(EXAMPLES, sizes, 1), split(EXAMPLES, sizes, 1), split(EXAMPLES, sizes)
+    one, again, other = (split(EXAMPLES, sizes, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one["a"].labels, again["a"].labels)
     assert (one["a"].labels != other["a"].labels).any()
     assert sorted([*one["a"].labels, *one["b"].labels]) == list(range(10))
     np.testing.assert_array_equal(one["b"].inputs[:, 0], one["b"].labels)
 
 
-def test_split_sizes_must_add_up():
-    with pytest.raises(ValueError, match="add up to 10"):
-        split(EXAMPLES, {"a": 6, "b": 3})
+def test_validation_is_held_out_of_train_and_the_same_for_every_size():
+    whole = hold_out(SOURCE, validation_size=4, train_size=0, seed=0).splits
+    small = hold_out(SOURCE, validation_size=4, train_size=3, seed=0).splits
+    assert sorted([*whole["validation"].labels, *whole["train"].labels]) == list(range(10))
+    np.testing.assert_array_equal(small["validation"].labels, whole["validation"].labels)
+    np.testing.assert_array_equal(small["train"].labels, whole["train"].labels[:3])
+    assert whole["test"] is TEST
+
+
+@pytest.mark.parametrize(("validation_size", "train_size"), [(10, 0), (4, 7), (11, 0)])
+def test_more_than_there_is_cannot_be_held_out(validation_size, train_size):
+    with pytest.raises(InputError, match="together at most 10 training examples, got"):
+        hold_out(SOURCE, validation_size=validation_size, train_size=train_size, seed=0)
+
+
+def test_normalise_by_hand():
+    normalise = Normalise(mean=(1.0, 2.0), std=(2.0, 4.0))
+    found = normalise(np.uint8([[3, 2], [1, 10]]))
+    np.testing.assert_array_equal(found, [[1, 0], [0, 2]])
+    assert found.dtype == np.float32

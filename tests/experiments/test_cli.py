@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
             "--config.kd.weight=2",
             "config.kd.weight: expected less than or equal to 1, got 2.0",
         ),
-        ("--config.method=akd", "config.method: expected one of scratch, kd, annealing_kd"),
+        ("--config.method=akd", "config.method: expected one of scratch, kd, takd, annealing_kd"),
         ("--config.annealing_kd.max_temperature=31", "expected 1 to 30, the epochs of stage I"),
         ("--confg=x", "Unknown command line flag 'confg'. Did you mean: config ?"),
         ("stray", "expected flags only, got 'stray'"),

@@ -38,6 +38,20 @@ def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "annealing_kd/seed_0/teacher").exists()  # One teacher for all.
     assert (tmp_path / "teacher/results.json").exists()
     assert "20 updates" in comparison["notes"][0]
+    assert comparison["teachers"]["teacher"]["test"] == results[0]["teacher"]["test"]
+
+    # Scores of the predictions, from the checkpoints, by hand.
+    predicted = [run.predict(tmp_path / "annealing_kd" / f"seed_{seed}") for seed in (0, 1)]
+    labels = run.plan(small).dataset.splits["test"].labels
+    for number, found in enumerate(predicted):
+        classes = found["student"].argmax(axis=-1)
+        assert entry["test"]["values"][number] == pytest.approx((classes == labels).mean())
+        expected = (classes == found["teacher"].argmax(axis=-1)).mean()
+        assert entry["agreement"]["values"][number] == pytest.approx(expected)
+    low, high = entry["against"]["scratch"]
+    difference = entry["test"]["mean"] - comparison["methods"]["scratch"]["test"]["mean"]
+    assert low < difference < high
+    assert "against" in comparison["headers"][3]
 
     # Again: nothing is trained.
     monkeypatch.setattr(run, "_train", None)
@@ -46,7 +60,7 @@ def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
     page = pages.write(tmp_path).read_text()
     parser = Offline()
     parser.feed(page)
-    assert parser.cells[:4] == ["(teacher)", comparison["rows"][0][1], "", ""]
+    assert parser.cells[:3] == ["(teacher)", comparison["rows"][0][1], ""]
     assert "annealing_kd" in parser.cells
     assert parser.links == []
     assert "<svg" in page

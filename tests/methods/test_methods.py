@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -5,11 +7,17 @@ import pytest
 from akd_jax import losses, methods
 from akd_jax.config import parse
 from akd_jax.errors import InputError
+from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.types import Batch, Outputs
 
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = (Outputs(jnp.float32(RNG.normal(size=(6, 10)))) for _ in range(2))
 BATCH = Batch(np.zeros((6, 1)), np.int32(RNG.integers(0, 10, 6)), np.ones(6, np.float32))
+
+
+def config_of(config, fields=None):
+    config.update_from_flattened_dict(fields or {})
+    return parse(config)
 
 
 def build(config, method, **fields):
@@ -73,6 +81,57 @@ def test_annealing_kd_can_sum_over_classes(config):
     np.testing.assert_allclose(total, 10 * mean, rtol=1e-5)
 
 
+def test_takd_reads_the_assistant_and_the_assistant_the_teacher(config):
+    settings = config_of(config, {"kd.temperature": 3.0, "kd.weight": 0.25})
+    for method, name in (
+        (methods.METHODS["takd"], "assistant"),
+        (methods.TEACHERS["assistant"], "teacher"),
+    ):
+        (stage,) = method(settings).stages
+        assert stage.teachers == (name,)
+        other = Outputs(TEACHER.logits + 1)
+        found = stage.loss(STUDENT, {name: TEACHER, "other": other}, BATCH, jnp.int32(0))
+        hard = losses.hard_label(STUDENT.logits, BATCH.labels)
+        soft = losses.distillation_kl(STUDENT.logits, TEACHER.logits, 3.0)
+        np.testing.assert_allclose(found, 0.75 * hard + 0.25 * soft, rtol=1e-6)
+
+
+def test_continuation_kd_ramps_psi_by_the_epoch(config):
+    fields = {
+        "continuation_kd.max_temperature": 5,
+        "continuation_kd.margin": 0.1,
+        "continuation_kd.psi_epochs": 8,
+        "continuation_kd.psi_until": 6,
+    }
+    (stage,) = build(config, "continuation_kd", **fields).stages
+    assert (stage.epochs, stage.max_temperature) == (10, 5)
+    for epoch, psi in ((0, 0.0), (4, 0.5), (5, 0.625), (6, 1.0), (9, 1.0)):
+        batch = BATCH.replace(epochs=np.full(6, epoch, np.int32))
+        found = stage.loss(STUDENT, {"teacher": TEACHER}, batch, jnp.int32(2))
+        hard = losses.hard_label(STUDENT.logits, BATCH.labels)
+        error = losses.annealed_mse(STUDENT.logits, TEACHER.logits, 2, 5)
+        expected = psi * hard + (1 - psi) * np.maximum(0, error - 0.1 * 3 / 5)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_continuation_kd_with_a_step_has_annealings_stages(config):
+    annealing = build(config, "annealing_kd").stages
+    stages = build(config, "continuation_kd", **{"continuation_kd.psi": "step"}).stages
+    for one, other in zip(annealing, stages, strict=True):
+        assert dataclasses.replace(one, loss=None) == dataclasses.replace(other, loss=None)
+    # With margin 0 psi = 0 is stage I, and psi = 1 stage II.
+    whole = continuation_loss(config_of(config).continuation_kd, 2, lambda batch: jnp.float32(1))
+    for k in (0, 1):
+        np.testing.assert_array_equal(loss(stages[0], k), loss(annealing[0], k))
+        found = whole(STUDENT, {"teacher": TEACHER}, BATCH, jnp.int32(k))
+        np.testing.assert_array_equal(found, loss(annealing[1], k))
+
+
+def test_continuation_kd_names_what_does_not_fit(config):
+    with pytest.raises(InputError, match=r"continuation_kd\.max_temperature: .*10, .* got 11"):
+        build(config, "continuation_kd", **{"continuation_kd.max_temperature": 11})
+
+
 def test_all_methods_make_the_same_updates(config):
     assert {build(config, name).epochs for name in methods.METHODS} == {config.student.epochs}
 
@@ -90,5 +149,7 @@ def test_annealing_kd_names_what_does_not_fit(config, fields, message):
 
 
 def test_an_unknown_method(config):
-    with pytest.raises(InputError, match="one of scratch, kd, annealing_kd, got 'akd'"):
+    with pytest.raises(
+        InputError, match="one of scratch, kd, takd, annealing_kd, continuation_kd, got 'akd'"
+    ):
         build(config, "akd")

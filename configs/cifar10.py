@@ -1,0 +1,36 @@
+"""The paper's images: CIFAR-10, ResNet-110 into ResNet-8, with ResNet-20 as the assistant.
+
+python -m experiments.prepare --dataset=cifar10 --data_dir=DIR
+python -m experiments.train --config=configs/cifar10.py:annealing_kd --workdir=runs/cifar10 \
+    --config.dataset.data_dir=DIR
+
+With :METHOD,plain_cnn for the paper's second pair, plain CNN-10 into CNN-2.
+"""
+
+from ml_collections.config_dict import ConfigDict
+
+from configs import default
+
+
+def get_config(argument: str = "annealing_kd") -> ConfigDict:
+    """The paper's settings; those that default.py has already are not repeated.
+
+    Args:
+      argument: METHOD, or METHOD,plain_cnn.
+    """
+    method, _, variant = argument.partition(",")
+    if variant not in ("", "plain_cnn"):
+        raise ValueError(f"expected METHOD or METHOD,plain_cnn, got {argument!r}")
+    config = default.get_config()
+    config.method = method
+    config.dataset.name = "cifar10"
+    config.dataset.validation_size = 5000
+    config.dataset.crop_padding = 4
+    config.dataset.flip = True
+    plain = variant == "plain_cnn"
+    config.teacher.model = "plain_cnn:10" if plain else "resnet:110"
+    config.takd.assistant.model = "plain_cnn:6" if plain else "resnet:20"
+    config.student.model = "plain_cnn:2" if plain else "resnet:8"
+    if plain:
+        default.set_learning_rate(config, 0.01, schedule="constant")
+    return config

@@ -1,0 +1,45 @@
+"""Fashion-MNIST with the paper's networks and settings, or `small`, for two CPU cores.
+
+python -m experiments.compare --config=configs/fashion_mnist.py:small \
+    --methods=scratch,kd,takd,annealing_kd,continuation_kd --seeds=5 --workdir=runs/fashion_small
+
+It is read from where Debian's package dataset-fashion-mnist puts it, or from
+--config.dataset.data_dir.
+"""
+
+from ml_collections.config_dict import ConfigDict
+
+from configs import cifar10, default
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The full recipe, or the one for two CPU cores.
+
+    Args:
+      variant: '' or 'small'. The method is set with --config.method, or by the comparison.
+    """
+    if variant not in ("", "small"):
+        raise ValueError(f"expected no argument or 'small', got {variant!r}")
+    config = cifar10.get_config()
+    config.dataset.name = "fashion_mnist"
+    if variant == "small":
+        _small(config)
+    return config
+
+
+def _small(config: ConfigDict) -> None:
+    """10,000 images without augmentation, plain CNNs of 7 and 2 convolutions, 40 epochs."""
+    config.dataset.train_size = 10000
+    config.dataset.crop_padding = 0
+    config.dataset.flip = False
+    config.teacher.model = "plain_cnn:16 16 M 32 32 M 64 64 64 M FC64 FC"
+    config.teacher.epochs = 20
+    config.teacher.views = 1  # There is but one view without augmentation.
+    config.takd.assistant.model = "plain_cnn:16 M 16 16 M FC"
+    config.takd.assistant.epochs = 20
+    config.student.model = "plain_cnn:8 M 8 M FC"
+    config.student.epochs = 40
+    config.annealing_kd.stage_1.epochs = 20
+    config.continuation_kd.psi_epochs = 30
+    config.continuation_kd.psi_until = 30
+    default.set_learning_rate(config, 0.02)

@@ -1,0 +1,105 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from akd_jax.data import idx
+from akd_jax.errors import InputError
+
+FASHION_MNIST = pytest.mark.skipif(
+    not idx.FASHION_MNIST_DIR.exists(),
+    reason="needs Debian's package dataset-fashion-mnist",
+)
+
+
+def pack(array):
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def arrays():
+    rng = np.random.default_rng(0)
+    return {
+        "train-images-idx3-ubyte": rng.integers(0, 256, (6, 5, 4)),
+        "train-labels-idx1-ubyte": np.array([0, 1, 2, 0, 1, 2]),
+        "t10k-images-idx3-ubyte": rng.integers(0, 256, (3, 5, 4)),
+        "t10k-labels-idx1-ubyte": np.array([2, 1, 0]),
+    }
+
+
+@pytest.fixture
+def folder(tmp_path, arrays):
+    for number, (name, array) in enumerate(arrays.items()):
+        if number % 2:  # Packed or not, each is read.
+            (tmp_path / name).write_bytes(pack(array))
+        else:
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(pack(array)))
+    return tmp_path
+
+
+def test_what_was_written_is_read(folder, arrays):
+    source = idx.load(folder)
+    np.testing.assert_array_equal(source.train.inputs[..., 0], arrays["train-images-idx3-ubyte"])
+    np.testing.assert_array_equal(source.test.labels, [2, 1, 0])
+    assert source.train.inputs.dtype == np.uint8
+    assert source.num_classes == 3
+    normalised = np.asarray(source.normalise(source.train.inputs))
+    np.testing.assert_allclose([normalised.mean(), normalised.std()], [0, 1], atol=1e-4)
+
+
+def test_a_missing_file_is_named_with_where_and_how(folder):
+    (folder / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(InputError) as error:
+        idx.load(folder)
+    assert str(folder) in str(error.value)
+    assert "t10k-labels-idx1-ubyte.gz" in str(error.value)
+    assert "python -m experiments.prepare" in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "type", "dimensions", "longer", "empty"])
+def test_a_damaged_file_is_named(folder, damage):
+    path = folder / "train-labels-idx1-ubyte"
+    data = path.read_bytes()
+    path.write_bytes(
+        {
+            "truncate": data[:-1],
+            "type": data[:2] + b"\x0d" + data[3:],
+            "dimensions": data[:3] + b"\x03" + data[4:],
+            "longer": data + b"\x00",
+            "empty": b"",
+        }[damage]
+    )
+    with pytest.raises(InputError, match="train-labels-idx1-ubyte: expected unsigned bytes in IDX"):
+        idx.load(folder)
+
+
+def test_a_truncated_gzip_file_is_named(folder):
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"images-idx3-ubyte\.gz: expected a whole gzip file"):
+        idx.load(folder)
+
+
+def test_images_and_labels_of_unequal_number(folder):
+    (folder / "train-labels-idx1-ubyte").write_bytes(pack(np.arange(5)))
+    with pytest.raises(InputError, match=r"as many images as .* has labels, 5, got 6"):
+        idx.load(folder)
+
+
+def test_no_folder():
+    with pytest.raises(InputError, match=r"config\.dataset\.data_dir: expected the folder"):
+        idx.load(None)
+
+
+@FASHION_MNIST
+def test_fashion_mnist_is_what_was_published():
+    source = idx.load_fashion_mnist(None)
+    assert source.train.inputs.shape == (60000, 28, 28, 1)
+    assert source.test.inputs.shape == (10000, 28, 28, 1)
+    np.testing.assert_array_equal(np.bincount(source.train.labels), [6000] * 10)
+    np.testing.assert_array_equal(np.bincount(source.test.labels), [1000] * 10)
+    # The mean and standard deviation that are commonly quoted for it.
+    np.testing.assert_allclose(np.array(source.normalise.mean) / 255, [0.2860], atol=1e-4)
+    np.testing.assert_allclose(np.array(source.normalise.std) / 255, [0.3530], atol=1e-4)

@@ -6,7 +6,7 @@ Kept in one save, the latest and the best cannot come from different moments.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,8 @@ class Checkpoints:
         Raises:
           InputError: there are checkpoints, and none can be read.
         """
-        epochs = sorted(self._manager.all_steps(), reverse=True)
-        for epoch in epochs:
+        unreadable: list[int] = []
+        for epoch in sorted(self._manager.all_steps(), reverse=True):
             try:
                 restored = self._manager.restore(
                     epoch,
@@ -83,16 +83,29 @@ class Checkpoints:
             except Exception as error:
                 reason = str(error).split("\n")[0]
                 logging.warning("%s/%s cannot be read: %s", self.directory, epoch, reason)
-                if not self.read_only:  # It would be in the way of its own next save.
-                    self._manager.delete(epoch)
+                unreadable.append(epoch)
             else:
+                self._set_aside(unreadable)
                 return {name: restored[name] for name in items}, restored[_PROGRESS]
-        if epochs:
+        if unreadable:
             raise InputError(
-                f"{self.directory}: expected a checkpoint that can be read, got {len(epochs)}"
-                " that cannot; delete the folder to train this stage anew"
+                f"{self.directory}: expected a checkpoint that can be read, got {len(unreadable)}"
+                " that cannot; try again, or delete the folder to train this stage anew"
             )
         return None
+
+    def latest(self) -> int:
+        """The number of the newest checkpoint; 0 where there is none."""
+        return self._manager.latest_step() or 0
+
+    def _set_aside(self, epochs: Sequence[int]) -> None:
+        """Renames checkpoints that cannot be read, out of the way of their next save."""
+        if epochs and not self.read_only:
+            for epoch in epochs:
+                aside = self.directory / f"unreadable_{epoch}"
+                shutil.rmtree(aside, ignore_errors=True)
+                (self.directory / str(epoch)).rename(aside)
+            self._manager.reload()
 
     def close(self) -> None:
         """Waits for the save in progress and empties the trash."""

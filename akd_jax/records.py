@@ -1,11 +1,13 @@
 """What a run says of itself in its folder: config.json and results.json."""
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,74 +16,161 @@ from akd_jax.errors import InputError
 
 CONFIG = "config.json"
 RESULTS = "results.json"
+_LOCK = ".lock"
 _PACKAGES = ("akd_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def claim(folder: Path, config: Mapping[str, Any]) -> None:
-    """Makes the folder this run's own, or finds that it is.
+@contextlib.contextmanager
+def claim(
+    folder: Path,
+    kind: str,
+    config: Mapping[str, Any],
+    *,
+    identity: Mapping[str, Any] | None = None,
+    subfolders: Sequence[str] = (),
+) -> Iterator[None]:
+    """Makes a folder this run's own while the context lasts, or finds that it is.
 
-    Writes config.json: the configuration and the versions, devices and revision it ran with.
+    Writes config.json: the configuration, and the versions, devices and revision it ran with.
+
+    Args:
+      folder: of the run; made where it does not exist.
+      kind: 'run', 'teacher' or 'comparison'.
+      config: what is recorded.
+      identity: what a run found in the folder must agree in, such as the configuration
+        without the places of files; None for all of the configuration.
+      subfolders: names that must be folders, where they exist.
 
     Raises:
-      InputError: the folder cannot be written, or holds the run of another configuration.
+      InputError: the folder cannot be written, holds something else, the run of another
+        configuration, or one that another process is working on.
     """
-    existing = read(folder / CONFIG)
+    identity = _jsonable(config if identity is None else identity)
+    existing = check(folder, kind, identity, subfolders=subfolders)
+    record = {"kind": kind, "config": _jsonable(config), "identity": identity}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / _LOCK).open("w")
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"{folder}: expected to be the only process at work here, found another one;"
+                " wait for its end or choose another workdir"
+            ) from None
+        if existing is None:
+            write(folder / CONFIG, {**record, "environment": _environment()})
+        elif existing["config"] != record["config"]:  # Files were moved.
+            write(folder / CONFIG, {**existing, **record})
+        yield
+
+
+def check(
+    folder: Path, kind: str, identity: Mapping[str, Any], *, subfolders: Sequence[str] = ()
+) -> dict[str, Any] | None:
+    """Checks that a folder can be claimed, without writing; returns the record it holds.
+
+    Raises:
+      InputError: as `claim`.
+    """
+    existing = read_config(folder)
     if existing is not None:
+        if existing["kind"] != kind:
+            raise InputError(
+                f"{folder}: expected the folder of a {kind}, got that of a {existing['kind']};"
+                " choose another workdir"
+            )
         differing = [
             f"{name} ({_show(before)} there, {_show(now)} here)"
-            for name, before, now in _differences(existing["config"], _jsonable(config))
+            for name, before, now in _differences(existing["identity"], _jsonable(identity))
         ]
         if differing:
             raise InputError(
-                f"{folder}: expected a run of this configuration, got one with another"
+                f"{folder}: expected a {kind} of this configuration, got one with another"
                 f" {', '.join(differing[:3])}{' ...' if differing[3:] else ''};"
                 " choose another workdir"
             )
-    check_writable(folder)
-    if existing is None:
-        write(folder / CONFIG, {"config": config, "environment": _environment()})
+    for place in (folder, *(folder / name for name in subfolders)):
+        check_writable(place)
+    return existing
 
 
 def check_writable(folder: Path) -> None:
     """Raises InputError unless the folder, or the one it would be made in, can be written."""
     nearest = folder.absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise InputError(f"{folder}: expected a folder, got the file {nearest}; choose another")
     try:
+        while not (nearest.exists() or nearest.is_symlink()):
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            raise InputError(
+                f"{folder}: expected a folder, got {nearest}, which is none; choose another"
+            )
         probe = nearest / f".akd_jax_{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The record in a folder's config.json; None where there is none.
+
+    Raises:
+      InputError: the file holds something else.
+    """
+    record = read(folder / CONFIG)
+    if record is not None and not {"kind", "config", "identity"} <= record.keys():
         raise InputError(
-            f"{folder}: expected a folder that can be written, got {error.strerror!r};"
-            " choose another or change its permissions"
-        ) from None
+            f"{folder / CONFIG}: expected the record of a run, got another program's; choose"
+            " another workdir"
+        )
+    return record
 
 
 def read(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None where there is no such file.
 
     Raises:
-      InputError: the file holds something else.
+      InputError: the file holds something else or cannot be read.
     """
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise InputError(f"{path}: expected a file to read, got: {error.strerror}") from None
     except ValueError:
-        raise InputError(f"{path}: expected JSON, got something else; restore or delete it") from (
-            None
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(
+            f"{path}: expected a JSON object, got something else; restore or delete it"
         )
+    return found
 
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes a JSON object, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a JSON object, whole or not at all.
+
+    Raises:
+      InputError: it cannot be written.
+    """
     replacement = path.with_suffix(".tmp")
-    replacement.write_text(json.dumps(record, indent=2) + "\n")
-    replacement.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replacement.write_text(json.dumps(record, indent=2) + "\n")
+        replacement.replace(path)
+    except OSError as error:
+        raise _unwritable(path.parent, error) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{folder}: expected a folder that can be written, got: {error.strerror};"
+        " choose another or change its permissions"
+    )
 
 
 def _differences(before: Any, now: Any, name: str = "config") -> Iterator[tuple[str, Any, Any]]:
@@ -117,8 +206,13 @@ def _version(package: str) -> str | None:
 
 
 def _git_revision() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    """The revision of the checkout that this file is tracked in; None elsewhere."""
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
+        # Installed into somebody else's checkout, their revision would say nothing of this.
+        tracked = [*git, "ls-files", "--error-unmatch", __file__]
+        subprocess.run(tracked, capture_output=True, check=True)
+        command = [*git, "describe", "--always", "--dirty"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return None  # An installed package, or no git.
+        return None

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,22 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
     """
     planned = plan(run_config)
     settings = planned.settings
+    if not str(workdir):
+        raise InputError("workdir: expected a folder, got an empty name")
     folder = Path(workdir).absolute()
-    records.claim(folder, settings.model_dump())
-    finished = records.read(folder / records.RESULTS)
-    if finished is not None:
-        return finished
+    with records.claim(
+        folder,
+        "run",
+        settings.model_dump(),
+        identity=identity(planned),
+        subfolders=(STUDENT, *methods.TEACHERS, TEACHER_LOGITS),
+    ):
+        return records.read(folder / records.RESULTS) or _run(planned, folder)
 
+
+def _run(planned: Plan, folder: Path) -> dict[str, Any]:
+    """Trains the student of a run whose folder is claimed, and writes its results."""
+    settings = planned.settings
     teachers = {name: obtain_teacher(planned, name, folder) for name in planned.method.teachers}
     results = {
         "method": settings.method,
@@ -148,6 +159,35 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
     }
     records.write(folder / records.RESULTS, results)
     return results
+
+
+def identity(planned: Plan) -> dict[str, Any]:
+    """What makes two runs the same: the configuration, but for the places of files.
+
+    Teachers that the method does not read are left out, and those found at a path stand
+    there by the digest of their weights.
+    """
+    settings = planned.settings
+    found = settings.model_dump()
+    del found["dataset"]["data_dir"]
+    found |= {"teacher": None, "takd": None}
+    for name in planned.method.teachers:
+        found |= _teacher_identity(settings, name)
+    return {**found, "views": settings.teacher.views if planned.method.teachers else 0}
+
+
+def _teacher_identity(settings: RunConfig, name: str) -> dict[str, Any]:
+    """What makes two teachers the same, by the sections of the configuration."""
+    section = methods.teacher_config(settings, name)
+    field = methods.TEACHER_FIELDS[name]
+    if section.path:
+        results = _finished_teacher(f"config.{field}.path", Path(section.path))
+        return {field: {"digest": results["digest"]}}
+    read = methods.TEACHERS[name](settings).teachers
+    return {
+        field: section.model_dump(exclude={"path", "views", "cache_dir"}),
+        **{k: v for other in read for k, v in _teacher_identity(settings, other).items()},
+    }
 
 
 def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
@@ -225,45 +265,39 @@ def _trained_teacher(
 ) -> dict[str, Any]:
     """Results of the teacher in workdir/NAME, trained as far as it was not."""
     settings, folder = planned.settings, workdir / name
-    teachers_read = (name, *method.teachers)
-    identity: dict[str, Any] = {
-        "dataset": settings.dataset.model_dump(exclude={"data_dir"}),
-        "dtype": settings.dtype,
-        "batch_size": settings.batch_size,
-        **{
-            read: methods.teacher_config(settings, read).model_dump(
-                exclude={"path", "views", "cache_dir"}
-            )
-            for read in teachers_read
-        },
-    }
+    common = {"dataset", "dtype", "batch_size", *({"kd"} if method.teachers else ())}
+    recorded = settings.model_dump(include=common)
+    del recorded["dataset"]["data_dir"]
+    recorded |= _teacher_identity(settings, name)
     if method.teachers:
-        identity |= {"kd": settings.kd.model_dump(), "views": settings.teacher.views}
-    records.claim(folder, identity)
-    finished = records.read(folder / records.RESULTS)
-    if finished is not None:
-        return finished
-    teachers = {read: obtain_teacher(planned, read, workdir) for read in method.teachers}
-    trained = _train(
-        planned,
-        method,
-        network,
-        teachers,
-        folder=folder,
-        metrics_folder=folder,
-        cache_folder=_cache_folder(settings, workdir),
-        seed=section.seed,
-        label=name,
-    )
-    results = {
-        **trained.pop(STUDENT),
-        "model": section.model,
-        "num_classes": planned.dataset.num_classes,
-        **_teacher_scores(teachers),
-        **trained,
-    }
-    records.write(folder / records.RESULTS, results)
-    return results
+        recorded["views"] = settings.teacher.views
+    with records.claim(folder, "teacher", recorded):
+        finished = records.read(folder / records.RESULTS)
+        if finished is not None:
+            return finished
+        teachers = {read: obtain_teacher(planned, read, workdir) for read in method.teachers}
+        trained = _train(
+            planned,
+            method,
+            network,
+            teachers,
+            folder=folder,
+            metrics_folder=folder,
+            cache_folder=_cache_folder(settings, workdir),
+            seed=section.seed,
+            label=name,
+        )
+        variables = _restore_best(folder / method.stages[-1].name, network, planned.dataset)
+        results = {
+            **trained.pop(STUDENT),
+            "model": section.model,
+            "num_classes": planned.dataset.num_classes,
+            "digest": teacher_cache.teacher_digest(section.model, variables),
+            **_teacher_scores(teachers),
+            **trained,
+        }
+        records.write(folder / records.RESULTS, results)
+        return results
 
 
 def _train(
@@ -293,7 +327,8 @@ def _train(
     evaluator = loop.Evaluator(parallel.compile_eval_step(eval_step))
     key = jax.random.key(seed)
     example = planned.dataset.splits["train"].inputs[:1]
-    initial = jax.jit(network.init)(jax.random.fold_in(key, 0), example)
+    # On the host: a state made of it is donated, and another stage may start from it too.
+    initial = loop.host_copy(jax.jit(network.init)(jax.random.fold_in(key, 0), example))
     writer = MetricWriter(metrics_folder)
     results: dict[str, loop.StageResult] = {}
     stages = []
@@ -318,6 +353,9 @@ def _train(
             augment=planned.augmentation,
         )
         with Checkpoints(folder / stage.name) as checkpoints:
+            if checkpoints.latest() < stage.epochs:  # What came of an earlier training is void.
+                for later in method.stages[number:]:
+                    shutil.rmtree(folder / later.name, ignore_errors=True)
             results[stage.name] = loop.run_stage(
                 stage,
                 state,
@@ -436,10 +474,11 @@ def _finished_teacher(field: str, folder: Path) -> dict[str, Any]:
 
 def _finished_run(folder: Path, split: str) -> tuple[Plan, dict[str, Model]]:
     """The plan of a finished run, and its models by name."""
-    record = records.read(folder / records.CONFIG)
-    if record is None or not (folder / records.RESULTS).exists():
+    record = records.read_config(folder)
+    if record is None or record["kind"] != "run" or not (folder / records.RESULTS).exists():
+        kind = "none" if record is None else f"an unfinished one, or a {record['kind']}"
         raise InputError(
-            f"{folder}: expected a finished run, got none; run experiments.train on it first"
+            f"{folder}: expected a finished run, got {kind}; run experiments.train on it first"
         )
     planned = plan(record["config"])
     if split not in planned.dataset.splits:

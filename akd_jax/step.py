@@ -53,10 +53,8 @@ def train_step(
     key = jax.random.fold_in(state.key, state.step)
     key = jax.random.fold_in(key, 0 if axis_name is None else jax.lax.axis_index(axis_name))
     batch = state.augment(batch)
-    # Without the cut the backward pass would run through the whole teacher, for nothing.
-    teacher_outputs = {
-        name: jax.lax.stop_gradient(teacher(batch)) for name, teacher in teachers.items()
-    }
+    # Outside of what is differentiated: no backward pass runs through a teacher.
+    teacher_outputs = {name: teacher(batch) for name, teacher in teachers.items()}
 
     def weighted_loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
         outputs, model_state = state.apply_fn(

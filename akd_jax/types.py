@@ -149,7 +149,7 @@ def no_augmentation(batch: Batch) -> Batch:
 
 
 class Teacher(Protocol):
-    """A pytree that gives a teacher's outputs for a batch, cut from the gradient."""
+    """A pytree that gives a teacher's outputs for a batch."""
 
     def __call__(self, batch: Batch) -> Outputs:
         """The teacher's outputs for this device's share of a batch."""

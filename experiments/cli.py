@@ -87,7 +87,7 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
 
 def _config_problem(argv: Sequence[str], error: Exception) -> str | None:
     """What is wrong with --config or its overrides; None where they are not to blame."""
-    given = dict(argument.lstrip("-").partition("=")[::2] for argument in argv)
+    given = _given(argv)
     if "config" not in given:
         return None
     try:
@@ -100,9 +100,11 @@ def _config_problem(argv: Sequence[str], error: Exception) -> str | None:
             f" ConfigDict, got {given['config']!r}: {reason}"
         )
     for name, value in given.items():
+        if not name.startswith("config."):
+            continue
         section: Any = config
         path = "config"
-        for field in name.split(".")[1:] if name.startswith("config.") else []:
+        for field in name.split(".")[1:]:
             if not isinstance(section, config_dict.ConfigDict):
                 return f"{path}.{field}: unknown field; {path} is a value, not a section"
             path = f"{path}.{field}"
@@ -110,9 +112,25 @@ def _config_problem(argv: Sequence[str], error: Exception) -> str | None:
                 return unknown_field(path, section.keys())
             section = section[field]
         if f"--{name}={value}:" in str(error):
+            if isinstance(section, config_dict.ConfigDict):
+                fields = ", ".join(section)
+                return f"{path}: expected one of its fields, got the section; set {fields}"
             kind = type(section).__name__
             return f"{path}: expected a value of kind {kind}, as {section!r} is, got {value!r}"
     return None
+
+
+def _given(argv: Sequence[str]) -> dict[str, str]:
+    """Flag names to values, written --name=value or --name value."""
+    given: dict[str, str] = {}
+    name = ""
+    for argument in argv[1:]:
+        if argument.startswith("-"):
+            name, _, value = argument.lstrip("-").partition("=")
+            given[name] = value
+        elif name and not given[name]:
+            given[name] = argument
+    return given
 
 
 def _keep_compiled_programs() -> None:

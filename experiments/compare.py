@@ -19,7 +19,17 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax import methods as all_methods
 from akd_jax import records
 from akd_jax.errors import InputError
-from akd_jax.run import STUDENT, TEACHER, TEACHER_LOGITS, Plan, obtain_teacher, plan, predict, run
+from akd_jax.run import (
+    STUDENT,
+    TEACHER,
+    TEACHER_LOGITS,
+    Plan,
+    identity,
+    obtain_teacher,
+    plan,
+    predict,
+    run,
+)
 from experiments import cli, pages, scores
 
 _CONFIG = cli.config_flag()
@@ -44,22 +54,37 @@ def compare(
     Raises:
       InputError: something does not fit, before anything is trained.
     """
+    if not methods or len(set(methods)) < len(methods):
+        raise InputError(f"--methods: expected different names, got {', '.join(methods) or 'none'}")
     plans = {method: plan(_with(config, method=method)) for method in methods}
+    plan(_with(config, method=methods[0], seed=config.seed + seeds - 1))  # The last one fits too.
     updates = {method: planned.method.epochs for method, planned in plans.items()}
     if len(set(updates.values())) > 1:
         raise InputError(f"expected methods with the same student epochs, got {updates}")
-    records.check_writable(workdir)
     workdir = workdir.absolute()
+    with records.claim(workdir, "comparison", {}, subfolders=methods):
+        return _compare(config, plans, seeds, workdir)
 
+
+def _compare(
+    config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir: Path
+) -> dict[str, Any]:
+    """Runs what `compare` has checked, in a folder that is claimed."""
+    methods = list(plans)
     config, teachers = _shared_teachers(config, plans, workdir)
+    for method in methods:  # All of them, before the first is trained.
+        for number in range(seeds):
+            planned = plan(_with(config, method=method, seed=config.seed + number))
+            records.check(workdir / _folder(planned), "run", identity(planned))
     test = plans[methods[0]].dataset.splits["test"]
     entries, right = {}, {}
     teacher_logits = None
     for method in methods:
-        folders = [f"{method}/seed_{config.seed + number}" for number in range(seeds)]
-        results, logits = [], []
-        for number, folder in enumerate(folders):
+        folders, results, logits = [], [], []
+        for number in range(seeds):
             run_config = _with(config, method=method, seed=config.seed + number)
+            folder = _folder(plan(run_config))
+            folders.append(folder)
             results.append(run(run_config, workdir / folder))
             predicted = predict(workdir / folder)
             logits.append(predicted[STUDENT])
@@ -76,7 +101,7 @@ def compare(
                 [scores.agreement(found, teacher_logits) for found in logits]
             )
         entry["against"] = {
-            reference: scores.paired_bootstrap(right[method], right[reference])
+            reference: list(scores.paired_bootstrap(right[method], right[reference]))
             for reference in _REFERENCES
             if reference in right and reference != method
         }
@@ -92,6 +117,10 @@ def compare(
     }
     records.write(workdir / pages.COMPARISON, comparison)
     return comparison
+
+
+def _folder(planned: Plan) -> str:
+    return f"{planned.settings.method}/seed_{planned.settings.seed}"
 
 
 def _with(config: ConfigDict, **changes: Any) -> ConfigDict:

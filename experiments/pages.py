@@ -103,6 +103,8 @@ def write(workdir: Path) -> Path:
     """
     comparison = records.read(workdir / COMPARISON)
     results = records.read(workdir / records.RESULTS)
+    if results is not None and "method" not in results:
+        raise InputError(f"{workdir}: expected a run or comparison, got the folder of a teacher")
     if comparison is not None:
         title, body = comparison["title"], _comparison_body(comparison)
     elif results is not None:

@@ -19,7 +19,7 @@ _WORKDIR = cli.workdir_flag()
 def main() -> None:
     """Runs what the flags say and prints the scores."""
     workdir = Path(_WORKDIR.value)
-    finished = (workdir / records.RESULTS).exists()
+    finished = records.read(workdir / records.RESULTS) is not None
     results = run(_CONFIG.value, workdir)
     if finished:
         print(f"{workdir} holds this run already, finished; nothing was trained.")

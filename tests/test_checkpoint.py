@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from akd_jax import parallel
@@ -56,6 +57,7 @@ def test_a_damaged_checkpoint_falls_back_and_can_be_saved_again(tmp_path):
     save(tmp_path, [1, 2])
     damage(tmp_path / "2")
     assert restore(tmp_path)[1]["epoch"] == 1
+    assert (tmp_path / "unreadable_2").exists()  # Out of the way, and not lost.
     save(tmp_path, [2])
     assert restore(tmp_path)[1]["epoch"] == 2
 
@@ -68,9 +70,25 @@ def test_reading_deletes_nothing(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_no_checkpoint_that_can_be_read(tmp_path):
+def test_where_none_can_be_read_none_is_touched(tmp_path):
     save(tmp_path, [1, 2])
     damage(tmp_path / "1")
     damage(tmp_path / "2")
-    with pytest.raises(InputError, match="got 2 that cannot; delete the folder"):
-        restore(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for _ in range(2):
+        with pytest.raises(InputError, match="got 2 that cannot; try again, or delete"):
+            restore(tmp_path)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_passing_error_loses_nothing(tmp_path, monkeypatch):
+    save(tmp_path, [1, 2])
+
+    def fail(*args, **kwargs):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ocp.CheckpointManager, "restore", fail)
+        with pytest.raises(InputError):
+            restore(tmp_path)
+    assert restore(tmp_path)[1]["epoch"] == 2

@@ -1,6 +1,8 @@
 import dataclasses
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from akd_jax.checkpoint import Checkpoints
 from akd_jax.data import Examples
 from akd_jax.errors import DivergedError, InputError
 from akd_jax.methods.continuation_kd import continuation_loss
+from akd_jax.methods.scratch import hard_label_loss
 from akd_jax.types import Method, Stage
 
 ROOT = Path(__file__).parent.parent
@@ -90,6 +93,99 @@ def test_stage_2_starts_from_the_best_of_stage_1(config, teacher_path, tmp_path,
     scores = [line["validation_accuracy"] for line in lines if line["stage"] == "stage_1"]
     assert progress["best_validation"] == max(scores)
     assert progress["best_epoch"] == len(scores) - scores[::-1].index(max(scores))
+
+
+def test_best_and_last_are_not_confused(config, teacher_path, tmp_path, monkeypatch):
+    """Validation scores are made up, so that the second of five epochs is the best."""
+    config.teacher.path = teacher_path
+    seen, starts = [], {}
+    scores = iter([0.1, 0.9, 0.2, 0.3, 0.4] * 2)
+
+    def scripted(self, model, batches):
+        seen.append((jax.tree.map(np.array, model.variables), len(batches.examples)))
+        return {"accuracy": next(scores) if len(batches.examples) == 297 else len(seen) / 100}
+
+    run_stage = loop.run_stage
+
+    def spy(stage, state, *args, **kwargs):
+        starts[stage.name] = jax.tree.map(np.array, state.model.variables)
+        return run_stage(stage, state, *args, **kwargs)
+
+    monkeypatch.setattr(loop.Evaluator, "__call__", scripted)
+    monkeypatch.setattr(loop, "run_stage", spy)
+    results = run.run(config, tmp_path)
+    variables = [found for found, _ in seen]
+    assert [count for _, count in seen] == [297] * 10 + [500] * 2
+    assert [stage["best_epoch"] for stage in results["stages"]] == [2, 2]
+    assert results["student"]["validation"] == 0.9
+    assert (results["student"]["test"], results["student"]["test_last"]) == (0.11, 0.12)
+    equal = functools.partial(jax.tree.map, np.testing.assert_array_equal)
+    equal(starts["stage_2"], variables[1])  # Stage I's second epoch, not its fifth.
+    equal(variables[10], variables[6])  # `test`: stage II's second epoch.
+    equal(variables[11], variables[9])  # `test_last`: its fifth.
+    assert digest(variables[1]) != digest(variables[4])
+    assert digest(variables[6]) != digest(variables[9])
+
+
+def test_no_epoch_of_a_run_has_the_order_of_another(config, teacher_path, tmp_path, monkeypatch):
+    config.teacher.path = teacher_path
+    asked = []
+    epoch = data.Batches.epoch
+
+    def spy(self, number=0):
+        if self.seed is not None:
+            asked.append(number)
+        return epoch(self, number)
+
+    monkeypatch.setattr(data.Batches, "epoch", spy)
+    run.run(config, tmp_path)
+    assert asked == list(range(10))
+
+
+def test_two_stages_can_start_from_the_initial_parameters(config, tmp_path, monkeypatch):
+    def twice(settings):
+        stages = tuple(
+            Stage(name, 1, hard_label_loss, settings.student.optimizer) for name in ("a", "b")
+        )
+        return Method("twice", stages)
+
+    monkeypatch.setitem(methods.METHODS, "twice", twice)
+    config.method = "twice"
+    assert len(run.run(config, tmp_path)["stages"]) == 2
+
+
+def test_a_stage_that_is_trained_anew_voids_those_after_it(config, teacher_path, tmp_path):
+    config.teacher.path = teacher_path
+    results = run.run(config, tmp_path)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    (tmp_path / "results.json").unlink()
+    shutil.rmtree(tmp_path / "student/stage_1")
+    assert untimed(run.run(config, tmp_path)) == untimed(results)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == len(lines) == 10
+
+
+def test_a_run_knows_its_teacher_and_not_the_place_of_it(config, teacher_path, tmp_path):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(teacher_path, teacher)
+    config.method = "kd"
+    config.student.epochs = 1
+    config.teacher.path = str(teacher)
+    run.run(config, tmp_path / "run")
+    recorded = records.read_config(tmp_path / "run")["identity"]["teacher"]
+    assert recorded == {"digest": records.read(teacher / "results.json")["digest"]}
+
+    moved = teacher.rename(tmp_path / "moved")
+    config.teacher.path = str(moved)
+    run.run(config, tmp_path / "run")
+    assert run.evaluate(tmp_path / "run")["teacher"]["accuracy"] > 0.5
+
+    results = records.read(moved / "results.json")
+    records.write(moved / "results.json", {**results, "digest": "of other weights"})
+    refused(config, tmp_path / "run", r"another config\.teacher\.digest")
+
+
+def digest(tree):
+    return b"".join(leaf.tobytes() for leaf in jax.tree.leaves(tree))
 
 
 @pytest.mark.parametrize("max_temperature", [1, 20])
@@ -357,6 +453,7 @@ def test_another_runs_workdir_is_refused(config, teacher_path, tmp_path):
     run.run(config, tmp_path)
     config.seed = 1
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert before
     refused(config, tmp_path, r"another config.seed \(0 there, 1 here\); choose another workdir")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -407,11 +504,20 @@ def test_a_student_at_chance_is_warned_of(config, tmp_path, monkeypatch):
     assert "try a learning rate under 0.05" in warnings[0]
 
 
+def test_an_empty_name_is_no_workdir(config):
+    refused(config, "", "workdir: expected a folder, got an empty name")
+
+
+def test_a_teachers_folder_is_no_run(config, teacher_path):
+    with pytest.raises(InputError, match=r"expected a finished run, got .* a teacher"):
+        run.evaluate(teacher_path)
+
+
 def test_evaluate_names_what_is_missing(config, tmp_path):
     with pytest.raises(InputError, match="expected a finished run, got none"):
         run.evaluate(tmp_path)
     config.method = "scratch"
     config.student.epochs = 1
     run.run(config, tmp_path)
-    with pytest.raises(InputError, match="one of train, validation, test, got 'dev'"):
+    with pytest.raises(InputError, match="one of validation, train, test, got 'dev'"):
         run.evaluate(tmp_path, "dev")

@@ -1,5 +1,6 @@
 """Data sets, by name."""
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -21,8 +22,9 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
 }
 
 
+@functools.lru_cache(maxsize=2)
 def load(config: DatasetConfig) -> Dataset:
-    """Reads a data set and holds out its validation split.
+    """Reads a data set and holds out its validation split; the last two are remembered.
 
     Raises:
       InputError: its name is unknown, it is not where it should be, or it is too small.

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
         ),
         ("--config.method=akd", "config.method: expected one of scratch, kd, takd, annealing_kd"),
         ("--config.annealing_kd.max_temperature=31", "expected 1 to 30, the epochs of stage I"),
+        ("--config.student=3", "config.student: expected one of its fields, got the section; set"),
         ("--confg=x", "Unknown command line flag 'confg'. Did you mean: config ?"),
         ("stray", "expected flags only, got 'stray'"),
     ],
@@ -32,6 +33,17 @@ def test_a_wrong_flag_is_one_line_and_writes_nothing(flag, message, tmp_path):
     workdir = tmp_path / "run"
     assert_refused(message, "--config=configs/digits.py", f"--workdir={workdir}", flag)
     assert not workdir.exists()
+
+
+def test_flags_with_spaces_are_understood(tmp_path):
+    flags = ("--config", "configs/digits.py", "--workdir", str(tmp_path / "run"))
+    assert_refused("did you mean 'epochs'?", *flags, "--config.student.epoch=3")
+    assert_refused("of kind int, as 0 is, got '1.5'", *flags, "--config.seed", "1.5")
+
+
+def test_a_wrong_flag_that_is_not_the_configs(tmp_path):
+    flags = ("--config=configs/digits.py", "--methods=kd", f"--workdir={tmp_path}", "--seeds=x")
+    assert_refused("flag --seeds=x", *flags, module="compare")
 
 
 def test_a_missing_config_file(tmp_path):
@@ -43,9 +55,9 @@ def test_a_missing_flag():
     assert_refused("flag --workdir=None", "--config=configs/digits.py")
 
 
-def assert_refused(message, *flags):
+def assert_refused(message, *flags, module="train"):
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.train", *flags],
+        [sys.executable, "-m", f"experiments.{module}", *flags],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -94,6 +94,30 @@ def test_a_wrong_method_is_refused_before_anything_is_trained(small, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("methods", "came"), [([], "none"), (["kd", "kd"], "kd, kd")])
+def test_no_methods_or_one_twice(small, tmp_path, methods, came):
+    with pytest.raises(InputError, match=f"expected different names, got {came}"):
+        compare(small, methods, 1, tmp_path / "run")
+
+
+def test_more_methods_can_come_and_the_folder_can_move(small, tmp_path):
+    first = compare(small, ["scratch"], 1, tmp_path / "here")
+    (tmp_path / "here").rename(tmp_path / "there")
+    second = compare(small, ["scratch", "kd"], 1, tmp_path / "there")
+    assert second["methods"]["scratch"]["test"] == first["methods"]["scratch"]["test"]
+    (tmp_path / "there").rename(tmp_path / "elsewhere")
+    third = compare(small, ["scratch", "kd"], 1, tmp_path / "elsewhere")
+    assert third["methods"] == second["methods"]
+
+
+def test_another_configuration_is_refused_before_anything_is_trained(small, tmp_path):
+    compare(small, ["kd"], 1, tmp_path)
+    small.student.epochs = 5
+    with pytest.raises(InputError, match=r"another config\.student\.epochs \(4 there, 5 here\)"):
+        compare(small, ["scratch", "kd"], 1, tmp_path)
+    assert not (tmp_path / "scratch").exists()
+
+
 def test_methods_of_unequal_updates_are_refused(small, tmp_path, monkeypatch):
     plan = launcher.plan
 
@@ -117,6 +141,12 @@ def test_a_run_has_a_report_too(small, tmp_path):
     parser = Offline()
     parser.feed(pages.write(tmp_path).read_text())
     assert {"teacher", "student", "stage_1", "stage_2"} <= set(parser.cells)
+
+
+def test_no_report_of_a_teacher_alone(small, tmp_path):
+    run.obtain_teacher(run.plan(small), "teacher", tmp_path)
+    with pytest.raises(InputError, match="got the folder of a teacher"):
+        pages.write(tmp_path / "teacher")
 
 
 def test_no_report_without_a_run(tmp_path):

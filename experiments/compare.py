@@ -70,57 +70,71 @@ def _compare(
     config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir: Path
 ) -> dict[str, Any]:
     """Runs what `compare` has checked, in a folder that is claimed."""
-    methods = list(plans)
     config, teachers = _shared_teachers(config, plans, workdir)
-    for method in methods:  # All of them, before the first is trained.
-        for number in range(seeds):
-            planned = plan(_with(config, method=method, seed=config.seed + number))
-            records.check(workdir / _folder(planned), "run", identity(planned))
-    test = plans[methods[0]].dataset.splits["test"]
-    entries, right = {}, {}
+    runs = {
+        method: {
+            f"{method}/seed_{seed}": _with(config, method=method, seed=seed)
+            for seed in range(config.seed, config.seed + seeds)
+        }
+        for method in plans
+    }
+    for folders in runs.values():  # All of them, before the first is trained.
+        for folder, run_config in folders.items():
+            records.check(workdir / folder, "run", identity(plan(run_config)))
+
+    first = next(iter(plans.values()))
+    labels = first.dataset.splits["test"].labels
+    entries: dict[str, Any] = {}
+    logits: dict[str, list[np.ndarray]] = {}
     teacher_logits = None
-    for method in methods:
-        folders, results, logits = [], [], []
-        for number in range(seeds):
-            run_config = _with(config, method=method, seed=config.seed + number)
-            folder = _folder(plan(run_config))
-            folders.append(folder)
+    for method, folders in runs.items():
+        results = []
+        logits[method] = []
+        for folder, run_config in folders.items():
             results.append(run(run_config, workdir / folder))
             predicted = predict(workdir / folder)
-            logits.append(predicted[STUDENT])
+            logits[method].append(predicted[STUDENT])
             teacher_logits = predicted.get(TEACHER, teacher_logits)
             print(f"{folder}: test accuracy {results[-1][STUDENT]['test']:.2%}", flush=True)
-        right[method] = np.stack([scores.correct(found, test.labels) for found in logits])
-        entries[method] = {"runs": folders, **_entry(results), "logits": logits}
+        entries[method] = {"runs": list(folders), **_entry(results)}
+    _score_predictions(entries, logits, labels, teacher_logits)
+
+    steps = first.method.epochs * len(first.batches("train"))
+    comparison = {
+        "title": f"{', '.join(plans)} on {first.settings.dataset.name}, {seeds} seeds",
+        "methods": entries,
+        "teachers": teachers,
+        **_table(entries, teachers),
+        "notes": _notes(steps, seeds, len(labels), teachers),
+    }
+    records.write(workdir / pages.COMPARISON, comparison)
+    return comparison
+
+
+def _score_predictions(
+    entries: dict[str, Any],
+    logits: Mapping[str, Sequence[np.ndarray]],
+    labels: np.ndarray,
+    teacher_logits: np.ndarray | None,
+) -> None:
+    """Adds to each method's entry what its students' logits on the test split say."""
+    right = {
+        method: np.stack([scores.correct(found, labels) for found in students])
+        for method, students in logits.items()
+    }
     for method, entry in entries.items():
-        logits = entry.pop("logits")
-        calibration = [scores.expected_calibration_error(found, test.labels) for found in logits]
-        entry["calibration_error"] = _summary(calibration)
+        entry["calibration_error"] = _summary(
+            [scores.expected_calibration_error(found, labels) for found in logits[method]]
+        )
         if teacher_logits is not None:
             entry["agreement"] = _summary(
-                [scores.agreement(found, teacher_logits) for found in logits]
+                [scores.agreement(found, teacher_logits) for found in logits[method]]
             )
         entry["against"] = {
             reference: list(scores.paired_bootstrap(right[method], right[reference]))
             for reference in _REFERENCES
             if reference in right and reference != method
         }
-
-    first = plans[methods[0]]
-    steps = first.method.epochs * len(first.batches("train"))
-    comparison = {
-        "title": f"{', '.join(methods)} on {first.settings.dataset.name}, {seeds} seeds",
-        "methods": entries,
-        "teachers": teachers,
-        **_table(entries, teachers),
-        "notes": _notes(steps, seeds, len(test), teachers),
-    }
-    records.write(workdir / pages.COMPARISON, comparison)
-    return comparison
-
-
-def _folder(planned: Plan) -> str:
-    return f"{planned.settings.method}/seed_{planned.settings.seed}"
 
 
 def _with(config: ConfigDict, **changes: Any) -> ConfigDict:
@@ -132,8 +146,10 @@ def _with(config: ConfigDict, **changes: Any) -> ConfigDict:
 def _shared_teachers(
     config: ConfigDict, plans: Mapping[str, Plan], workdir: Path
 ) -> tuple[ConfigDict, dict[str, Any]]:
-    """Trains each teacher that is read and has no path; the config with their paths, their
-    scores and seconds.
+    """Trains each teacher that is read and has no path.
+
+    Returns:
+      The configuration with the teachers' paths; and their scores and seconds.
     """
     teachers: dict[str, Any] = {}
     paths: dict[str, str] = {}
@@ -181,8 +197,8 @@ def _summary(values: Sequence[float]) -> dict[str, Any]:
 def _table(entries: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str, Any]:
     """Headers and rows, as text, all scores in percent."""
     references = [name for name in _REFERENCES if name in entries]
-    headers = ["", "test", "last step", *(f"against {name}" for name in references)]
-    headers += ["agreement", "calibration error", "n", "seconds", "teacher seconds"]
+    headers = ["", "test", "last step", *(f"vs {name}" for name in references)]
+    headers += ["agreement", "ECE", "n", "s", "teacher s"]
     blank = [""] * (len(headers) - 2)
     rows = [[f"({name})", f"{100 * found['test']:.2f}", *blank] for name, found in teachers.items()]
     for method, entry in entries.items():
@@ -211,11 +227,11 @@ def _notes(steps: int, seeds: int, examples: int, teachers: Mapping[str, Any]) -
         f"In percent, mean ± standard deviation over {seeds} seeds; {examples:,} test examples."
         f" Every student made {steps:,} updates.",
         "test: accuracy at the checkpoint chosen on validation; last step: at the end.",
-        "against: 95 % interval of the difference in test accuracy, from a bootstrap over seeds"
-        " and test examples, paired; an interval that contains 0 shows no difference.",
-        "agreement: share of test examples classified as the teacher does. calibration error:"
-        " expected, over 15 bins.",
-        "seconds: of a student's training. teacher seconds: of the passes that stored the"
+        "vs: 95 % interval of the difference in test accuracy, from a bootstrap over seeds and"
+        " test examples, paired; an interval that contains 0 shows no difference.",
+        "agreement: test examples classified as the teacher does. ECE: expected calibration"
+        " error over 15 bins.",
+        "s: seconds of a student's training. teacher s: seconds of the passes that stored the"
         " teacher's logits, shared by all students; where none are stored, the teacher runs"
         " within the student's seconds.",
     ]

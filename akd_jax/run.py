@@ -11,11 +11,8 @@ import jax
 import numpy as np
 
 from akd_jax import (
-    config,
-    data,
     loop,
     methods,
-    models,
     optimizers,
     parallel,
     records,
@@ -23,9 +20,9 @@ from akd_jax import (
 )
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.config import RunConfig, TrainedConfig
-from akd_jax.data import Batches, Dataset
-from akd_jax.data.augmentation import Augmentation
+from akd_jax.data import Dataset
 from akd_jax.errors import InputError
+from akd_jax.plan import Plan, finished_teacher, identity, plan, shapes, teacher_identity
 from akd_jax.step import eval_step, predict_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
 from akd_jax.types import Method, Model, Network, Teacher, TrainState, Variables
@@ -34,31 +31,6 @@ from akd_jax.writers import MetricWriter
 STUDENT = "student"
 TEACHER = "teacher"
 TEACHER_LOGITS = "teacher_logits"
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """A configuration that was checked, and what it names. Nothing is compiled or written.
-
-    Attributes:
-      settings: the configuration, typed.
-      method: the stages that train the student.
-      dataset: the examples.
-      augmentation: the views of a training example.
-      student: the student's network.
-      teachers: the networks of the teachers that the method reads, by name.
-    """
-
-    settings: RunConfig
-    method: Method
-    dataset: Dataset
-    augmentation: Augmentation
-    student: Network
-    teachers: Mapping[str, Network]
-
-    def batches(self, split: str, **options: Any) -> Batches:
-        """The batches of a split."""
-        return Batches(self.dataset.splits[split], self.settings.batch_size, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,34 +46,6 @@ class TrainedTeacher:
     spec: str
     model: Model
     results: Mapping[str, Any]
-
-
-def plan(run_config: Any) -> Plan:
-    """Checks a configuration as far as that goes without compiling or writing.
-
-    Args:
-      run_config: an ml_collections ConfigDict or a dict, with the fields of configs/default.py.
-
-    Raises:
-      InputError: something does not fit; the message names the field.
-    """
-    settings = config.parse(run_config)
-    method = methods.build(settings)
-    parallel.check_batch_size(settings.batch_size)
-    dataset = data.load(settings.dataset)
-    return Plan(
-        settings=settings,
-        method=method,
-        dataset=dataset,
-        augmentation=Augmentation(
-            settings.dataset.crop_padding, settings.dataset.flip, settings.dataset.seed
-        ),
-        student=_network("config.student.model", settings.student.model, settings, dataset),
-        teachers={
-            name: _network(*_teacher_spec(name, settings, dataset), settings, dataset)
-            for name in method.teachers
-        },
-    )
 
 
 def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
@@ -161,35 +105,6 @@ def _run(planned: Plan, folder: Path) -> dict[str, Any]:
     return results
 
 
-def identity(planned: Plan) -> dict[str, Any]:
-    """What makes two runs the same: the configuration, but for the places of files.
-
-    Teachers that the method does not read are left out, and those found at a path stand
-    there by the digest of their weights.
-    """
-    settings = planned.settings
-    found = settings.model_dump()
-    del found["dataset"]["data_dir"]
-    found |= {"teacher": None, "takd": None}
-    for name in planned.method.teachers:
-        found |= _teacher_identity(settings, name)
-    return {**found, "views": settings.teacher.views if planned.method.teachers else 0}
-
-
-def _teacher_identity(settings: RunConfig, name: str) -> dict[str, Any]:
-    """What makes two teachers the same, by the sections of the configuration."""
-    section = methods.teacher_config(settings, name)
-    field = methods.TEACHER_FIELDS[name]
-    if section.path:
-        results = _finished_teacher(f"config.{field}.path", Path(section.path))
-        return {field: {"digest": results["digest"]}}
-    read = methods.TEACHERS[name](settings).teachers
-    return {
-        field: section.model_dump(exclude={"path", "views", "cache_dir"}),
-        **{k: v for other in read for k, v in _teacher_identity(settings, other).items()},
-    }
-
-
 def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     """Finds a teacher at its path; or trains it in workdir/NAME, goes on, or finds it finished.
 
@@ -207,16 +122,15 @@ def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     settings = planned.settings
     section = methods.teacher_config(settings, name)
     method = methods.TEACHERS[name](settings)
-    field, spec = _teacher_spec(name, settings, planned.dataset)
-    network = _network(field, spec, settings, planned.dataset)
+    network = planned.teachers[name]
     if section.path:
         folder = Path(section.path).absolute()
-        results = _finished_teacher(field, folder)
+        results = finished_teacher(f"config.{methods.TEACHER_FIELDS[name]}.path", folder)
     else:
         folder = workdir / name
         results = _trained_teacher(planned, name, section, method, network, workdir)
     variables = _restore_best(folder / method.stages[-1].name, network, planned.dataset)
-    return TrainedTeacher(spec, Model(variables, network.apply), results)
+    return TrainedTeacher(results["model"], Model(variables, network.apply), results)
 
 
 def predict(workdir: str | Path, split: str = "test") -> dict[str, np.ndarray]:
@@ -268,7 +182,7 @@ def _trained_teacher(
     common = {"dataset", "dtype", "batch_size", *({"kd"} if method.teachers else ())}
     recorded = settings.model_dump(include=common)
     del recorded["dataset"]["data_dir"]
-    recorded |= _teacher_identity(settings, name)
+    recorded |= teacher_identity(settings, name)
     if method.teachers:
         recorded["views"] = settings.teacher.views
     with records.claim(folder, "teacher", recorded):
@@ -434,44 +348,6 @@ def _teacher_scores(teachers: Mapping[str, TrainedTeacher]) -> dict[str, Any]:
     return scores
 
 
-def _network(field: str, spec: str, settings: RunConfig, dataset: Dataset) -> Network:
-    """The network that a field names, checked to take the data set's inputs."""
-    try:
-        module = models.build(spec, dataset.num_classes, settings.dtype)
-        network = Network(module, dataset.normalise)
-        _shapes(network, dataset)
-    except InputError as error:
-        raise InputError(f"{field}: {error}") from None
-    return network
-
-
-def _teacher_spec(name: str, settings: RunConfig, dataset: Dataset) -> tuple[str, str]:
-    """The field that names a teacher's architecture, and the name; checked if it is trained."""
-    section = methods.teacher_config(settings, name)
-    field = f"config.{methods.TEACHER_FIELDS[name]}"
-    if not section.path:
-        return f"{field}.model", section.model
-    results = _finished_teacher(f"{field}.path", Path(section.path))
-    if results["num_classes"] != dataset.num_classes:
-        raise InputError(
-            f"{field}.path: expected a teacher of {dataset.num_classes} classes, as the"
-            f" student's data set {settings.dataset.name} has, got one of"
-            f" {results['num_classes']}; give a teacher of the same task"
-        )
-    return f"{field}.path", results["model"]
-
-
-def _finished_teacher(field: str, folder: Path) -> dict[str, Any]:
-    """The results of a teacher that was trained before."""
-    results = records.read(folder / records.RESULTS)
-    if results is None or "num_classes" not in results:
-        raise InputError(
-            f"{field}: expected the folder of a finished teacher, got {folder}; give such a"
-            " folder of a finished run, or leave the path empty to train one"
-        )
-    return results
-
-
 def _finished_run(folder: Path, split: str) -> tuple[Plan, dict[str, Model]]:
     """The plan of a finished run, and its models by name."""
     record = records.read_config(folder)
@@ -496,7 +372,7 @@ def _finished_run(folder: Path, split: str) -> tuple[Plan, dict[str, Model]]:
 
 def _restore_best(folder: Path, network: Network, dataset: Dataset) -> Variables:
     """The best variables among a stage's checkpoints."""
-    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _shapes(network, dataset))
+    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes(network, dataset))
     restored = None
     if folder.exists():
         with Checkpoints(folder, read_only=True) as checkpoints:
@@ -507,9 +383,3 @@ def _restore_best(folder: Path, network: Network, dataset: Dataset) -> Variables
             " train anew"
         )
     return restored[0]["best"]
-
-
-def _shapes(network: Network, dataset: Dataset) -> Any:
-    """Shapes and types of a network's variables."""
-    example = dataset.splits["train"].inputs[:1]
-    return jax.eval_shape(network.init, jax.random.key(0), example)

@@ -19,17 +19,8 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax import methods as all_methods
 from akd_jax import records
 from akd_jax.errors import InputError
-from akd_jax.run import (
-    STUDENT,
-    TEACHER,
-    TEACHER_LOGITS,
-    Plan,
-    identity,
-    obtain_teacher,
-    plan,
-    predict,
-    run,
-)
+from akd_jax.plan import Plan, identity, plan
+from akd_jax.run import STUDENT, TEACHER, TEACHER_LOGITS, obtain_teacher, predict, run
 from experiments import cli, pages, scores
 
 _CONFIG = cli.config_flag()

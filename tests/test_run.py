@@ -21,6 +21,7 @@ from akd_jax.data import Examples
 from akd_jax.errors import DivergedError, InputError
 from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.methods.scratch import hard_label_loss
+from akd_jax.plan import plan
 from akd_jax.types import Method, Stage
 
 ROOT = Path(__file__).parent.parent
@@ -333,7 +334,7 @@ def test_with_fewer_views_than_epochs_views_come_again(config, teacher_path, tmp
     config.teacher.path = teacher_path
     config.dataset.flip = True
     config.teacher.views = 2
-    settings = run.plan(config)
+    settings = plan(config)
     logits = {"teacher": np.zeros((2, 1000, 10), np.float32)}
     batches = settings.batches("train", seed=0, teacher_logits=logits)
     views = [set(next(batches.epoch(epoch)).views.tolist()) for epoch in range(5)]
@@ -402,6 +403,22 @@ def test_continuation_with_a_step_and_no_margin_is_annealing_bit_for_bit(
         np.testing.assert_array_equal(
             recorded_losses(tmp_path / name), recorded_losses(tmp_path / "annealing")
         )
+
+
+@jax.numpy_dtype_promotion("standard")  # Flax's batch norm promotes bfloat16 to float32.
+def test_a_run_in_bfloat16_learns_with_parameters_in_float32(config, tmp_path):
+    config.method = "scratch"
+    config.dtype = "bfloat16"
+    assert run.run(config, tmp_path)["student"]["test"] > 0.5
+    state = final_state(tmp_path / "student/scratch/10")["state"]
+    assert {leaf.dtype for leaf in jax.tree.leaves(state["params"])} == {np.dtype("float32")}
+
+
+def test_a_wrong_teacher_behind_an_assistant_is_refused_at_once(config, tmp_path):
+    config.method = "takd"
+    config.teacher.model = "resnet:9"
+    refused(config, tmp_path / "run", r"config\.teacher\.model: resnet:9: expected a depth")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_method_of_ones_own_is_a_line_in_the_dict(config, teacher_path, tmp_path, monkeypatch):

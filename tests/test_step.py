@@ -175,6 +175,20 @@ def test_dropout_differs_by_step_and_by_device():
     assert len(kept) == len(masks) == 8  # Two steps on four devices, no two alike.
 
 
+def test_student_and_teacher_see_the_augmented_batch(batch, teachers):
+    def doubled(batch):
+        return batch.replace(inputs=2 * batch.inputs)
+
+    module = models.build("plain_cnn:4 M FC", num_classes=10)
+    step = jax.jit(train_step)
+    augmented = make_state(module, batch.inputs).replace(augment=doubled)
+    after, metrics = step(augmented, teachers, batch, jnp.int32(0))
+    plain = make_state(module, batch.inputs)
+    expected, expected_metrics = step(plain, teachers, doubled(batch), jnp.int32(0))
+    assert_close(arrays(after), arrays(expected), 0)
+    assert_close(metrics, expected_metrics, 0)
+
+
 def test_a_loss_that_is_no_value_per_example_is_named(batch, teachers):
     def mean_loss(student, teachers, batch, temperature_step):
         return annealed(student, teachers, batch, temperature_step).mean()

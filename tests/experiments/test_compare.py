@@ -6,6 +6,7 @@ import pytest
 
 from akd_jax import run
 from akd_jax.errors import InputError
+from akd_jax.plan import plan
 from experiments import compare as launcher
 from experiments import pages
 from experiments.compare import compare
@@ -42,7 +43,7 @@ def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
 
     # Scores of the predictions, from the checkpoints, by hand.
     predicted = [run.predict(tmp_path / "annealing_kd" / f"seed_{seed}") for seed in (0, 1)]
-    labels = run.plan(small).dataset.splits["test"].labels
+    labels = plan(small).dataset.splits["test"].labels
     for number, found in enumerate(predicted):
         classes = found["student"].argmax(axis=-1)
         assert entry["test"]["values"][number] == pytest.approx((classes == labels).mean())
@@ -144,7 +145,7 @@ def test_a_run_has_a_report_too(small, tmp_path):
 
 
 def test_no_report_of_a_teacher_alone(small, tmp_path):
-    run.obtain_teacher(run.plan(small), "teacher", tmp_path)
+    run.obtain_teacher(plan(small), "teacher", tmp_path)
     with pytest.raises(InputError, match="got the folder of a teacher"):
         pages.write(tmp_path / "teacher")
 

@@ -1,7 +1,7 @@
 """Fashion-MNIST with the paper's networks and settings, or `small`, for two CPU cores.
 
 python -m experiments.compare --config=configs/fashion_mnist.py:small \
-    --methods=scratch,kd,takd,annealing_kd,continuation_kd --seeds=5 --workdir=runs/fashion_small
+    --methods=scratch,kd,takd,annealing_kd,continuation_kd --seeds=3 --workdir=runs/fashion_small
 
 It is read from where Debian's package dataset-fashion-mnist puts it, or from
 --config.dataset.data_dir.
@@ -42,4 +42,9 @@ def _small(config: ConfigDict) -> None:
     config.annealing_kd.stage_1.epochs = 20
     config.continuation_kd.psi_epochs = 30
     config.continuation_kd.psi_until = 30
+    # Chosen on the validation split with one student of seed 10: 0.05 of 0.02, 0.05 and 0.1
+    # for scratch and kd, 0.01 of 0.01 and 0.02 for stage I.
     default.set_learning_rate(config, 0.02)
+    config.student.optimizer.learning_rate = 0.05
+    config.annealing_kd.stage_1.optimizer.learning_rate = 0.01
+    config.continuation_kd.optimizer.learning_rate = 0.01

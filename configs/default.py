@@ -102,7 +102,7 @@ def get_config() -> ConfigDict:
             margin=0.0,  # At least 0, in squared logits: an error under margin * Phi is none.
             psi="ramp",  # The hard labels' weight: 'ramp', or 'step' with annealing_kd's stages.
             psi_epochs=300,  # Epochs over which the ramp would rise from 0 to 1,
-            psi_until=300,  # and the epoch from which it is 1 in any case.
+            psi_until=300,  # and the epoch from which it is 1 anyway. (Paper: 150 of 200.)
             class_reduction="mean",  # As for annealing_kd.
             optimizer=optimizer(learning_rate=0.1),  # Of the ramp's one stage.
         ),

@@ -108,13 +108,13 @@ load_cifar100 = functools.partial(load, "cifar100")
 
 def _read_files(read: Callable[[str], bytes], archive: Archive) -> tuple[Examples, Examples]:
     def examples(files: Sequence[str]) -> Examples:
-        parts = [np.frombuffer(_whole(file), np.uint8) for file in files]
+        parts = [np.frombuffer(whole(file), np.uint8) for file in files]
         records = np.concatenate(parts).reshape(-1, archive.label_bytes + _PIXELS)
         planes = records[:, archive.label_bytes :].reshape(-1, 3, 32, 32)  # Red, green, blue.
         labels = records[:, archive.label_bytes - 1].astype(np.int32)
         return Examples(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels)
 
-    def _whole(file: str) -> bytes:
+    def whole(file: str) -> bytes:
         try:
             data = read(file)
         except (OSError, KeyError, EOFError) as error:

@@ -81,7 +81,7 @@ def identity(planned: Plan) -> dict[str, Any]:
     found |= {"teacher": None, "takd": None}
     for name in planned.method.teachers:
         found |= teacher_identity(settings, name)
-    return {**found, "views": settings.teacher.views if planned.method.teachers else 0}
+    return {**found, "views": settings.teacher.views}
 
 
 def teacher_identity(settings: RunConfig, name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from akd_jax import (
     teacher_cache,
 )
 from akd_jax.checkpoint import Checkpoints
-from akd_jax.config import RunConfig, TrainedConfig
+from akd_jax.config import RunConfig
 from akd_jax.data import Dataset
 from akd_jax.errors import InputError
 from akd_jax.plan import Plan, finished_teacher, identity, plan, shapes, teacher_identity
@@ -68,6 +68,8 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
     if not str(workdir):
         raise InputError("workdir: expected a folder, got an empty name")
     folder = Path(workdir).absolute()
+    if settings.teacher.views:
+        records.check_writable(_cache_folder(settings, folder))
     with records.claim(
         folder,
         "run",
@@ -97,6 +99,7 @@ def _run(planned: Plan, folder: Path) -> dict[str, Any]:
             metrics_folder=folder,
             cache_folder=_cache_folder(settings, folder),
             seed=settings.seed,
+            views=settings.teacher.views,
             label=f"{settings.method} seed {settings.seed}",
         ),
         "devices": parallel.describe(),
@@ -119,17 +122,18 @@ def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     Raises:
       InputError: the folder holds another teacher, or cannot be written.
     """
-    settings = planned.settings
-    section = methods.teacher_config(settings, name)
-    method = methods.TEACHERS[name](settings)
+    if not methods.teacher_config(planned.settings, name).path:
+        _train_teacher(planned, name, workdir)
+    return _load_teacher(planned, name, workdir)
+
+
+def _load_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
+    """A teacher that is finished, at its path or in workdir/NAME; nothing is written."""
+    path = methods.teacher_config(planned.settings, name).path
+    folder = Path(path).absolute() if path else workdir / name
+    results = finished_teacher(f"config.{methods.TEACHER_FIELDS[name]}.path", folder)
     network = planned.teachers[name]
-    if section.path:
-        folder = Path(section.path).absolute()
-        results = finished_teacher(f"config.{methods.TEACHER_FIELDS[name]}.path", folder)
-    else:
-        folder = workdir / name
-        results = _trained_teacher(planned, name, section, method, network, workdir)
-    variables = _restore_best(folder / method.stages[-1].name, network, planned.dataset)
+    variables = _restore_best(folder / results["stage"], network, planned.dataset)
     return TrainedTeacher(results["model"], Model(variables, network.apply), results)
 
 
@@ -169,16 +173,12 @@ def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, fl
     return {name: evaluator(model, planned.batches(split)) for name, model in found.items()}
 
 
-def _trained_teacher(
-    planned: Plan,
-    name: str,
-    section: TrainedConfig,
-    method: Method,
-    network: Network,
-    workdir: Path,
-) -> dict[str, Any]:
-    """Results of the teacher in workdir/NAME, trained as far as it was not."""
+def _train_teacher(planned: Plan, name: str, workdir: Path) -> None:
+    """Trains the teacher in workdir/NAME as far as it was not, and writes its results."""
     settings, folder = planned.settings, workdir / name
+    section = methods.teacher_config(settings, name)
+    method = methods.TEACHERS[name](settings)
+    network = planned.teachers[name]
     common = {"dataset", "dtype", "batch_size", *({"kd"} if method.teachers else ())}
     recorded = settings.model_dump(include=common)
     del recorded["dataset"]["data_dir"]
@@ -186,9 +186,8 @@ def _trained_teacher(
     if method.teachers:
         recorded["views"] = settings.teacher.views
     with records.claim(folder, "teacher", recorded):
-        finished = records.read(folder / records.RESULTS)
-        if finished is not None:
-            return finished
+        if records.read(folder / records.RESULTS) is not None:
+            return
         teachers = {read: obtain_teacher(planned, read, workdir) for read in method.teachers}
         trained = _train(
             planned,
@@ -199,6 +198,8 @@ def _trained_teacher(
             metrics_folder=folder,
             cache_folder=_cache_folder(settings, workdir),
             seed=section.seed,
+            # The teacher itself learns from as many views as it has epochs.
+            views=settings.teacher.views if method.teachers else 0,
             label=name,
         )
         variables = _restore_best(folder / method.stages[-1].name, network, planned.dataset)
@@ -211,7 +212,6 @@ def _trained_teacher(
             **trained,
         }
         records.write(folder / records.RESULTS, results)
-        return results
 
 
 def _train(
@@ -224,6 +224,7 @@ def _train(
     metrics_folder: Path,
     cache_folder: Path,
     seed: int,
+    views: int,
     label: str,
 ) -> dict[str, Any]:
     """Trains the stages of a method in their order.
@@ -236,7 +237,7 @@ def _train(
     cached = {
         name: _cached_logits(planned, name, teacher, cache_folder)
         for name, teacher in teachers.items()
-        if settings.teacher.views
+        if views
     }
     evaluator = loop.Evaluator(parallel.compile_eval_step(eval_step))
     key = jax.random.key(seed)
@@ -251,6 +252,7 @@ def _train(
         train = planned.batches(
             "train",
             seed=seed,
+            views=views,
             teacher_logits={name: cached[name].views for name in stage.teachers if cached},
         )
         stage_teachers: dict[str, Teacher] = {
@@ -323,10 +325,13 @@ def _cached_logits(
         name,
         teacher_cache.Fingerprint(
             teacher=teacher_cache.teacher_digest(teacher.spec, teacher.model.variables),
-            data=teacher_cache.digest(batches.examples.inputs),
+            data=teacher_cache.digest(
+                batches.examples.inputs, name=repr(planned.dataset.normalise)
+            ),
             augmentation=f"crop_padding {dataset.crop_padding}, flip {dataset.flip}",
             seed=dataset.seed,
-            precision=settings.dtype,
+            precision=f"{settings.dtype} on {jax.default_backend()}, matmul precision"
+            f" {jax.config.read('jax_default_matmul_precision')}",
         ),
         settings.teacher.views,
         lambda view: predictor(teacher.model, batches, view),
@@ -365,7 +370,7 @@ def _finished_run(folder: Path, split: str) -> tuple[Plan, dict[str, Model]]:
     last_stage = folder / STUDENT / planned.method.stages[-1].name
     found = {
         STUDENT: Model(_restore_best(last_stage, student, planned.dataset), student.apply),
-        **{name: obtain_teacher(planned, name, folder).model for name in planned.method.teachers},
+        **{name: _load_teacher(planned, name, folder).model for name in planned.method.teachers},
     }
     return planned, found
 
@@ -379,7 +384,7 @@ def _restore_best(folder: Path, network: Network, dataset: Dataset) -> Variables
             restored = checkpoints.restore({"best": template})
     if restored is None:
         raise InputError(
-            f"{folder}: expected checkpoints, got none; delete results.json beside them to"
-            " train anew"
+            f"{folder}: expected checkpoints, got none; give a folder that is whole, or train"
+            " anew in another"
         )
     return restored[0]["best"]

@@ -7,6 +7,7 @@ in the order of the examples' ids, with its checksum in the folder's index.
 """
 
 import dataclasses
+import fcntl
 import hashlib
 import time
 from collections.abc import Callable
@@ -18,9 +19,12 @@ import numpy as np
 from absl import logging
 
 from akd_jax import records
+from akd_jax.errors import InputError
 from akd_jax.types import Variables
 
 _INDEX = "index.json"
+_LOCK = ".lock"
+_ENTRY = ("sha256", "seconds")  # What the index holds of a view.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +56,7 @@ class TeacherLogits:
 
     Attributes:
       views: an array [N, C] for each view, mapped from disk.
-      seconds: of teacher passes, whenever they were made.
+      seconds: of the teacher's passes over these views, whenever they were made.
     """
 
     views: list[np.ndarray]
@@ -93,40 +97,66 @@ def load_or_build(
       fingerprint: of the logits that are wanted.
       views: how many views; a cache can hold more.
       predict: runs the teacher over a view: its number to logits float32 [N, C].
+
+    Raises:
+      InputError: the folder cannot be written.
     """
     cache = folder / f"{name}-{fingerprint.digest()}"
-    index = records.read(cache / _INDEX)
-    if index is None:
+    if not cache.exists():
         _say_what_differs(folder, name, fingerprint)
-        index = {"fingerprint": dataclasses.asdict(fingerprint), "views": {}, "seconds": 0.0}
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with (cache / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # Another run may be making the same one.
+            seconds = _build(cache, fingerprint, views, predict)
+    except OSError as error:
+        raise InputError(
+            f"{cache}: expected a folder for a teacher's logits that can be written, got:"
+            f" {error.strerror}; set config.teacher.cache_dir to another"
+        ) from None
+    arrays = [np.load(_view_path(cache, view), mmap_mode="r") for view in range(views)]
+    return TeacherLogits(arrays, seconds)
+
+
+def _build(
+    cache: Path, fingerprint: Fingerprint, views: int, predict: Callable[[int], np.ndarray]
+) -> float:
+    """Makes the views that are missing or damaged; the seconds that all of them took."""
+    stored = _read_index(cache)
     for view in range(views):
         path = _view_path(cache, view)
-        stored = index["views"].get(str(view))
-        if stored is not None and path.exists() and _checksum(path) == stored:
+        entry = stored.get(str(view))
+        if entry is not None and path.exists() and _checksum(path) == entry["sha256"]:
             continue
-        if stored is not None:
+        if entry is not None:
             logging.warning("%s is damaged or missing; the teacher is run again", path)
         started = time.monotonic()
         logits = predict(view)
-        index["seconds"] += time.monotonic() - started
-        cache.mkdir(parents=True, exist_ok=True)
-        _save(path, logits)
+        seconds = time.monotonic() - started
+        replacement = path.with_suffix(".tmp")
+        with replacement.open("wb") as file:
+            np.save(file, logits)
+        entry = {"sha256": _checksum(replacement), "seconds": seconds}
+        replacement.replace(path)
         # Only now: a view is in the index when the whole of it is on disk.
-        index["views"][str(view)] = _checksum(path)
+        stored[str(view)] = entry
+        index = {"fingerprint": dataclasses.asdict(fingerprint), "views": stored}
         records.write(cache / _INDEX, index)
-    arrays = [np.load(_view_path(cache, view), mmap_mode="r") for view in range(views)]
-    return TeacherLogits(arrays, index["seconds"])
+    return sum(stored[str(view)]["seconds"] for view in range(views))
+
+
+def _read_index(cache: Path) -> dict[str, dict[str, Any]]:
+    """The checksum and seconds of each view in a cache; none of them where it is damaged."""
+    try:
+        found = (records.read(cache / _INDEX) or {"views": {}})["views"]
+        return {view: {key: entry[key] for key in _ENTRY} for view, entry in found.items()}
+    except (InputError, KeyError, TypeError, AttributeError):
+        logging.warning("%s is damaged; the teacher is run again", cache / _INDEX)
+        return {}
 
 
 def _view_path(cache: Path, view: int) -> Path:
     return cache / f"view_{view:04d}.npy"
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    replacement = path.with_suffix(".tmp")
-    with replacement.open("wb") as file:
-        np.save(file, array)
-    replacement.replace(path)
 
 
 def _checksum(path: Path) -> str:
@@ -136,7 +166,10 @@ def _checksum(path: Path) -> str:
 def _say_what_differs(folder: Path, name: str, fingerprint: Fingerprint) -> None:
     wanted = dataclasses.asdict(fingerprint)
     for path in sorted(folder.glob(f"{name}-*/{_INDEX}")):
-        found = (records.read(path) or {}).get("fingerprint", {})
+        try:
+            found = (records.read(path) or {})["fingerprint"]
+        except (InputError, KeyError):
+            continue  # A damaged one, of whatever it was.
         differing = [part for part, value in wanted.items() if found.get(part) != value]
         logging.warning(
             "%s is not used: another %s; the teacher is run anew",

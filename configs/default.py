@@ -100,7 +100,9 @@ def get_config() -> ConfigDict:
         continuation_kd=config_dict.create(
             max_temperature=20,  # tau_max, from 1 to the student's epochs.
             margin=0.0,  # At least 0, in squared logits: an error under margin * Phi is none.
-            psi="ramp",  # The hard labels' weight: 'ramp', or 'step' with annealing_kd's stages.
+            # The hard labels' weight: 'ramp'; or 'step', with annealing_kd's stages and settings
+            # and none of these but the margin.
+            psi="ramp",
             psi_epochs=300,  # Epochs over which the ramp would rise from 0 to 1,
             psi_until=300,  # and the epoch from which it is 1 anyway. (Paper: 150 of 200.)
             class_reduction="mean",  # As for annealing_kd.

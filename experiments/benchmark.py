@@ -55,9 +55,9 @@ def cache(repeats: int) -> dict[str, Any]:
     key = jax.random.key(0)
     model = Model(jax.jit(teacher.init)(key, examples.inputs[:1]), teacher.apply)
     variables = jax.device_get(jax.jit(student.init)(key, examples.inputs[:1]))
-    logits = {"teacher": rng.normal(size=(1, _BATCH_SIZE, 10)).astype(np.float32)}
+    logits = {"teacher": [rng.normal(size=(_BATCH_SIZE, 10)).astype(np.float32)]}
     (batch,) = data.Batches(examples, _BATCH_SIZE).epoch()
-    (cached_batch,) = data.Batches(examples, _BATCH_SIZE, teacher_logits=logits).epoch()
+    (cached_batch,) = data.Batches(examples, _BATCH_SIZE, views=1, teacher_logits=logits).epoch()
 
     def annealed(student: Any, teachers: Any, batch: Any, temperature_step: Any) -> Any:
         teacher_logits = teachers["teacher"].logits

@@ -19,8 +19,19 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax import methods as all_methods
 from akd_jax import records
 from akd_jax.errors import InputError
+from akd_jax.loop import Predictor
+from akd_jax.parallel import compile_predict_step
 from akd_jax.plan import Plan, identity, plan
-from akd_jax.run import STUDENT, TEACHER, TEACHER_LOGITS, obtain_teacher, predict, run
+from akd_jax.run import (
+    STUDENT,
+    TEACHER,
+    TEACHER_LOGITS,
+    TrainedTeacher,
+    obtain_teacher,
+    predict,
+    run,
+)
+from akd_jax.step import predict_step
 from experiments import cli, pages, scores
 
 _CONFIG = cli.config_flag()
@@ -61,7 +72,14 @@ def _compare(
     config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir: Path
 ) -> dict[str, Any]:
     """Runs what `compare` has checked, in a folder that is claimed."""
-    config, teachers = _shared_teachers(config, plans, workdir)
+    config, trained = _shared_teachers(config, plans, workdir)
+    teachers = {
+        name: {
+            "test": teacher.results["test"],
+            "seconds": round(sum(stage["seconds"] for stage in teacher.results["stages"]), 1),
+        }
+        for name, teacher in trained.items()
+    }
     runs = {
         method: {
             f"{method}/seed_{seed}": _with(config, method=method, seed=seed)
@@ -77,17 +95,18 @@ def _compare(
     labels = first.dataset.splits["test"].labels
     entries: dict[str, Any] = {}
     logits: dict[str, list[np.ndarray]] = {}
-    teacher_logits = None
     for method, folders in runs.items():
         results = []
         logits[method] = []
         for folder, run_config in folders.items():
             results.append(run(run_config, workdir / folder))
-            predicted = predict(workdir / folder)
-            logits[method].append(predicted[STUDENT])
-            teacher_logits = predicted.get(TEACHER, teacher_logits)
+            logits[method].append(predict(workdir / folder)[STUDENT])
             print(f"{folder}: test accuracy {results[-1][STUDENT]['test']:.2%}", flush=True)
         entries[method] = {"runs": list(folders), **_entry(results)}
+    teacher_logits = None
+    if TEACHER in trained:
+        predictor = Predictor(compile_predict_step(predict_step))
+        teacher_logits = predictor(trained[TEACHER].model, first.batches("test"))
     _score_predictions(entries, logits, labels, teacher_logits)
 
     steps = first.method.epochs * len(first.batches("train"))
@@ -136,30 +155,25 @@ def _with(config: ConfigDict, **changes: Any) -> ConfigDict:
 
 def _shared_teachers(
     config: ConfigDict, plans: Mapping[str, Plan], workdir: Path
-) -> tuple[ConfigDict, dict[str, Any]]:
+) -> tuple[ConfigDict, dict[str, TrainedTeacher]]:
     """Trains each teacher that is read and has no path.
 
     Returns:
-      The configuration with the teachers' paths; and their scores and seconds.
+      The configuration with the teachers' paths, and the teachers by name.
     """
-    teachers: dict[str, Any] = {}
+    trained: dict[str, TrainedTeacher] = {}
     paths: dict[str, str] = {}
     for planned in plans.values():
-        for name in planned.method.teachers:
-            if name not in teachers:
-                results = obtain_teacher(planned, name, workdir).results
-                teachers[name] = {
-                    "test": results["test"],
-                    "seconds": round(sum(stage["seconds"] for stage in results["stages"]), 1),
-                }
+        for name in planned.teachers:
+            if name not in trained:
+                trained[name] = obtain_teacher(planned, name, workdir)
                 if not all_methods.teacher_config(planned.settings, name).path:
-                    field = all_methods.TEACHER_FIELDS[name]
-                    paths[f"{field}.path"] = str(workdir / name)
+                    paths[f"{all_methods.TEACHER_FIELDS[name]}.path"] = str(workdir / name)
     config = _with(config)
     config.update_from_flattened_dict(paths)
     if not config.teacher.cache_dir:
         config.teacher.cache_dir = str(workdir / TEACHER_LOGITS)
-    return config, teachers
+    return config, trained
 
 
 def _entry(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -219,7 +233,8 @@ def _notes(steps: int, seeds: int, examples: int, teachers: Mapping[str, Any]) -
         f" Every student made {steps:,} updates.",
         "test: accuracy at the checkpoint chosen on validation; last step: at the end.",
         "vs: 95 % interval of the difference in test accuracy, from a bootstrap over seeds and"
-        " test examples, paired; an interval that contains 0 shows no difference.",
+        " test examples, paired. One that contains 0 shows no difference; with few seeds, one"
+        " that just excludes 0 does not show much either.",
         "agreement: test examples classified as the teacher does. ECE: expected calibration"
         " error over 15 bins.",
         "s: seconds of a student's training. teacher s: seconds of the passes that stored the"

@@ -11,18 +11,24 @@ import importlib.util
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from absl import flags
 
-from akd_jax.data import cifar, idx
+from akd_jax import records
+from akd_jax.data import Source, cifar, idx
 from akd_jax.errors import InputError
 from experiments import cli
 
 _DATASET = flags.DEFINE_string("dataset", None, "'cifar10', 'cifar100' or 'fashion_mnist'.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder for the data set.")
 
+_READERS: Mapping[str, Callable[[Path], Source]] = {
+    "cifar10": cifar.load_cifar10,
+    "cifar100": cifar.load_cifar100,
+    "fashion_mnist": idx.load,
+}
 _CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
 _FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 _TIMEOUT = 20  # Seconds without an answer before the network counts as closed.
@@ -35,23 +41,25 @@ def prepare(dataset: str, data_dir: Path) -> str:
       InputError: there is no such data set, or it could not be fetched; the message says what
         to put where by hand.
     """
-    if dataset in cifar.ARCHIVES:
-        if importlib.util.find_spec("tensorflow"):
+    if dataset not in _READERS:
+        raise InputError(
+            f"--dataset: expected one of {', '.join(_READERS)}, got {dataset!r}; digits need no"
+            " preparation"
+        )
+    records.check_writable(data_dir)
+    try:
+        source = _READERS[dataset](data_dir)
+    except InputError:  # Not there, or not whole.
+        if dataset == "fashion_mnist":
+            # Without published checksums: gzip's, and the format's sizes, are checked on reading.
+            files = {f"{name}.gz": None for names in idx.FILES.values() for name in names}
+            _fetch(_FASHION_MNIST_URL, files, data_dir)
+        elif importlib.util.find_spec("tensorflow"):
             _prepare_with_tfds(dataset, data_dir)
         else:
             archive = cifar.ARCHIVES[dataset]
             _fetch(_CIFAR_URL, {archive.file: archive.md5}, data_dir)
-        source = cifar.load(dataset, data_dir)
-    elif dataset == "fashion_mnist":
-        # Without published checksums: gzip's own, and the format's sizes, are checked on reading.
-        files = {f"{name}.gz": None for names in idx.FILES.values() for name in names}
-        _fetch(_FASHION_MNIST_URL, files, data_dir)
-        source = idx.load(data_dir)
-    else:
-        raise InputError(
-            f"--dataset: expected one of {', '.join([*cifar.ARCHIVES, 'fashion_mnist'])}, got"
-            f" {dataset!r}; digits need no preparation"
-        )
+        source = _READERS[dataset](data_dir)
     return (
         f"{dataset} is ready in {data_dir}: {len(source.train):,} training and"
         f" {len(source.test):,} test images"
@@ -88,11 +96,11 @@ def _fetch(url: str, files: Mapping[str, str | None], data_dir: Path) -> None:
 def _prepare_with_tfds(dataset: str, data_dir: Path) -> None:
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder(dataset, data_dir=data_dir, file_format="array_record")
     try:
+        builder = tfds.builder(dataset, data_dir=data_dir, file_format="array_record")
         builder.download_and_prepare()
     except Exception as error:  # It raises whatever its downloads and TensorFlow raise.
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         archive = cifar.ARCHIVES[dataset].file
         raise InputError(
             f"tensorflow-datasets cannot prepare {dataset} ({reason}); fetch {_CIFAR_URL}{archive}"

@@ -38,6 +38,7 @@ def small_config() -> ConfigDict:
     config.takd.assistant.model = "plain_cnn:6 M FC"
     config.takd.assistant.epochs = 2
     config.continuation_kd.max_temperature = 5
+    config.continuation_kd.psi_epochs = 3
     return config
 
 

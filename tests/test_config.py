@@ -15,7 +15,8 @@ from configs import cifar10, cifar100, default, digits, fashion_mnist
         (cifar10, "takd"),
         (cifar10, "annealing_kd,plain_cnn"),
         (cifar100, "continuation_kd"),
-        (fashion_mnist, ""),
+        (fashion_mnist, "kd,plain_cnn"),
+        (fashion_mnist, "takd,small"),
         (fashion_mnist, "small"),
     ],
 )

@@ -27,3 +27,7 @@ def test_the_example_runs_and_learns(tmp_path):
 
 def test_the_example_fits_on_a_page():
     assert len([line for line in EXAMPLE.splitlines() if line.strip()]) <= 25
+
+
+def test_nothing_is_left_to_fill_in():
+    assert not re.findall(r"[A-Z]+_TEXT|TODO|XXX", README)

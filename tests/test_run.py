@@ -335,12 +335,55 @@ def test_with_fewer_views_than_epochs_views_come_again(config, teacher_path, tmp
     config.dataset.flip = True
     config.teacher.views = 2
     settings = plan(config)
-    logits = {"teacher": np.zeros((2, 1000, 10), np.float32)}
-    batches = settings.batches("train", seed=0, teacher_logits=logits)
+    batches = settings.batches("train", seed=0, views=2)
     views = [set(next(batches.epoch(epoch)).views.tolist()) for epoch in range(5)]
     assert views == [{0}, {1}, {0}, {1}, {0}]
     run.run(config, tmp_path)
     assert len(list(tmp_path.glob("teacher_logits/teacher-*/view_*.npy"))) == 2
+
+
+def test_every_method_and_stage_draws_the_same_views(config, teacher_path, tmp_path, monkeypatch):
+    config.teacher.path = teacher_path
+    config.teacher.views = 2
+    config.student.epochs = 6
+    config.annealing_kd.stage_1.epochs = 3
+    drawn = []
+    epoch = data.Batches.epoch
+
+    def spy(self, number=0):
+        for batch in epoch(self, number):
+            if self.seed is not None and drawn[-1:] != [int(batch.views[0])]:
+                drawn.append(int(batch.views[0]))
+            yield batch
+
+    monkeypatch.setattr(data.Batches, "epoch", spy)
+    for method in ("scratch", "kd", "annealing_kd"):
+        config.method = method
+        drawn.clear()
+        run.run(config, tmp_path / method)
+        assert drawn == [0, 1, 0, 1, 0, 1]
+
+
+def test_a_cache_that_cannot_be_written_is_refused_at_once(config, teacher_path, tmp_path):
+    (tmp_path / "file").write_text("")
+    config.teacher.path = teacher_path
+    config.teacher.views = 1
+    config.teacher.cache_dir = str(tmp_path / "file" / "below")
+    refused(config, tmp_path / "run", "expected a folder")
+    assert not (tmp_path / "run").exists()
+
+
+def test_reading_a_finished_run_trains_and_writes_nothing(config, tmp_path):
+    config.student.epochs = 2
+    config.annealing_kd.stage_1.epochs = 1
+    config.annealing_kd.max_temperature = 1
+    run.run(config, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    run.evaluate(tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    (tmp_path / "teacher/results.json").unlink()
+    with pytest.raises(InputError, match="expected the folder of a finished teacher"):
+        run.evaluate(tmp_path)
 
 
 def test_one_cache_serves_methods_and_seeds(config, teacher_path, tmp_path, monkeypatch):
@@ -388,7 +431,7 @@ def test_continuation_with_a_step_and_no_margin_is_annealing_bit_for_bit(
     # Not even where psi is 1 the shortcut: the whole loss, with the teacher in it.
     def whole(settings):
         stage_1, stage_2 = methods.METHODS["continuation_kd"](settings).stages
-        loss = continuation_loss(settings.continuation_kd, 1, lambda batch: np.float32(1))
+        loss = continuation_loss("mean", 0.0, 1, lambda batch: np.float32(1))
         stage_2 = dataclasses.replace(stage_2, loss=loss, teachers=("teacher",))
         return Method("whole", (stage_1, stage_2))
 

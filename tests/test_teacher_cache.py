@@ -6,6 +6,7 @@ import pytest
 from absl import logging
 
 from akd_jax import teacher_cache
+from akd_jax.errors import InputError
 from akd_jax.teacher_cache import Fingerprint, load_or_build
 
 FINGERPRINT = Fingerprint(
@@ -77,6 +78,29 @@ def test_a_damaged_view_is_found_and_made_anew(tmp_path, warnings, damage):
     assert build(tmp_path, 3) == []
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"views": {"0": 1}}'])
+def test_a_damaged_index_is_made_anew(tmp_path, warnings, content):
+    build(tmp_path, 2)
+    (index,) = tmp_path.glob("*/index.json")
+    index.write_text(content)
+    assert build(tmp_path, 2) == [0, 1]
+    assert "index.json is damaged" in warnings[0]
+    assert build(tmp_path, 2) == []
+
+
+def test_a_damaged_index_of_another_cache_is_no_matter(tmp_path):
+    build(tmp_path, 1)
+    (index,) = tmp_path.glob("*/index.json")
+    index.write_text("half")
+    assert build(tmp_path, 1, dataclasses.replace(FINGERPRINT, seed=1)) == [0]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="expected a folder for a teacher's logits"):
+        build(tmp_path / "file", 1)
+
+
 def test_a_build_that_was_killed_goes_on(tmp_path):
     def predict(view):
         if view == 1:
@@ -103,7 +127,9 @@ def test_the_seconds_of_all_passes_are_kept(tmp_path):
     first = load_or_build(tmp_path, "teacher", FINGERPRINT, 1, Teacher())
     second = load_or_build(tmp_path, "teacher", FINGERPRINT, 2, Teacher())
     again = load_or_build(tmp_path, "teacher", FINGERPRINT, 2, Teacher())
+    fewer = load_or_build(tmp_path, "teacher", FINGERPRINT, 1, Teacher())
     assert 0 < first.seconds < second.seconds == again.seconds
+    assert fewer.seconds == first.seconds  # Of the views that are used.
     (index,) = tmp_path.glob("*/index.json")
     assert json.loads(index.read_text())["fingerprint"] == dataclasses.asdict(FINGERPRINT)
 

@@ -35,7 +35,8 @@ class Augmentation:
         assert batch.ids is not None, "expected a batch that knows its examples"
         assert batch.views is not None, "expected a batch that knows its views"
         ids, views = jnp.asarray(batch.ids), jnp.asarray(batch.views)
-        base = jax.random.key(self.seed)
+        # Not the process's default generator: views must be the same in every process.
+        base = jax.random.key(self.seed, impl="threefry2x32")
 
         def draw(image: jax.Array, example: jax.Array, view: jax.Array) -> jax.Array:
             key = jax.random.fold_in(jax.random.fold_in(base, example), view)

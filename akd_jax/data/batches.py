@@ -1,6 +1,6 @@
 """Batches of one shape, in an order that depends on nothing but the seed and the epoch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -19,9 +19,9 @@ class Batches:
       examples: the split; an example's id is its place in it.
       batch_size: rows of a batch, over all devices.
       seed: for a new order in each epoch; None for the order of the split.
-      teacher_logits: name to stored logits [views, N, C] of a teacher. There are then as
-        many views of each example as were stored, drawn in turn; otherwise each epoch draws
-        a view of its own.
+      views: how many views of each example there are, drawn in turn; 0: each epoch draws a
+        view of its own.
+      teacher_logits: name to a teacher's stored logits for each of the views, [N, C].
     """
 
     def __init__(
@@ -30,11 +30,13 @@ class Batches:
         batch_size: int,
         *,
         seed: int | None = None,
-        teacher_logits: Mapping[str, np.ndarray] | None = None,
+        views: int = 0,
+        teacher_logits: Mapping[str, Sequence[np.ndarray]] | None = None,
     ):
         self.examples = examples
         self.batch_size = batch_size
         self.seed = seed
+        self.views = views
         self.teacher_logits = teacher_logits or {}
 
     def __len__(self) -> int:
@@ -49,8 +51,7 @@ class Batches:
             order = np.random.default_rng((self.seed, epoch)).permutation(order)
         ids = np.resize(order, len(self) * self.batch_size)  # Repeats from the start.
         weights = (np.arange(len(ids)) < count).astype(np.float32)
-        views = [len(logits) for logits in self.teacher_logits.values()]
-        view = epoch % min(views) if views else epoch
+        view = epoch % self.views if self.views else epoch
         for start in range(0, len(ids), self.batch_size):
             part = slice(start, start + self.batch_size)
             rows = ids[part]

@@ -8,6 +8,7 @@ same examples in the same order.
 import dataclasses
 import functools
 import tarfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def _read_files(read: Callable[[str], bytes], archive: Archive) -> tuple[Example
     def whole(file: str) -> bytes:
         try:
             data = read(file)
-        except (OSError, KeyError, EOFError) as error:
+        except (OSError, KeyError, EOFError, zlib.error) as error:
             raise InputError(f"{archive.folder}/{file}: expected a file, got: {error}") from None
         if not data or len(data) % (archive.label_bytes + _PIXELS):
             raise InputError(
@@ -145,12 +146,15 @@ def _read_tar(path: Path, archive: Archive) -> tuple[Examples, Examples]:
 def _read_tfds(name: str, data_dir: Path, split: str) -> Examples:
     import tensorflow_datasets as tfds  # Takes seconds, and few need it.
 
-    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-    if not builder.is_prepared():  # Else it would try the network for minutes.
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    except ValueError:  # It is there in another format.
+        builder = None
+    if builder is None or not builder.is_prepared():  # Else it tries the network for minutes.
         raise InputError(
             f"config.dataset.data_dir: expected {name} prepared as array_record in"
-            f" {builder.data_path}, got none; run python -m experiments.prepare"
-            f" --dataset={name} --data_dir={data_dir}"
+            f" {data_dir / name}, got none; run python -m experiments.prepare"
+            f" --dataset={name} --data_dir=DIR with another DIR"
         )
     source = builder.as_data_source(split)
     # On disk they are shuffled by a hash; their ids count through the archive's records.

@@ -7,6 +7,7 @@ number of dimensions, each dimension as a big-endian 32-bit integer, then the el
 import gzip
 import math
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,10 @@ def _read(data_dir: Path, name: str, dimensions: int) -> np.ndarray:
         )
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: expected a whole gzip file, got: {error}") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"{path}: expected a whole gzip file, got: {error}; fetch it again"
+        ) from None
     header = 4 + 4 * dimensions
     shape = struct.unpack_from(f">{dimensions}I", data, 4) if len(data) >= header else ()
     if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) != header + math.prod(shape):

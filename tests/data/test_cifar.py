@@ -147,6 +147,11 @@ def test_tfds_prepared_in_another_format_is_said_at_once(tmp_path, tfds_dir):
     shutil.rmtree(version)
     with pytest.raises(InputError, match="prepared as array_record"):
         cifar.load_cifar10(tmp_path)
+    shutil.copytree(tfds_dir / "cifar10", tmp_path / "cifar10", dirs_exist_ok=True)
+    info = tmp_path / "cifar10" / version.name / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(InputError, match="prepared as array_record"):
+        cifar.load_cifar10(tmp_path)
 
 
 def test_damaged_archives_are_named(tmp_path):

@@ -75,9 +75,10 @@ def test_a_damaged_file_is_named(folder, damage):
         idx.load(folder)
 
 
-def test_a_truncated_gzip_file_is_named(folder):
+@pytest.mark.parametrize("damage", [slice(None, -20), slice(20, None)])
+def test_a_damaged_gzip_file_is_named(folder, damage):
     path = folder / "train-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:-20])
+    path.write_bytes(path.read_bytes()[:10] + path.read_bytes()[10:][damage])
     with pytest.raises(InputError, match=r"images-idx3-ubyte\.gz: expected a whole gzip file"):
         idx.load(folder)
 

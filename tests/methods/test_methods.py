@@ -127,6 +127,14 @@ def test_continuation_kd_with_a_step_has_annealings_stages(config):
         np.testing.assert_array_equal(found, loss(annealing[1], k))
 
 
+def test_continuation_kd_must_end_with_the_hard_labels_alone(config):
+    for fields in ({"psi_epochs": 10, "psi_until": 10}, {"psi_epochs": 20, "psi_until": 11}):
+        named = {f"continuation_kd.{name}": value for name, value in fields.items()}
+        with pytest.raises(InputError, match="never learns from the hard labels alone"):
+            build(config, "continuation_kd", **named)
+    build(config, "continuation_kd", **{"continuation_kd.psi_until": 9})
+
+
 def test_continuation_kd_names_what_does_not_fit(config):
     with pytest.raises(InputError, match=r"continuation_kd\.max_temperature: .*10, .* got 11"):
         build(config, "continuation_kd", **{"continuation_kd.max_temperature": 11})

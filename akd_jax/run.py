@@ -320,6 +320,7 @@ def _cached_logits(
     )
     predictor = loop.Predictor(step)
     dataset = settings.dataset
+    matmul = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # Not in stubs.
     return teacher_cache.load_or_build(
         folder,
         name,
@@ -330,8 +331,7 @@ def _cached_logits(
             ),
             augmentation=f"crop_padding {dataset.crop_padding}, flip {dataset.flip}",
             seed=dataset.seed,
-            precision=f"{settings.dtype} on {jax.default_backend()}, matmul precision"
-            f" {jax.config.read('jax_default_matmul_precision')}",
+            precision=f"{settings.dtype} on {jax.default_backend()}, matmul precision {matmul}",
         ),
         settings.teacher.views,
         lambda view: predictor(teacher.model, batches, view),

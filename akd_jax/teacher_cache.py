@@ -148,8 +148,9 @@ def _build(
 def _read_index(cache: Path) -> dict[str, dict[str, Any]]:
     """The checksum and seconds of each view in a cache; none of them where it is damaged."""
     try:
-        found = (records.read(cache / _INDEX) or {"views": {}})["views"]
-        return {view: {key: entry[key] for key in _ENTRY} for view, entry in found.items()}
+        found = records.read(cache / _INDEX)
+        views = {} if found is None else found["views"]
+        return {view: {key: entry[key] for key in _ENTRY} for view, entry in views.items()}
     except (InputError, KeyError, TypeError, AttributeError):
         logging.warning("%s is damaged; the teacher is run again", cache / _INDEX)
         return {}

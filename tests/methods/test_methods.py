@@ -120,7 +120,7 @@ def test_continuation_kd_with_a_step_has_annealings_stages(config):
     for one, other in zip(annealing, stages, strict=True):
         assert dataclasses.replace(one, loss=None) == dataclasses.replace(other, loss=None)
     # With margin 0 psi = 0 is stage I, and psi = 1 stage II.
-    whole = continuation_loss(config_of(config).continuation_kd, 2, lambda batch: jnp.float32(1))
+    whole = continuation_loss("mean", 0.0, 2, lambda batch: jnp.float32(1))
     for k in (0, 1):
         np.testing.assert_array_equal(loss(stages[0], k), loss(annealing[0], k))
         found = whole(STUDENT, {"teacher": TEACHER}, BATCH, jnp.int32(k))

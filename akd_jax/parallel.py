@@ -74,13 +74,14 @@ def compile_predict_step(predict_step: Callable[..., Any]) -> CompiledStep:
 
 
 def replicate(tree: Any) -> Any:
-    """Places a tree of arrays on every device.
+    """Copies a tree of arrays to every device.
 
     Placed as the compiled step returns it, so that the first call and the second are the
-    same program.
+    same program. Never the same memory: the step that the copy is donated to would take the
+    original with it.
     """
     mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()), may_alias=False)
 
 
 def shard(batch: Any) -> Any:

@@ -59,7 +59,8 @@ def fail(message: str) -> NoReturn:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, aligned for the terminal: the first column left, the others right."""
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    # At least two wide: Markdown's rule of a right-aligned column is '-:'.
+    widths = [max(2, *map(len, column)) for column in zip(headers, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
         first, *others = cells

@@ -24,6 +24,15 @@ def test_a_batch_that_the_devices_divide():
     parallel.check_batch_size(8)
 
 
+def test_what_is_replicated_survives_the_donation_of_the_copy():
+    original = {"x": jax.random.normal(jax.random.key(0), (3,)), "key": jax.random.key(1)}
+    step = parallel.compile_train_step(lambda state, *others, axis_name: (state, {}))
+    batch = parallel.shard(np.zeros(4))
+    step(parallel.replicate(original), {}, batch, np.int32(0))
+    assert np.isfinite(original["x"]).all()
+    assert original["key"] == jax.random.key(1)
+
+
 def test_replicate_places_on_every_device():
     placed = parallel.replicate({"x": np.ones(3)})["x"]
     assert placed.sharding.is_fully_replicated

@@ -32,10 +32,12 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>
-  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto;
+  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto;
          padding: 0 1rem; color: #222; }}
-  table {{ border-collapse: collapse; margin: 1rem 0; }}
-  th, td {{ padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #ddd; }}
+  table {{ border-collapse: collapse; margin: 1rem 0; font-size: .9rem;
+          font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }}
+  th, td {{ padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #ddd;
+            white-space: nowrap; }}
   th:first-child, td:first-child {{ text-align: left; }}
   thead th {{ border-bottom: 2px solid #222; }}
   svg {{ width: 100%; height: auto; }}

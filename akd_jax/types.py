@@ -89,7 +89,7 @@ class ApplyFn(Protocol):
         """The module's outputs; with `mutable`, also the collections it changed."""
 
 
-class Inputs(Protocol):
+class Preprocess(Protocol):
     """A change of raw inputs before a network reads them, such as normalisation."""
 
     def __call__(self, inputs: Any, /) -> Any:
@@ -101,7 +101,7 @@ class Network:
     """A module together with the normalisation of its inputs: it reads them raw."""
 
     module: nn.Module
-    normalise: Inputs
+    normalise: Preprocess
 
     def init(self, key: jax.Array, inputs: Any) -> Variables:
         """Initial variables, by the shapes of raw inputs."""

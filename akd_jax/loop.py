@@ -93,7 +93,7 @@ def run_stage(
       DivergedError: the loss is no longer finite.
     """
     state, teachers = parallel.replicate((state, dict(teachers)))
-    progress, best = Progress(), host_copy(state.model.variables)
+    progress, best = Progress(), _host_copy(state.model.variables)
     restored = checkpoints.restore({"state": state, "best": best})
     if restored is not None:
         items, record = restored
@@ -126,7 +126,7 @@ def run_stage(
 
         score = evaluate(state.model, validation)["accuracy"]
         if score >= progress.best_validation:
-            best = host_copy(state.model.variables)
+            best = _host_copy(state.model.variables)
             progress.best_epoch, progress.best_validation = epoch + 1, score
         progress.epoch, progress.last_validation = epoch + 1, score
         progress.traces = max(progress.traces, step.traces)
@@ -151,7 +151,7 @@ def run_stage(
             checkpoints.save(epoch + 1, items, dataclasses.asdict(progress))
     bar.close()
     _warn_at_chance(label, stage, progress.last_validation, validation)
-    return StageResult(best=best, last=host_copy(state.model.variables), progress=progress)
+    return StageResult(best=best, last=_host_copy(state.model.variables), progress=progress)
 
 
 def _train_epoch(
@@ -239,7 +239,7 @@ def summary(stage: Stage, progress: Progress, steps_per_epoch: int) -> dict[str,
     }
 
 
-def host_copy(variables: Variables) -> Variables:
+def _host_copy(variables: Variables) -> Variables:
     """A copy on the host. Not `jax.device_get`: on CPU that may be a view of memory which the
     next step, to which the state is donated, overwrites.
     """

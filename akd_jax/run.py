@@ -10,14 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from akd_jax import (
-    loop,
-    methods,
-    optimizers,
-    parallel,
-    records,
-    teacher_cache,
-)
+from akd_jax import loop, methods, optimizers, parallel, records, teacher_cache
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.config import RunConfig
 from akd_jax.data import Dataset
@@ -38,12 +31,10 @@ class TrainedTeacher:
     """A teacher that is ready to teach.
 
     Attributes:
-      spec: the name of its architecture.
       model: its weights.
-      results: what its results.json holds.
+      results: what its results.json holds, the name of its architecture among it.
     """
 
-    spec: str
     model: Model
     results: Mapping[str, Any]
 
@@ -134,15 +125,18 @@ def _load_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     results = finished_teacher(f"config.{methods.TEACHER_FIELDS[name]}.path", folder)
     network = planned.teachers[name]
     variables = _restore_best(folder / results["stage"], network, planned.dataset)
-    return TrainedTeacher(results["model"], Model(variables, network.apply), results)
+    return TrainedTeacher(Model(variables, network.apply), results)
 
 
-def predict(workdir: str | Path, split: str = "test") -> dict[str, np.ndarray]:
+def predict(
+    workdir: str | Path, split: str = "test", *, teachers: bool = True
+) -> dict[str, np.ndarray]:
     """Logits of a finished run's student, and of the teachers it read, on a split.
 
     Args:
       workdir: of a run that finished.
       split: 'train', 'validation' or 'test'.
+      teachers: whether the teachers are run too.
 
     Returns:
       'student' and the teachers' names to logits float32 [N, C], in the order of the split.
@@ -150,7 +144,7 @@ def predict(workdir: str | Path, split: str = "test") -> dict[str, np.ndarray]:
     Raises:
       InputError: the folder holds no finished run, or there is no such split.
     """
-    planned, found = _finished_run(Path(workdir).absolute(), split)
+    planned, found = _finished_run(Path(workdir).absolute(), split, teachers=teachers)
     predictor = loop.Predictor(parallel.compile_predict_step(predict_step))
     return {name: predictor(model, planned.batches(split)) for name, model in found.items()}
 
@@ -242,8 +236,7 @@ def _train(
     evaluator = loop.Evaluator(parallel.compile_eval_step(eval_step))
     key = jax.random.key(seed)
     example = planned.dataset.splits["train"].inputs[:1]
-    # On the host: a state made of it is donated, and another stage may start from it too.
-    initial = loop.host_copy(jax.jit(network.init)(jax.random.fold_in(key, 0), example))
+    initial = jax.jit(network.init)(jax.random.fold_in(key, 0), example)
     writer = MetricWriter(metrics_folder)
     results: dict[str, loop.StageResult] = {}
     stages = []
@@ -325,7 +318,7 @@ def _cached_logits(
         folder,
         name,
         teacher_cache.Fingerprint(
-            teacher=teacher_cache.teacher_digest(teacher.spec, teacher.model.variables),
+            teacher=teacher_cache.teacher_digest(teacher.results["model"], teacher.model.variables),
             data=teacher_cache.digest(
                 batches.examples.inputs, name=repr(planned.dataset.normalise)
             ),
@@ -353,8 +346,10 @@ def _teacher_scores(teachers: Mapping[str, TrainedTeacher]) -> dict[str, Any]:
     return scores
 
 
-def _finished_run(folder: Path, split: str) -> tuple[Plan, dict[str, Model]]:
-    """The plan of a finished run, and its models by name."""
+def _finished_run(
+    folder: Path, split: str, *, teachers: bool = True
+) -> tuple[Plan, dict[str, Model]]:
+    """The plan of a finished run, and its models by name, with or without the teachers."""
     record = records.read_config(folder)
     if record is None or record["kind"] != "run" or not (folder / records.RESULTS).exists():
         kind = "none" if record is None else f"an unfinished one, or a {record['kind']}"
@@ -370,8 +365,9 @@ def _finished_run(folder: Path, split: str) -> tuple[Plan, dict[str, Model]]:
     last_stage = folder / STUDENT / planned.method.stages[-1].name
     found = {
         STUDENT: Model(_restore_best(last_stage, student, planned.dataset), student.apply),
-        **{name: _load_teacher(planned, name, folder).model for name in planned.method.teachers},
     }
+    for name in planned.method.teachers if teachers else ():
+        found[name] = _load_teacher(planned, name, folder).model
     return planned, found
 
 

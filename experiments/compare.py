@@ -100,7 +100,7 @@ def _compare(
         logits[method] = []
         for folder, run_config in folders.items():
             results.append(run(run_config, workdir / folder))
-            logits[method].append(predict(workdir / folder)[STUDENT])
+            logits[method].append(predict(workdir / folder, teachers=False)[STUDENT])
             print(f"{folder}: test accuracy {results[-1][STUDENT]['test']:.2%}", flush=True)
         entries[method] = {"runs": list(folders), **_entry(results)}
     teacher_logits = None

@@ -44,10 +44,12 @@ class DatasetConfig(_Section):
 
     name: str
     data_dir: str
-    validation_size: PositiveInt
+    validation_size: Annotated[int, Field(ge=0)]
     train_size: Annotated[int, Field(ge=0)]
     crop_padding: Annotated[int, Field(ge=0)]
     flip: bool
+    max_length: Annotated[int, Field(ge=3)]
+    bucketing: bool
     seed: Seed
 
 
@@ -123,6 +125,7 @@ class RunConfig(_Section):
     seed: Seed
     dtype: Literal["float32", "bfloat16"]
     batch_size: PositiveInt
+    accumulation: PositiveInt
     checkpoint_every: PositiveInt
     dataset: DatasetConfig
     teacher: TeacherConfig

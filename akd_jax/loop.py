@@ -23,6 +23,7 @@ from akd_jax.types import (
     Metrics,
     Model,
     Stage,
+    Task,
     Teacher,
     TrainState,
     Variables,
@@ -124,7 +125,8 @@ def run_stage(
                 f" {stage.optimizer.learning_rate} or set its clip_norm, in a new workdir"
             )
 
-        score = evaluate(state.model, validation)["accuracy"]
+        scores = evaluate(state.model, validation)
+        score = scores[evaluate.task.metric]
         if score >= progress.best_validation:
             best = _host_copy(state.model.variables)
             progress.best_epoch, progress.best_validation = epoch + 1, score
@@ -140,9 +142,8 @@ def run_stage(
                 "temperature": temperature,
                 "phi": phi,
                 "learning_rate": float(learning_rate((epoch + 1) * len(train) - 1)),
-                "train_loss": trained["loss"],
-                "train_accuracy": trained["accuracy"],
-                "validation_accuracy": score,
+                **{f"train_{name}": value for name, value in trained.items()},
+                **{f"validation_{name}": value for name, value in scores.items()},
                 "examples_per_second": rate,
             }
         )
@@ -150,7 +151,7 @@ def run_stage(
             items = {"state": state, "best": best}
             checkpoints.save(epoch + 1, items, dataclasses.asdict(progress))
     bar.close()
-    _warn_at_chance(label, stage, progress.last_validation, validation)
+    _warn_at_chance(label, stage, progress.last_validation, evaluate.task, validation)
     return StageResult(best=best, last=_host_copy(state.model.variables), progress=progress)
 
 
@@ -169,8 +170,8 @@ def _train_epoch(
     in_flight: collections.deque[tuple[int, Metrics]] = collections.deque()
 
     def show(examples: int, means: Mapping[str, float]) -> None:
-        text = f"{position} loss {means['loss']:.4f} accuracy {means['accuracy']:.3f}"
-        bar.update(examples, text)
+        shown = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in means.items()]
+        bar.update(examples, " ".join([position, *shown]))
 
     def finish_oldest() -> None:
         examples, finished = in_flight.popleft()
@@ -190,23 +191,6 @@ def _train_epoch(
     return state, means
 
 
-class Evaluator:
-    """Metrics of a model over all batches of a split; compiled once for each architecture."""
-
-    def __init__(self, eval_step: parallel.CompiledStep):
-        self._eval_step = eval_step
-
-    def __call__(self, model: Model, batches: Batches) -> dict[str, float]:
-        """The mean of each metric over the split."""
-        model = parallel.replicate(model)
-        taken = []
-        for batch in batches.epoch():
-            taken.append(self._eval_step(model, parallel.shard(batch)))
-            if len(taken) > _STEPS_IN_FLIGHT:
-                jax.block_until_ready(taken[-_STEPS_IN_FLIGHT])
-        return metrics.means(taken)
-
-
 class Predictor:
     """Logits of a model for all examples of a split; compiled once for each architecture."""
 
@@ -215,27 +199,56 @@ class Predictor:
 
     def __call__(self, model: Model, batches: Batches, view: int = 0) -> np.ndarray:
         """Logits float32 [N, C] for one view of each example, in the order of their ids."""
-        assert batches.seed is None, "expected batches in the order of the split"
         model = parallel.replicate(model)
-        taken = []
+        taken: collections.deque[tuple[Batch, jax.Array]] = collections.deque()
+        found: dict[int, np.ndarray] = {}
+
+        def finish_oldest() -> None:
+            batch, logits = taken.popleft()
+            assert batch.ids is not None, "expected a batch that knows its examples"
+            rows = np.asarray(logits).reshape(batches.batch_size, -1)
+            real = batch.weights > 0
+            found.update(zip(np.asarray(batch.ids)[real].tolist(), rows[real], strict=True))
+
         for batch in batches.epoch(view):
-            logits = self._predict_step(model, parallel.shard(batch))
-            taken.append(np.asarray(logits).reshape(batches.batch_size, -1))
-        return np.concatenate(taken)[: len(batches.examples)]
+            taken.append((batch, self._predict_step(model, parallel.shard(batch))))
+            if len(taken) > _STEPS_IN_FLIGHT:
+                finish_oldest()
+        while taken:
+            finish_oldest()
+        return np.stack([found[number] for number in range(len(batches.examples))])
 
 
-def summary(stage: Stage, progress: Progress, steps_per_epoch: int) -> dict[str, Any]:
-    """A stage's entry in results.json."""
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Metrics of a model over a whole split.
+
+    Attributes:
+      predictor: runs the model.
+      task: names the metrics.
+    """
+
+    predictor: Predictor
+    task: Task
+
+    def __call__(self, model: Model, batches: Batches) -> dict[str, float]:
+        """The task's metrics, each over the whole split."""
+        return metrics.scores(self.predictor(model, batches), batches.examples.labels, self.task)
+
+
+def summary(stage: Stage, progress: Progress, train: Batches) -> dict[str, Any]:
+    """A stage's entry in results.json; for texts with the share of padding among the tokens."""
     return {
         "name": stage.name,
         "epochs": stage.epochs,
-        "steps": stage.epochs * steps_per_epoch,
+        "steps": stage.epochs * len(train),
         "temperatures": list(range(stage.max_temperature, 0, -1)),
         "best_epoch": progress.best_epoch,
         "best_validation": progress.best_validation,
         "traces": progress.traces,
         "seconds": round(progress.seconds, 3),
         "examples_per_second": round(statistics.median(progress.rates), 1),
+        **({"padding": round(train.padding(), 4)} if train.buckets else {}),
     }
 
 
@@ -246,16 +259,18 @@ def _host_copy(variables: Variables) -> Variables:
     return jax.tree.map(np.array, variables)
 
 
-def _warn_at_chance(label: str, stage: Stage, accuracy: float, validation: Batches) -> None:
-    """Warns where the stage ends within two standard errors of always naming one class."""
-    labels = validation.examples.labels
-    share = np.max(np.bincount(labels)) / len(labels)
-    if accuracy <= share + 2 * math.sqrt(share * (1 - share) / len(labels)):
+def _warn_at_chance(
+    label: str, stage: Stage, score: float, task: Task, validation: Batches
+) -> None:
+    """Warns where the stage ends no better than a model that does not look at its inputs."""
+    chance = metrics.chance(task.metric, validation.examples.labels)
+    if score <= chance:
         logging.warning(
-            "%s ends at chance: validation accuracy %.3f, and always naming the most frequent"
-            " class gives %.3f; try a learning rate under %g",
+            "%s ends at chance: validation %s %.3f, and up to %.3f can be had without a look at"
+            " the inputs; try a learning rate under %g",
             label,
-            accuracy,
-            share,
+            task.metric,
+            score,
+            chance,
             stage.optimizer.learning_rate,
         )

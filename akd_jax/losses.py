@@ -1,5 +1,7 @@
 """Losses: pure functions from logits [..., C] to one value per example [...].
 
+A regression has one logit, C = 1, and floating-point labels.
+
 The caller weighs and reduces. Every loss computes in float32 whatever the logits' dtype,
 and treats the teacher's logits as constants: no gradient flows into them.
 """
@@ -41,6 +43,46 @@ def hard_label(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax
     return optax.losses.softmax_cross_entropy_with_integer_labels(
         student_logits.astype(jnp.float32), labels
     )
+
+
+def squared_error(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
+    """Squared error of a regression: (z_s - label)^2.
+
+    Args:
+      student_logits: z_s, [..., 1].
+      labels: what z_s should be, floating [...].
+
+    Returns:
+      float32 [...], in squared units of the labels.
+
+    Raises:
+      ValueError: the shapes are others. [B, 1] against [B] would broadcast to [B, B]
+        without a word.
+    """
+    if student_logits.shape != (*labels.shape, 1):
+        raise ValueError(
+            f"expected logits of shape {(*labels.shape, 1)} for labels of shape {labels.shape},"
+            f" got {student_logits.shape}"
+        )
+    return jnp.square(student_logits[..., 0].astype(jnp.float32) - labels.astype(jnp.float32))
+
+
+def supervised(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
+    """The loss against the labels: `squared_error` for floating ones, else `hard_label`.
+
+    Args:
+      student_logits: z_s, [..., C].
+      labels: class indices, int [...]; or the numbers of a regression, floating [...].
+
+    Returns:
+      float32 [...].
+
+    Raises:
+      ValueError: as either of the two.
+    """
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        return squared_error(student_logits, labels)
+    return hard_label(student_logits, labels)
 
 
 def distillation_kl(
@@ -121,9 +163,10 @@ def continuation(
     margin: ArrayLike,
     class_reduction: ClassReduction = "mean",
 ) -> jax.Array:
-    """Continuation-KD: psi CE(z_s, label) + (1 - psi) max(0, E - margin Phi(T)).
+    """Continuation-KD: psi S(z_s, label) + (1 - psi) max(0, E - margin Phi(T)).
 
-    E is `annealed_mse`. An error within the margin, which grows with Phi, costs nothing.
+    S is `supervised`, in the paper the cross-entropy; E is `annealed_mse`. An error within the
+    margin, which grows with Phi, costs nothing.
     With psi 0 and margin 0 this is stage I of Annealing-KD, with psi 1 its stage II. In the
     paper E is the sum over classes: there the margin is C times that of the mean.
 
@@ -133,7 +176,7 @@ def continuation(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      labels: class indices from 0 to C - 1, int [...].
+      labels: class indices from 0 to C - 1, int [...]; or floating ones of a regression.
       temperature_step: k, an int scalar; Phi = (k + 1) / max_temperature.
       max_temperature: tau_max, at least 1.
       psi: weight of the hard labels from 0 to 1, a scalar or [...].
@@ -144,9 +187,9 @@ def continuation(
       float32 [...].
 
     Raises:
-      ValueError: as `annealed_mse` and `hard_label`.
+      ValueError: as `annealed_mse` and `supervised`.
     """
-    hard = hard_label(student_logits, labels)
+    hard = supervised(student_logits, labels)
     error = annealed_mse(
         student_logits,
         teacher_logits,

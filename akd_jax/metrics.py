@@ -1,11 +1,15 @@
-"""Merging the metrics that steps return."""
+"""Merging the sums that steps return, and the tasks' metrics over a whole split."""
 
-from collections.abc import Iterable
+import math
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import numpy as np
+import scipy.stats
+import sklearn.metrics
 
-from akd_jax.types import Metrics
+from akd_jax.types import Metrics, Task
 
 
 def means(metrics: Iterable[Metrics]) -> dict[str, float]:
@@ -20,3 +24,67 @@ def means(metrics: Iterable[Metrics]) -> dict[str, float]:
             pair = np.array([value.total, value.weight], np.float64)
             totals[name] = totals.get(name, np.zeros(2)) + pair
     return {name: float(total / weight) for name, (total, weight) in totals.items()}
+
+
+def predictions(logits: np.ndarray, task: Task) -> np.ndarray:
+    """What logits [N, C] predict: class indices [N], or the numbers of a regression [N]."""
+    return logits[:, 0] if task.regression else logits.argmax(axis=-1)
+
+
+def scores(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, float]:
+    """The task's metrics over a whole split, never averaged over its batches.
+
+    Args:
+      logits: [N, C].
+      labels: [N].
+      task: names its metrics.
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    if logits.shape != (len(labels), task.outputs):
+        raise ValueError(f"expected logits {(len(labels), task.outputs)}, got {logits.shape}")
+    found = predictions(logits, task)
+    return {name: METRICS[name](labels, found) for name in task.metrics}
+
+
+def chance(metric: str, labels: np.ndarray) -> float:
+    """A score up to which a model may know nothing of the inputs.
+
+    That of always naming one class, plus two standard errors; of correlations, which are 0
+    then, two standard errors.
+    """
+    count = len(labels)
+    if metric not in ("accuracy", "f1"):
+        return 2 / math.sqrt(count)
+    if metric == "f1":
+        positive = float(np.mean(labels == 1))
+        return 2 * positive / (1 + positive)  # Always naming class 1.
+    share = float(np.max(np.bincount(labels)) / count)
+    return share + 2 * math.sqrt(share * (1 - share) / count)
+
+
+def _correlation(function: Callable[..., tuple[float, float]]) -> Callable[..., float]:
+    def correlation(labels: np.ndarray, predictions: np.ndarray) -> float:
+        with warnings.catch_warnings():
+            # Of equal predictions, whose correlation is not defined; they are worth nothing.
+            warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
+            warnings.simplefilter("ignore", scipy.stats.NearConstantInputWarning)
+            found = float(function(labels.astype(np.float64), predictions.astype(np.float64))[0])
+        return 0.0 if math.isnan(found) else found
+
+    return correlation
+
+
+def _f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+    return float(sklearn.metrics.f1_score(labels, predictions, zero_division=0))
+
+
+# Name to a function of labels [N] and predictions [N]. As GLUE defines them; F1 is class 1's.
+METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": lambda labels, predictions: float(np.mean(labels == predictions)),
+    "f1": _f1,
+    "matthews": lambda *args: float(sklearn.metrics.matthews_corrcoef(*args)),
+    "pearson": _correlation(scipy.stats.pearsonr),
+    "spearman": _correlation(scipy.stats.spearmanr),
+}

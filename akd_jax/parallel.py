@@ -63,11 +63,6 @@ def compile_train_step(train_step: Callable[..., Any]) -> CompiledStep:
     return CompiledStep(train_step, arguments=4, sharded=(2,), donated=(0,))
 
 
-def compile_eval_step(eval_step: Callable[..., Any]) -> CompiledStep:
-    """Compiles `eval_step(model, batch)`."""
-    return CompiledStep(eval_step, arguments=2, sharded=(1,))
-
-
 def compile_predict_step(predict_step: Callable[..., Any]) -> CompiledStep:
     """Compiles `predict_step(model, batch)`, whose result is [devices, B / devices, ...]."""
     return CompiledStep(predict_step, arguments=2, sharded=(1,), gathered=True)
@@ -90,18 +85,20 @@ def shard(batch: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape((count, x.shape[0] // count, *x.shape[1:])), batch)
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raises InputError unless the devices divide the batch.
+def check_batch_size(batch_size: int, accumulation: int = 1) -> None:
+    """Raises InputError unless the devices, and the parts of each one's share, divide the batch.
 
     Not left to pmap, which says something of a squeeze or runs on fewer devices.
     """
-    count = jax.local_device_count()
+    devices = jax.local_device_count()
+    count = devices * accumulation
     if batch_size % count:
         below, above = batch_size // count * count, (batch_size // count + 1) * count
         choice = f"{below} or {above}" if below else f"{above}"
+        parts = "" if accumulation == 1 else f" x {accumulation} parts"
         raise InputError(
-            f"config.batch_size: expected a multiple of the {count} devices, got {batch_size};"
-            f" take {choice}"
+            f"config.batch_size: expected a multiple of the {devices} devices{parts}, got"
+            f" {batch_size}; take {choice}"
         )
 
 

@@ -1,6 +1,8 @@
 """What a configuration names, checked as far as that goes without compiling or writing."""
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,14 @@ from typing import Any
 import jax
 
 from akd_jax import config, data, methods, models, parallel, records
-from akd_jax.config import RunConfig
-from akd_jax.data import Batches, Dataset
+from akd_jax.config import DatasetConfig, RunConfig
+from akd_jax.data import Batches, Dataset, Examples, text
 from akd_jax.data.augmentation import Augmentation
 from akd_jax.errors import InputError
-from akd_jax.types import Method, Network
+from akd_jax.models import huggingface
+from akd_jax.types import Method, Network, Preprocess
+
+STUDENT = "student"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Plan:
       student: the student's network.
       teachers: the networks of the teachers that the method reads, and of those that these
         learn from themselves, by name.
+      reader: reads texts for all of these networks; None where the inputs are no texts.
     """
 
     settings: RunConfig
@@ -35,10 +41,32 @@ class Plan:
     augmentation: Augmentation
     student: Network
     teachers: Mapping[str, Network]
+    reader: text.Reader | None
 
-    def batches(self, split: str, **options: Any) -> Batches:
-        """The batches of a split."""
-        return Batches(self.dataset.splits[split], self.settings.batch_size, **options)
+    def batches(self, split: str | Examples, **options: Any) -> Batches:
+        """The batches of a split, or of other examples whose inputs are as a split's."""
+        examples = self.dataset.splits[split] if isinstance(split, str) else split
+        return Batches(examples, self.settings.batch_size, buckets=self.dataset.buckets, **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """What the configuration says of a network.
+
+    Attributes:
+      field: of the configuration, which messages name.
+      spec: NAME:ARGUMENT.
+      fine_tuned: whether it is in a Hugging Face folder, ready to teach.
+    """
+
+    field: str
+    spec: str
+    fine_tuned: bool = False
+
+    @property
+    def folder(self) -> huggingface.Folder | None:
+        """The Hugging Face folder that it comes from."""
+        return models.folder(self.spec)
 
 
 def plan(run_config: Any) -> Plan:
@@ -52,8 +80,21 @@ def plan(run_config: Any) -> Plan:
     """
     settings = config.parse(run_config)
     method = methods.build(settings)
-    parallel.check_batch_size(settings.batch_size)
+    parallel.check_batch_size(settings.batch_size, settings.accumulation)
     dataset = data.load(settings.dataset)
+    described = {STUDENT: _Model("config.student.model", settings.student.model)}
+    for name in _teachers_behind(settings, method.teachers):
+        described[name] = _teacher_model(name, settings, dataset)
+    preprocess: dict[str, Preprocess] = {}
+    reader = None
+    if dataset.normalise is None:
+        dataset, reader, preprocess = _read_texts(settings.dataset, described)
+    else:
+        preprocess = dict.fromkeys(described, dataset.normalise)
+    networks = {
+        name: _network(model, preprocess[name], settings, dataset)
+        for name, model in described.items()
+    }
     return Plan(
         settings=settings,
         method=method,
@@ -61,24 +102,23 @@ def plan(run_config: Any) -> Plan:
         augmentation=Augmentation(
             settings.dataset.crop_padding, settings.dataset.flip, settings.dataset.seed
         ),
-        student=_network("config.student.model", settings.student.model, settings, dataset),
-        teachers={
-            name: _network(*_teacher_spec(name, settings, dataset), settings, dataset)
-            for name in _teachers_behind(settings, method.teachers)
-        },
+        student=networks.pop(STUDENT),
+        teachers=networks,
+        reader=reader,
     )
 
 
 def identity(planned: Plan) -> dict[str, Any]:
     """What makes two runs the same: the configuration, but for the places of files.
 
-    Teachers that the method does not read are left out, and those found at a path stand
-    there by the digest of their weights.
+    Teachers that the method does not read are left out; those found at a path, and networks
+    that start from a folder, stand there by the digest of their weights.
     """
     settings = planned.settings
     found = settings.model_dump()
     del found["dataset"]["data_dir"]
     found |= {"teacher": None, "takd": None}
+    found[STUDENT]["model"] = _model_identity(settings.student.model)
     for name in planned.method.teachers:
         found |= teacher_identity(settings, name)
     return {**found, "views": settings.teacher.views}
@@ -88,14 +128,43 @@ def teacher_identity(settings: RunConfig, name: str) -> dict[str, Any]:
     """What makes two teachers the same, by the sections of the configuration."""
     section = methods.teacher_config(settings, name)
     field = methods.TEACHER_FIELDS[name]
+    path = Path(section.path)
+    if section.path and huggingface.is_folder(path):
+        return {field: {"digest": huggingface.Folder(path).digest()}}
     if section.path:
-        results = finished_teacher(f"config.{field}.path", Path(section.path))
-        return {field: {"digest": results["digest"]}}
+        return {field: {"digest": finished_teacher(f"config.{field}.path", path)["digest"]}}
     read = methods.TEACHERS[name](settings).teachers
     return {
-        field: section.model_dump(exclude={"path", "views", "cache_dir"}),
+        field: {
+            **section.model_dump(exclude={"path", "views", "cache_dir"}),
+            "model": _model_identity(section.model),
+        },
         **{k: v for other in read for k, v in teacher_identity(settings, other).items()},
     }
+
+
+def is_made(settings: RunConfig, name: str) -> bool:
+    """Whether a run makes a teacher's folder: it trains the teacher, or takes it over from a
+    Hugging Face folder. If not, the folder is there, under the path of the configuration.
+    """
+    path = methods.teacher_config(settings, name).path
+    return not path or huggingface.is_folder(Path(path))
+
+
+def finished_teacher(field: str, folder: Path) -> dict[str, Any]:
+    """The results of a teacher that was trained before."""
+    results = records.read(folder / records.RESULTS)
+    if results is None or not {"model", "num_classes", "digest"} <= results.keys():
+        raise InputError(
+            f"{field}: expected the folder of a finished teacher, got {folder}; give such a"
+            " folder of a finished run, one of Hugging Face, or leave the path empty to train one"
+        )
+    return results
+
+
+def shapes(network: Network, dataset: Dataset) -> Any:
+    """Shapes and types of a network's variables."""
+    return jax.eval_shape(network.init, jax.random.key(0), dataset.example)
 
 
 def _teachers_behind(settings: RunConfig, names: Iterable[str]) -> Iterator[str]:
@@ -106,45 +175,122 @@ def _teachers_behind(settings: RunConfig, names: Iterable[str]) -> Iterator[str]
             yield from _teachers_behind(settings, methods.TEACHERS[name](settings).teachers)
 
 
-def _network(field: str, spec: str, settings: RunConfig, dataset: Dataset) -> Network:
-    """The network that a field names, checked to take the data set's inputs."""
-    try:
-        module = models.build(spec, dataset.num_classes, settings.dtype)
-        network = Network(module, dataset.normalise)
-        shapes(network, dataset)
-    except InputError as error:
-        raise InputError(f"{field}: {error}") from None
-    return network
-
-
-def _teacher_spec(name: str, settings: RunConfig, dataset: Dataset) -> tuple[str, str]:
-    """The field that names a teacher's architecture, and the name; checked if it is trained."""
+def _teacher_model(name: str, settings: RunConfig, dataset: Dataset) -> _Model:
+    """What the configuration says of a teacher; checked if it is trained."""
     section = methods.teacher_config(settings, name)
     field = f"config.{methods.TEACHER_FIELDS[name]}"
     if not section.path:
-        return f"{field}.model", section.model
+        return _Model(f"{field}.model", section.model)
+    if is_made(settings, name):
+        return _Model(f"{field}.path", f"huggingface:{section.path}", fine_tuned=True)
     results = finished_teacher(f"{field}.path", Path(section.path))
-    if results["num_classes"] != dataset.num_classes:
+    if results["num_classes"] != dataset.task.outputs:
         raise InputError(
-            f"{field}.path: expected a teacher of {dataset.num_classes} classes, as the"
+            f"{field}.path: expected a teacher of {dataset.task.outputs} classes, as the"
             f" student's data set {settings.dataset.name} has, got one of"
-            f" {results['num_classes']}; give a teacher of the same task"
+            f" {results['num_classes']} (1: of a regression); give a teacher of the same task"
         )
-    return f"{field}.path", results["model"]
+    return _Model(f"{field}.path", results["model"])
 
 
-def finished_teacher(field: str, folder: Path) -> dict[str, Any]:
-    """The results of a teacher that was trained before."""
-    results = records.read(folder / records.RESULTS)
-    if results is None or not {"model", "num_classes", "digest"} <= results.keys():
+def _network(
+    model: _Model, preprocess: Preprocess, settings: RunConfig, dataset: Dataset
+) -> Network:
+    """The network that a field names, checked to take the data set's inputs."""
+    try:
+        module = models.build(model.spec, dataset.task.outputs, settings.dtype)
+        if model.folder is not None and dataset.normalise is not None:
+            raise InputError(
+                f"expected a network for images, as the data set {settings.dataset.name} has, got"
+                f" {model.spec}, which reads texts"
+            )
+        network = Network(module, preprocess)
+        found = shapes(network, dataset)
+        if model.folder is not None:
+            weights = huggingface.Weights(model.folder, dataset.task, model.fine_tuned)
+            weights.match(found)
+            network = dataclasses.replace(network, pretrained=weights)
+    except InputError as error:
+        raise InputError(f"{model.field}: {error}") from None
+    return network
+
+
+def _read_texts(
+    settings: DatasetConfig, described: Mapping[str, _Model]
+) -> tuple[Dataset, text.Reader, dict[str, Preprocess]]:
+    """A data set of texts as the tokens of each network's vocabulary.
+
+    Returns:
+      The data set, what reads further texts, and for each network what selects its tokens.
+    """
+    folders: dict[str, huggingface.Folder] = {}
+    for name, model in described.items():
+        try:
+            folder = model.folder
+            if folder is None:
+                raise InputError(
+                    f"expected huggingface:DIR, a network for texts, as the data set"
+                    f" {settings.name} has, got {model.spec!r}"
+                )
+            longest = folder.encoder_config().max_length
+        except InputError as error:
+            raise InputError(f"{model.field}: {error}") from None
+        if settings.max_length > longest:
+            raise InputError(
+                f"config.dataset.max_length: expected at most {longest}, the positions of"
+                f" {model.field} {model.spec}, got {settings.max_length}"
+            )
+        folders[name] = folder
+    if settings.crop_padding or settings.flip:
         raise InputError(
-            f"{field}: expected the folder of a finished teacher, got {folder}; give such a"
-            " folder of a finished run, or leave the path empty to train one"
+            f"config.dataset: expected crop_padding 0 and flip False for the texts of"
+            f" {settings.name}, got {settings.crop_padding} and {settings.flip}"
         )
-    return results
+    dataset, reader, keys = _tokenised(settings, tuple(folders.values()))
+    return (
+        dataset,
+        reader,
+        {name: text.Vocabulary(key) for name, key in zip(folders, keys, strict=True)},
+    )
 
 
-def shapes(network: Network, dataset: Dataset) -> Any:
-    """Shapes and types of a network's variables."""
-    example = dataset.splits["train"].inputs[:1]
-    return jax.eval_shape(network.init, jax.random.key(0), example)
+@functools.lru_cache(maxsize=2)
+def _tokenised(
+    settings: DatasetConfig, folders: tuple[huggingface.Folder, ...]
+) -> tuple[Dataset, text.Reader, tuple[str, ...]]:
+    """The data set as tokens, its reader, and the key of each folder's vocabulary; the last two
+    are remembered.
+    """
+    dataset = data.load(settings)
+    found = []
+    for folder in folders:
+        tokenizer, size = folder.load_tokenizer(), folder.encoder_config().vocab_size
+        if tokenizer.get_vocab_size() > size:
+            raise InputError(
+                f"{folder.path}: expected a tokenizer of at most {size} tokens, the vocab_size of"
+                f" its config.json, got one of {tokenizer.get_vocab_size()}; take both from one"
+                " model"
+            )
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        key = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:12]
+        found.append((key, tokenizer))
+    reader = text.Reader(dict(found), settings.max_length)
+    splits, truncated = {}, {}
+    for name, examples in dataset.splits.items():
+        inputs, truncated[name] = reader(examples.inputs)
+        splits[name] = Examples(inputs, examples.labels)
+    buckets = text.bucket_lengths(settings.max_length)
+    dataset = dataclasses.replace(
+        dataset,
+        splits=splits,
+        buckets=buckets if settings.bucketing else buckets[-1:],
+        truncated=truncated,
+    )
+    return dataset, reader, tuple(key for key, _ in found)
+
+
+def _model_identity(spec: str) -> str:
+    """A model's NAME:ARGUMENT, with the digest of a folder in its place."""
+    folder = models.folder(spec)
+    return spec if folder is None else f"huggingface:{folder.digest()}"

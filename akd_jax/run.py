@@ -15,15 +15,24 @@ from akd_jax.checkpoint import Checkpoints
 from akd_jax.config import RunConfig
 from akd_jax.data import Dataset
 from akd_jax.errors import InputError
-from akd_jax.plan import Plan, finished_teacher, identity, plan, shapes, teacher_identity
-from akd_jax.step import eval_step, predict_step
+from akd_jax.plan import (
+    STUDENT,
+    Plan,
+    finished_teacher,
+    identity,
+    is_made,
+    plan,
+    shapes,
+    teacher_identity,
+)
+from akd_jax.step import predict_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
 from akd_jax.types import Method, Model, Network, Teacher, TrainState, Variables
 from akd_jax.writers import MetricWriter
 
-STUDENT = "student"
 TEACHER = "teacher"
 TEACHER_LOGITS = "teacher_logits"
+_IMPORTED = "imported"  # The stage of a teacher that was not trained here.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +88,8 @@ def _run(planned: Plan, folder: Path) -> dict[str, Any]:
         "method": settings.method,
         "dataset": settings.dataset.name,
         "seed": settings.seed,
-        "select_on": "validation accuracy",
+        "metric": planned.dataset.task.metric,
+        "select_on": f"validation {planned.dataset.task.metric}",
         **_teacher_scores(teachers),
         **_train(
             planned,
@@ -93,6 +103,7 @@ def _run(planned: Plan, folder: Path) -> dict[str, Any]:
             views=settings.teacher.views,
             label=f"{settings.method} seed {settings.seed}",
         ),
+        **({"truncated": dict(planned.dataset.truncated)} if planned.reader else {}),
         "devices": parallel.describe(),
     }
     records.write(folder / records.RESULTS, results)
@@ -102,8 +113,9 @@ def _run(planned: Plan, folder: Path) -> dict[str, Any]:
 def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     """Finds a teacher at its path; or trains it in workdir/NAME, goes on, or finds it finished.
 
-    Its folder has checkpoints, and a config.json and results.json of its own. Several runs
-    can share it, as the path of their `config.teacher` or `config.takd.assistant`.
+    A fine-tuned one of Hugging Face is taken over into workdir/NAME. The folder has
+    checkpoints, and a config.json and results.json of its own. Several runs can share it, as
+    the path of their `config.teacher` or `config.takd.assistant`.
 
     Args:
       planned: of a run that reads the teacher.
@@ -113,15 +125,15 @@ def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     Raises:
       InputError: the folder holds another teacher, or cannot be written.
     """
-    if not methods.teacher_config(planned.settings, name).path:
-        _train_teacher(planned, name, workdir)
+    if is_made(planned.settings, name):
+        _make_teacher(planned, name, workdir)
     return _load_teacher(planned, name, workdir)
 
 
 def _load_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     """A teacher that is finished, at its path or in workdir/NAME; nothing is written."""
     path = methods.teacher_config(planned.settings, name).path
-    folder = Path(path).absolute() if path else workdir / name
+    folder = workdir / name if is_made(planned.settings, name) else Path(path).absolute()
     results = finished_teacher(f"config.{methods.TEACHER_FIELDS[name]}.path", folder)
     network = planned.teachers[name]
     variables = _restore_best(folder / results["stage"], network, planned.dataset)
@@ -135,7 +147,7 @@ def predict(
 
     Args:
       workdir: of a run that finished.
-      split: 'train', 'validation' or 'test'.
+      split: 'train', 'validation', 'test' or another of the data set's.
       teachers: whether the teachers are run too.
 
     Returns:
@@ -144,9 +156,9 @@ def predict(
     Raises:
       InputError: the folder holds no finished run, or there is no such split.
     """
-    planned, found = _finished_run(Path(workdir).absolute(), split, teachers=teachers)
-    predictor = loop.Predictor(parallel.compile_predict_step(predict_step))
-    return {name: predictor(model, planned.batches(split)) for name, model in found.items()}
+    planned, found = load(workdir, teachers=teachers)
+    _check_split(planned, split)
+    return {name: predictor()(model, planned.batches(split)) for name, model in found.items()}
 
 
 def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, float]]:
@@ -154,7 +166,7 @@ def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, fl
 
     Args:
       workdir: of a run that finished.
-      split: 'train', 'validation' or 'test'.
+      split: 'train', 'validation', 'test' or another of the data set's.
 
     Returns:
       'student' and the teachers' names to metric names to values.
@@ -162,50 +174,111 @@ def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, fl
     Raises:
       InputError: the folder holds no finished run, or there is no such split.
     """
-    planned, found = _finished_run(Path(workdir).absolute(), split)
-    evaluator = loop.Evaluator(parallel.compile_eval_step(eval_step))
+    planned, found = load(workdir)
+    _check_split(planned, split)
+    evaluator = loop.Evaluator(predictor(), planned.dataset.task)
     return {name: evaluator(model, planned.batches(split)) for name, model in found.items()}
 
 
-def _train_teacher(planned: Plan, name: str, workdir: Path) -> None:
-    """Trains the teacher in workdir/NAME as far as it was not, and writes its results."""
+def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str, Model]]:
+    """A finished run's plan and networks.
+
+    Args:
+      workdir: of a run that finished.
+      teachers: whether the teachers it read are loaded too.
+
+    Returns:
+      The plan; 'student', as chosen on validation, and the teachers' names to their models.
+
+    Raises:
+      InputError: the folder holds no finished run.
+    """
+    folder = Path(workdir).absolute()
+    record = records.read_config(folder)
+    if record is None or record["kind"] != "run" or not (folder / records.RESULTS).exists():
+        kind = "none" if record is None else f"an unfinished one, or a {record['kind']}"
+        raise InputError(
+            f"{folder}: expected a finished run, got {kind}; run experiments.train on it first"
+        )
+    planned = plan(record["config"])
+    student = planned.student
+    last_stage = folder / STUDENT / planned.method.stages[-1].name
+    found = {STUDENT: Model(_restore_best(last_stage, student, planned.dataset), student.apply)}
+    for name in planned.method.teachers if teachers else ():
+        found[name] = _load_teacher(planned, name, folder).model
+    return planned, found
+
+
+def predictor() -> loop.Predictor:
+    """Runs models over batches."""
+    return loop.Predictor(parallel.compile_predict_step(predict_step))
+
+
+def _check_split(planned: Plan, split: str) -> None:
+    if split not in planned.dataset.splits:
+        raise InputError(
+            f"split: expected one of {', '.join(planned.dataset.splits)}, got {split!r}"
+        )
+
+
+def _make_teacher(planned: Plan, name: str, workdir: Path) -> None:
+    """Makes the teacher in workdir/NAME, as far as it is not there, and writes its results."""
     settings, folder = planned.settings, workdir / name
     section = methods.teacher_config(settings, name)
     method = methods.TEACHERS[name](settings)
     network = planned.teachers[name]
-    common = {"dataset", "dtype", "batch_size", *({"kd"} if method.teachers else ())}
+    common = {"dataset", "dtype", "batch_size", "accumulation"}
+    common |= {"kd"} if method.teachers and not section.path else set()
     recorded = settings.model_dump(include=common)
     del recorded["dataset"]["data_dir"]
     recorded |= teacher_identity(settings, name)
-    if method.teachers:
+    if method.teachers and not section.path:
         recorded["views"] = settings.teacher.views
     with records.claim(folder, "teacher", recorded):
         if records.read(folder / records.RESULTS) is not None:
             return
-        teachers = {read: obtain_teacher(planned, read, workdir) for read in method.teachers}
-        trained = _train(
-            planned,
-            method,
-            network,
-            teachers,
-            folder=folder,
-            metrics_folder=folder,
-            cache_folder=_cache_folder(settings, workdir),
-            seed=section.seed,
-            # The teacher itself learns from as many views as it has epochs.
-            views=settings.teacher.views if method.teachers else 0,
-            label=name,
-        )
-        variables = _restore_best(folder / method.stages[-1].name, network, planned.dataset)
+        if section.path:
+            trained, read = _take_over_teacher(planned, network, folder), {}
+        else:
+            read = {other: obtain_teacher(planned, other, workdir) for other in method.teachers}
+            trained = _train(
+                planned,
+                method,
+                network,
+                read,
+                folder=folder,
+                metrics_folder=folder,
+                cache_folder=_cache_folder(settings, workdir),
+                seed=section.seed,
+                # The teacher itself learns from as many views as it has epochs.
+                views=settings.teacher.views if method.teachers else 0,
+                label=name,
+            )
+        spec = f"huggingface:{Path(section.path).absolute()}" if section.path else section.model
+        scores = trained.pop(STUDENT)
+        variables = _restore_best(folder / scores["stage"], network, planned.dataset)
         results = {
-            **trained.pop(STUDENT),
-            "model": section.model,
-            "num_classes": planned.dataset.num_classes,
-            "digest": teacher_cache.teacher_digest(section.model, variables),
-            **_teacher_scores(teachers),
+            **scores,
+            "model": spec,
+            "num_classes": planned.dataset.task.outputs,
+            "digest": teacher_cache.teacher_digest(spec, variables),
+            **_teacher_scores(read),
             **trained,
         }
         records.write(folder / records.RESULTS, results)
+
+
+def _take_over_teacher(planned: Plan, network: Network, folder: Path) -> dict[str, Any]:
+    """Saves a teacher that was fine-tuned elsewhere; its scores, as `_train` returns them."""
+    variables = network.start(jax.random.key(0), planned.dataset.example)
+    with Checkpoints(folder / _IMPORTED) as checkpoints:
+        checkpoints.save(1, {"best": jax.device_get(variables)}, {})
+    model = Model(variables, network.apply)
+    evaluator = loop.Evaluator(predictor(), planned.dataset.task)
+    scores = {"stage": _IMPORTED, "epoch": 0, **_scores(planned, evaluator, model)}
+    metric = planned.dataset.task.metric
+    validation = evaluator(model, planned.batches("validation"))[metric]
+    return {STUDENT: {**scores, "validation": validation}, "stages": []}
 
 
 def _train(
@@ -233,10 +306,9 @@ def _train(
         for name, teacher in teachers.items()
         if views
     }
-    evaluator = loop.Evaluator(parallel.compile_eval_step(eval_step))
+    evaluator = loop.Evaluator(predictor(), planned.dataset.task)
     key = jax.random.key(seed)
-    example = planned.dataset.splits["train"].inputs[:1]
-    initial = jax.jit(network.init)(jax.random.fold_in(key, 0), example)
+    initial = network.start(jax.random.fold_in(key, 0), planned.dataset.example)
     writer = MetricWriter(metrics_folder)
     results: dict[str, loop.StageResult] = {}
     stages = []
@@ -260,6 +332,7 @@ def _train(
             loss=stage.loss,
             key=jax.random.fold_in(key, number),
             augment=planned.augmentation,
+            accumulation=settings.accumulation,
         )
         with Checkpoints(folder / stage.name) as checkpoints:
             if checkpoints.latest() < stage.epochs:  # What came of an earlier training is void.
@@ -279,19 +352,18 @@ def _train(
                 label=label if len(method.stages) == 1 else f"{label} {stage.name}",
                 first_epoch=first_epoch,
             )
-        stages.append(loop.summary(stage, results[stage.name].progress, len(train)))
+        stages.append(loop.summary(stage, results[stage.name].progress, train))
         first_epoch += stage.epochs
     writer.close()
 
     name = method.stages[-1].name
     last = results[name]
-    test = planned.batches("test")
     scores = {
         "stage": name,
         "epoch": last.progress.best_epoch,
         "validation": last.progress.best_validation,
-        "test": evaluator(Model(last.best, network.apply), test)["accuracy"],
-        "test_last": evaluator(Model(last.last, network.apply), test)["accuracy"],
+        **_scores(planned, evaluator, Model(last.best, network.apply)),
+        "test_last": _scores(planned, evaluator, Model(last.last, network.apply))["test"],
     }
     trained: dict[str, Any] = {STUDENT: scores, "stages": stages}
     if cached:
@@ -308,10 +380,8 @@ def _cached_logits(
     """The teacher's logits for the views of the training split, made where they are missing."""
     settings = planned.settings
     batches = planned.batches("train")
-    step = parallel.compile_predict_step(
-        functools.partial(predict_step, augment=planned.augmentation)
-    )
-    predictor = loop.Predictor(step)
+    step = functools.partial(predict_step, augment=planned.augmentation)
+    run_teacher = loop.Predictor(parallel.compile_predict_step(step))
     dataset = settings.dataset
     matmul = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # Not in stubs.
     return teacher_cache.load_or_build(
@@ -320,15 +390,24 @@ def _cached_logits(
         teacher_cache.Fingerprint(
             teacher=teacher_cache.teacher_digest(teacher.results["model"], teacher.model.variables),
             data=teacher_cache.digest(
-                batches.examples.inputs, name=repr(planned.dataset.normalise)
+                batches.examples.inputs, name=repr(planned.teachers[name].normalise)
             ),
             augmentation=f"crop_padding {dataset.crop_padding}, flip {dataset.flip}",
             seed=dataset.seed,
             precision=f"{settings.dtype} on {jax.default_backend()}, matmul precision {matmul}",
         ),
         settings.teacher.views,
-        lambda view: predictor(teacher.model, batches, view),
+        lambda view: run_teacher(teacher.model, batches, view),
     )
+
+
+def _scores(planned: Plan, evaluator: loop.Evaluator, model: Model) -> dict[str, Any]:
+    """A model's scores on what there is to test on: 'test', the task's metric on the test
+    split; 'metrics', all metrics of the task for each split.
+    """
+    tested = [split for split in planned.dataset.splits if split not in ("train", "validation")]
+    found = {split: evaluator(model, planned.batches(split)) for split in tested}
+    return {"test": found["test"][planned.dataset.task.metric], "metrics": found}
 
 
 def _cache_folder(settings: RunConfig, workdir: Path) -> Path:
@@ -344,31 +423,6 @@ def _teacher_scores(teachers: Mapping[str, TrainedTeacher]) -> dict[str, Any]:
         if name != TEACHER and scores[TEACHER] is None:
             scores[TEACHER] = teacher.results[TEACHER]
     return scores
-
-
-def _finished_run(
-    folder: Path, split: str, *, teachers: bool = True
-) -> tuple[Plan, dict[str, Model]]:
-    """The plan of a finished run, and its models by name, with or without the teachers."""
-    record = records.read_config(folder)
-    if record is None or record["kind"] != "run" or not (folder / records.RESULTS).exists():
-        kind = "none" if record is None else f"an unfinished one, or a {record['kind']}"
-        raise InputError(
-            f"{folder}: expected a finished run, got {kind}; run experiments.train on it first"
-        )
-    planned = plan(record["config"])
-    if split not in planned.dataset.splits:
-        raise InputError(
-            f"split: expected one of {', '.join(planned.dataset.splits)}, got {split!r}"
-        )
-    student = planned.student
-    last_stage = folder / STUDENT / planned.method.stages[-1].name
-    found = {
-        STUDENT: Model(_restore_best(last_stage, student, planned.dataset), student.apply),
-    }
-    for name in planned.method.teachers if teachers else ():
-        found[name] = _load_teacher(planned, name, folder).model
-    return planned, found
 
 
 def _restore_best(folder: Path, network: Network, dataset: Dataset) -> Variables:

@@ -1,19 +1,20 @@
-"""One update and one evaluation: the only gradient and collective code.
+"""One update and one prediction: the only gradient and collective code.
 
-Both steps are pure functions of their arguments. They run under `jax.pmap` with the name
+The steps are pure functions of their arguments. They run under `jax.pmap` with the name
 of its axis, or under plain `jax.jit` with axis_name=None, with the same result for the
 same examples: losses are summed with their weights on each device, the sums and the
 gradients of the sums are added over the devices, and only then divided. A mean of the
 devices' means would be wrong as soon as one of them holds rows that only fill up the batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from akd_jax import losses
 from akd_jax.types import (
     Augment,
     Batch,
@@ -22,6 +23,7 @@ from akd_jax.types import (
     Outputs,
     Teacher,
     TrainState,
+    Variables,
     WeightedSum,
     no_augmentation,
 )
@@ -47,33 +49,43 @@ def train_step(
       axis_name: the axis of the surrounding pmap.
 
     Returns:
-      The state after the update, and the metrics 'loss' and 'accuracy' of the batch before
-      it; both the same on every device.
+      The state after the update, and the metric 'loss' and those of `label_metrics` of the
+      batch before it; both the same on every device.
     """
     key = jax.random.fold_in(state.key, state.step)
     key = jax.random.fold_in(key, 0 if axis_name is None else jax.lax.axis_index(axis_name))
-    batch = state.augment(batch)
-    # Outside of what is differentiated: no backward pass runs through a teacher.
-    teacher_outputs = {name: teacher(batch) for name, teacher in teachers.items()}
 
-    def weighted_loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
-        outputs, model_state = state.apply_fn(
-            {"params": params, **state.model_state},
-            batch.inputs,
-            train=True,
-            axis_name=axis_name,
-            rngs={"dropout": key},
-            mutable=list(state.model_state),
-        )
-        losses = state.loss(outputs, teacher_outputs, batch, temperature_step)
-        if losses.shape != batch.weights.shape:
-            raise ValueError(
-                f"expected a loss per example, of shape {batch.weights.shape}, got {losses.shape}"
+    def gradients_of(
+        model_state: Variables, batch: Batch, key: jax.Array
+    ) -> tuple[Any, Variables, Metrics]:
+        batch = state.augment(batch)
+        # Outside of what is differentiated: no backward pass runs through a teacher.
+        teacher_outputs = {name: teacher(batch) for name, teacher in teachers.items()}
+
+        def weighted_loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
+            outputs, changed_state = state.apply_fn(
+                {"params": params, **model_state},
+                batch.inputs,
+                train=True,
+                axis_name=axis_name,
+                rngs={"dropout": key},
+                mutable=list(model_state),
             )
-        metrics = {"loss": WeightedSum.of(losses, batch.weights), **task_metrics(outputs, batch)}
-        return metrics["loss"].total, (model_state, metrics)
+            values = state.loss(outputs, teacher_outputs, batch, temperature_step)
+            if values.shape != batch.weights.shape:
+                raise ValueError(
+                    f"expected a loss per example, of shape {batch.weights.shape}, got"
+                    f" {values.shape}"
+                )
+            loss = WeightedSum.of(values, batch.weights)
+            return loss.total, (changed_state, {"loss": loss, **label_metrics(outputs, batch)})
 
-    gradients, (model_state, metrics) = jax.grad(weighted_loss, has_aux=True)(state.params)
+        gradients, aux = jax.grad(weighted_loss, has_aux=True)(state.params)
+        return gradients, *aux
+
+    gradients, model_state, metrics = _accumulate(
+        gradients_of, state.accumulation, state.model_state, batch, key
+    )
     if axis_name is not None:
         gradients, metrics = jax.lax.psum((gradients, metrics), axis_name)
     weight = metrics["loss"].weight
@@ -88,21 +100,6 @@ def train_step(
         opt_state=opt_state,
     )
     return state, metrics
-
-
-def eval_step(model: Model, batch: Batch, *, axis_name: str | None = None) -> Metrics:
-    """Metrics of a model on a batch, in inference mode.
-
-    Args:
-      model: what is evaluated, student or teacher.
-      batch: this device's share, [B / devices, ...].
-      axis_name: the axis of the surrounding pmap.
-
-    Returns:
-      The metric 'accuracy', the same on every device.
-    """
-    metrics = task_metrics(model(batch.inputs), batch)
-    return metrics if axis_name is None else jax.lax.psum(metrics, axis_name)
 
 
 def predict_step(
@@ -127,7 +124,47 @@ def predict_step(
     return model(augment(batch).inputs).logits.astype(jnp.float32)
 
 
-def task_metrics(outputs: Outputs, batch: Batch) -> Metrics:
-    """The task's metrics: 'accuracy', the share of examples whose largest logit is the label's."""
+def label_metrics(outputs: Outputs, batch: Batch) -> Metrics:
+    """How far a batch's logits are from its labels, to be watched while training.
+
+    'accuracy', the share of examples whose largest logit is the label's; for a regression
+    'squared_error'. The task's own metrics are those of `akd_jax.metrics`.
+    """
+    if jnp.issubdtype(batch.labels.dtype, jnp.floating):
+        errors = losses.squared_error(outputs.logits, batch.labels)
+        return {"squared_error": WeightedSum.of(errors, batch.weights)}
     correct = jnp.argmax(outputs.logits, axis=-1) == batch.labels
     return {"accuracy": WeightedSum.of(correct.astype(jnp.float32), batch.weights)}
+
+
+def _accumulate(
+    gradients_of: Callable[[Variables, Batch, jax.Array], tuple[Any, Variables, Metrics]],
+    parts: int,
+    model_state: Variables,
+    batch: Batch,
+    key: jax.Array,
+) -> tuple[Any, Variables, Metrics]:
+    """The sums of gradients and metrics over the parts of a batch, one part after the other."""
+    if parts == 1:
+        return gradients_of(model_state, batch, key)
+    rows = len(batch.weights)
+    if rows % parts:
+        raise ValueError(f"expected rows that {parts} parts divide, got {rows}")
+    split = jax.tree.map(lambda x: x.reshape(parts, rows // parts, *x.shape[1:]), batch)
+    first = jax.tree.map(lambda x: x[0], split)
+    gradients, _, metrics = jax.eval_shape(gradients_of, model_state, first, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (gradients, metrics))
+
+    def add(carry: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+        sums, model_state = carry
+        part_batch, number = part
+        gradients, model_state, metrics = gradients_of(
+            model_state, part_batch, jax.random.fold_in(key, number)
+        )
+        return (jax.tree.map(jnp.add, sums, (gradients, metrics)), model_state), None
+
+    numbers = jnp.arange(parts)
+    ((gradients, metrics), model_state), _ = jax.lax.scan(
+        add, (zeros, model_state), (split, numbers)
+    )
+    return gradients, model_state, metrics

@@ -1,6 +1,7 @@
 """The words every other file speaks.
 
-Shapes are given with letters: B examples of a batch, C classes.
+Shapes are given with letters: B examples of a batch, C classes (1 for a regression), L
+tokens of a text.
 """
 
 import dataclasses
@@ -22,12 +23,60 @@ Variables = Mapping[str, Any]  # Flax's: {'params': ..., 'batch_stats': ...}.
 LearningRate = Callable[[Any], Any]  # Optax's schedule: update number to learning rate.
 
 
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is to be predicted.
+
+    Attributes:
+      labels: names of the classes, in the order of their indices; none: a number is to be
+        predicted, a regression.
+      metrics: names in `akd_jax.metrics.METRICS`; the first one chooses the checkpoint.
+    """
+
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...] = ("accuracy",)
+
+    @classmethod
+    def numbered(cls, classes: int) -> "Task":
+        """A classification whose classes are named by their indices."""
+        return cls(tuple(map(str, range(classes))))
+
+    @property
+    def regression(self) -> bool:
+        """Whether a number is to be predicted."""
+        return not self.labels
+
+    @property
+    def outputs(self) -> int:
+        """C: the logits of a network for this task."""
+        return len(self.labels) or 1
+
+    @property
+    def metric(self) -> str:
+        """The metric that chooses the checkpoint, and stands for the others in tables."""
+        return self.metrics[0]
+
+
+class Tokens(struct.PyTreeNode):
+    """Texts as a network with a vocabulary reads them, filled up to one length.
+
+    Attributes:
+      ids: of the tokens, int32 [B, L].
+      types: 0 for the first of two sentences, 1 for the second, int32 [B, L].
+      lengths: tokens of each text; what follows them is padding, int32 [B].
+    """
+
+    ids: Array
+    types: Array
+    lengths: Array
+
+
 class Batch(struct.PyTreeNode):
     """Examples on their way through a step.
 
     Attributes:
       inputs: what the model reads; an array [B, ...] or a tree of such arrays.
-      labels: class indices, int32 [B].
+      labels: class indices, int32 [B]; or the numbers of a regression, float32 [B].
       weights: float32 [B]; 0 for the rows that only fill up the last batch.
       ids: which examples of their split these are, int32 [B].
       views: which view of each example is drawn where they are augmented, int32 [B].
@@ -96,16 +145,35 @@ class Preprocess(Protocol):
         """The inputs as the network reads them."""
 
 
+class Pretrained(Protocol):
+    """Weights that a network starts from."""
+
+    def __call__(self, variables: Variables, /) -> Variables:
+        """Freshly initialised variables with those replaced that were pretrained."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A module together with the normalisation of its inputs: it reads them raw."""
+    """A module that reads raw inputs, and what it starts from.
+
+    Attributes:
+      module: maps inputs to `Outputs`.
+      normalise: raw inputs to those of the module.
+      pretrained: the weights that it starts from; None: random ones.
+    """
 
     module: nn.Module
     normalise: Preprocess
+    pretrained: Pretrained | None = None
 
     def init(self, key: jax.Array, inputs: Any) -> Variables:
-        """Initial variables, by the shapes of raw inputs."""
+        """Random variables, by the shapes of raw inputs."""
         return self.module.init(key, self.normalise(inputs))
+
+    def start(self, key: jax.Array, inputs: Any) -> Variables:
+        """The variables that training starts from: the pretrained ones, and random others."""
+        variables = jax.jit(self.init)(key, inputs)
+        return variables if self.pretrained is None else self.pretrained(variables)
 
     def apply(self, variables: Variables, inputs: Any, **kwargs: Any) -> Any:
         """As the module's `apply`, on raw inputs."""
@@ -158,7 +226,7 @@ class Teacher(Protocol):
 class TrainState(struct.PyTreeNode):
     """Everything a training step reads and returns.
 
-    The last four fields are constants of the compiled program: a state with another
+    The last five fields are constants of the compiled program: a state with another
     loss or optimizer is another program.
 
     Attributes:
@@ -171,6 +239,8 @@ class TrainState(struct.PyTreeNode):
       optimizer: gradients to updates.
       loss: what is minimised.
       augment: changes the batch before student and teachers see it.
+      accumulation: parts that a device's share of a batch is cut into; their gradients are
+        added, so that only one part's activations are in memory at a time.
     """
 
     step: jax.Array
@@ -182,6 +252,7 @@ class TrainState(struct.PyTreeNode):
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
     loss: Loss = struct.field(pytree_node=False)
     augment: Augment = struct.field(pytree_node=False, default=no_augmentation)
+    accumulation: int = struct.field(pytree_node=False, default=1)
 
     @classmethod
     def create(
@@ -193,6 +264,7 @@ class TrainState(struct.PyTreeNode):
         loss: Loss,
         key: jax.Array,
         augment: Augment = no_augmentation,
+        accumulation: int = 1,
     ) -> "TrainState":
         """A state at step 0 that starts from `variables` with a fresh optimizer."""
         model_state = {name: value for name, value in variables.items() if name != "params"}
@@ -206,6 +278,7 @@ class TrainState(struct.PyTreeNode):
             optimizer=optimizer,
             loss=loss,
             augment=augment,
+            accumulation=accumulation,
         )
 
     @property

@@ -50,18 +50,24 @@ def get_config() -> ConfigDict:
         seed=0,  # Of the student: its initial parameters and the order of its batches.
         dtype="float32",  # What networks compute in: 'float32' or 'bfloat16'.
         batch_size=128,  # Examples of an update, over all devices; they must divide it.
+        accumulation=1,  # Parts of each device's share, whose gradients are added one by one.
         checkpoint_every=10,  # Epochs; the last epoch of a stage is always saved.
         dataset=config_dict.create(
             name="digits",  # A name in akd_jax.data.DATASETS.
             data_dir="",  # Where it lies; empty: where its own tools put it.
-            validation_size=297,  # Examples held out of the training split, at least 1.
+            # Examples held out of the training split; 0: the data set's own validation split.
+            validation_size=297,
             train_size=0,  # Examples that are left to train on; 0: all.
             crop_padding=0,  # Pixels around an image before a random crop; 0: no crop.
             flip=False,  # Whether views are mirrored at random.
+            max_length=128,  # Tokens of a text, at least 3; the end of a longer one is cut off.
+            bucketing=True,  # Whether batches hold texts of like lengths, filled up to the longest.
             seed=0,  # Of the split and of the views: the same for teacher and all students.
         ),
         teacher=config_dict.create(
-            path="",  # Folder of a finished teacher; empty: one is trained, as follows.
+            # Folder of a finished teacher, or of a fine-tuned one of Hugging Face; empty: one is
+            # trained, as follows.
+            path="",
             model="plain_cnn:32 32 M 64 64 M FC64 FC",  # As for the student.
             epochs=200,
             seed=0,  # Its own, so that students of several seeds can share it.
@@ -72,7 +78,9 @@ def get_config() -> ConfigDict:
             cache_dir="",  # Folder of the stored logits; empty: teacher_logits/ in the workdir.
         ),
         student=config_dict.create(
-            model="plain_cnn:8 M 8 M FC",  # NAME:ARGUMENT, a name in akd_jax.models.MODELS.
+            # NAME:ARGUMENT, a name in akd_jax.models.MODELS, such as resnet:8; huggingface:DIR, a
+            # pretrained folder; huggingface:DIR,every=3, with every third of its layers.
+            model="plain_cnn:8 M 8 M FC",
             epochs=400,  # Over all stages together: every method makes as many updates.
             optimizer=optimizer(learning_rate=0.1),  # Of scratch, kd and takd, and of stage II.
         ),

@@ -19,19 +19,17 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax import methods as all_methods
 from akd_jax import records
 from akd_jax.errors import InputError
-from akd_jax.loop import Predictor
-from akd_jax.parallel import compile_predict_step
-from akd_jax.plan import Plan, identity, plan
+from akd_jax.plan import STUDENT, Plan, identity, is_made, plan
 from akd_jax.run import (
-    STUDENT,
     TEACHER,
     TEACHER_LOGITS,
     TrainedTeacher,
     obtain_teacher,
     predict,
+    predictor,
     run,
 )
-from akd_jax.step import predict_step
+from akd_jax.types import Task
 from experiments import cli, pages, scores
 
 _CONFIG = cli.config_flag()
@@ -92,7 +90,7 @@ def _compare(
             records.check(workdir / folder, "run", identity(plan(run_config)))
 
     first = next(iter(plans.values()))
-    labels = first.dataset.splits["test"].labels
+    task, labels = first.dataset.task, first.dataset.splits["test"].labels
     entries: dict[str, Any] = {}
     logits: dict[str, list[np.ndarray]] = {}
     for method, folders in runs.items():
@@ -101,21 +99,21 @@ def _compare(
         for folder, run_config in folders.items():
             results.append(run(run_config, workdir / folder))
             logits[method].append(predict(workdir / folder, teachers=False)[STUDENT])
-            print(f"{folder}: test accuracy {results[-1][STUDENT]['test']:.2%}", flush=True)
+            print(f"{folder}: test {task.metric} {results[-1][STUDENT]['test']:.2%}", flush=True)
         entries[method] = {"runs": list(folders), **_entry(results)}
     teacher_logits = None
     if TEACHER in trained:
-        predictor = Predictor(compile_predict_step(predict_step))
-        teacher_logits = predictor(trained[TEACHER].model, first.batches("test"))
-    _score_predictions(entries, logits, labels, teacher_logits)
+        teacher_logits = predictor()(trained[TEACHER].model, first.batches("test"))
+    _score_predictions(entries, logits, labels, task, teacher_logits)
 
     steps = first.method.epochs * len(first.batches("train"))
     comparison = {
         "title": f"{', '.join(plans)} on {first.settings.dataset.name}, {seeds} seeds",
+        "metric": task.metric,
         "methods": entries,
         "teachers": teachers,
         **_table(entries, teachers),
-        "notes": _notes(steps, seeds, len(labels), teachers),
+        "notes": _notes(steps, seeds, len(labels), task, teachers),
     }
     records.write(workdir / pages.COMPARISON, comparison)
     return comparison
@@ -125,25 +123,29 @@ def _score_predictions(
     entries: dict[str, Any],
     logits: Mapping[str, Sequence[np.ndarray]],
     labels: np.ndarray,
+    task: Task,
     teacher_logits: np.ndarray | None,
 ) -> None:
     """Adds to each method's entry what its students' logits on the test split say."""
-    right = {
-        method: np.stack([scores.correct(found, labels) for found in students])
-        for method, students in logits.items()
-    }
     for method, entry in entries.items():
-        entry["calibration_error"] = _summary(
-            [scores.expected_calibration_error(found, labels) for found in logits[method]]
-        )
-        if teacher_logits is not None:
+        if not task.regression:
+            entry["calibration_error"] = _summary(
+                [scores.expected_calibration_error(found, labels) for found in logits[method]]
+            )
+        if teacher_logits is not None and not task.regression:
             entry["agreement"] = _summary(
                 [scores.agreement(found, teacher_logits) for found in logits[method]]
             )
         entry["against"] = {
-            reference: list(scores.paired_bootstrap(right[method], right[reference]))
+            reference: list(
+                scores.paired_bootstrap(
+                    scores.difference(logits[method], logits[reference], labels, task),
+                    seeds=len(logits[method]),
+                    examples=len(labels),
+                )
+            )
             for reference in _REFERENCES
-            if reference in right and reference != method
+            if reference in entries and reference != method
         }
 
 
@@ -167,7 +169,7 @@ def _shared_teachers(
         for name in planned.teachers:
             if name not in trained:
                 trained[name] = obtain_teacher(planned, name, workdir)
-                if not all_methods.teacher_config(planned.settings, name).path:
+                if is_made(planned.settings, name):
                     paths[f"{all_methods.TEACHER_FIELDS[name]}.path"] = str(workdir / name)
     config = _with(config)
     config.update_from_flattened_dict(paths)
@@ -217,8 +219,10 @@ def _table(entries: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str,
                 _percent(entry["test"]),
                 _percent(entry["test_last"]),
                 *intervals,
-                _percent(entry["agreement"]) if "agreement" in entry else "",
-                _percent(entry["calibration_error"]),
+                *(
+                    _percent(entry[score]) if score in entry else ""
+                    for score in ("agreement", "calibration_error")
+                ),
                 str(entry["n"]),
                 f"{entry['seconds']:.1f}",
                 f"{entry['teacher_seconds']:.1f}",
@@ -227,12 +231,14 @@ def _table(entries: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str,
     return {"headers": headers, "rows": rows}
 
 
-def _notes(steps: int, seeds: int, examples: int, teachers: Mapping[str, Any]) -> list[str]:
+def _notes(
+    steps: int, seeds: int, examples: int, task: Task, teachers: Mapping[str, Any]
+) -> list[str]:
     notes = [
         f"In percent, mean ± standard deviation over {seeds} seeds; {examples:,} test examples."
         f" Every student made {steps:,} updates.",
-        "test: accuracy at the checkpoint chosen on validation; last step: at the end.",
-        "vs: 95 % interval of the difference in test accuracy, from a bootstrap over seeds and"
+        f"test: {task.metric} at the checkpoint chosen on validation; last step: at the end.",
+        "vs: 95 % interval of the difference between these, from a bootstrap over seeds and"
         " test examples, paired. One that contains 0 shows no difference; with few seeds, one"
         " that just excludes 0 does not show much either.",
         "agreement: test examples classified as the teacher does. ECE: expected calibration"

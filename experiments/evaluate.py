@@ -5,17 +5,19 @@ python -m experiments.evaluate --workdir=DIR --split=test
 
 from absl import flags
 
-from akd_jax import run
+from akd_jax import plan, run
 from experiments import cli
 
 _WORKDIR = cli.workdir_flag()
-_SPLIT = flags.DEFINE_string("split", "test", "'train', 'validation' or 'test'.")
+_SPLIT = flags.DEFINE_string(
+    "split", "test", "'train', 'validation', 'test' or, of MNLI, 'test_mismatched'."
+)
 
 
 def main() -> None:
     """Prints the metrics of student and teacher."""
     scores = run.evaluate(_WORKDIR.value, _SPLIT.value)
-    metrics = list(scores[run.STUDENT])
+    metrics = list(scores[plan.STUDENT])
     rows = [(name, *(f"{found[m]:.2%}" for m in metrics)) for name, found in scores.items()]
     print(cli.table((_SPLIT.value, *metrics), rows))
 

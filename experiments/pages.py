@@ -19,9 +19,10 @@ REPORT = "report.html"
 
 Records = list[dict[str, Any]]  # Of one run's metrics.jsonl.
 
+_SCORE = "validation_score"  # Stands for the field of the task's metric.
 _PANELS = (  # Field of the records, title, whether its axis is logarithmic.
     ("train_loss", "Training loss, each stage's own", True),
-    ("validation_accuracy", "Validation accuracy", False),
+    (_SCORE, "Validation {metric}", False),
     ("phi", "Annealing factor Φ", False),
     ("learning_rate", "Learning rate", True),
 )
@@ -55,19 +56,21 @@ def read_metrics(run_folder: Path) -> Records:
     return [json.loads(line) for line in lines]
 
 
-def curves(runs: Mapping[str, Sequence[Records]]) -> Figure:
-    """Draws loss, accuracy, Phi and learning rate over epochs.
+def curves(runs: Mapping[str, Sequence[Records]], metric: str) -> Figure:
+    """Draws loss, validation score, Phi and learning rate over epochs.
 
     Args:
       runs: name to the records of its runs, one for each seed. Their mean is drawn; where
         there are several, with a band from the smallest to the largest. A dotted line marks
         the beginning of another stage.
+      metric: the task's, whose score is drawn.
     """
     figure = Figure(figsize=(11, 7), layout="constrained")
     for axes, (field, title, logarithmic) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
         means = []
         for number, (name, seeds) in enumerate(runs.items()):
-            values = np.array([[record[field] for record in records] for records in seeds])
+            read = f"validation_{metric}" if field == _SCORE else field
+            values = np.array([[record[read] for record in records] for records in seeds])
             if field == "phi":
                 values = values[:, : _annealed_epochs(seeds[0])]
             if not values.size:
@@ -84,13 +87,13 @@ def curves(runs: Mapping[str, Sequence[Records]]) -> Figure:
                 axes.axvline(end + 0.5, color=colour, linestyle=":", linewidth=1)
         if logarithmic:
             axes.set_yscale("log")
-        if field == "validation_accuracy":
+        if field == _SCORE:
             # The first epochs, near chance, would press the differences into a thin line.
             axes.set_ylim(bottom=np.quantile(np.concatenate(means), 0.1))
             axes.legend(loc="lower right", frameon=False, fontsize=9)
         elif means:
             axes.legend(frameon=False, fontsize=9)
-        axes.set_title(title, fontsize=11)
+        axes.set_title(title.format(metric=metric), fontsize=11)
         axes.set_xlabel("epoch")
         axes.set_xlim(0, max(len(seeds[0]) for seeds in runs.values()) + 1)
         axes.grid(alpha=0.25)
@@ -117,8 +120,8 @@ def write(workdir: Path) -> Path:
             f"{workdir}: expected a finished run or comparison, got neither; run"
             " experiments.train or experiments.compare on it first"
         )
-    runs = read_runs(workdir)
-    body += _svg(curves(runs))
+    runs, metric = read_runs(workdir)
+    body += _svg(curves(runs, metric))
     if any(len(seeds) > 1 for seeds in runs.values()):
         body += _note("Lines: mean over the seeds; bands: from the smallest to the largest.")
     path = workdir / REPORT
@@ -126,16 +129,19 @@ def write(workdir: Path) -> Path:
     return path
 
 
-def read_runs(workdir: Path) -> dict[str, list[Records]]:
-    """Records of each method's runs in the folder of a finished run or comparison."""
+def read_runs(workdir: Path) -> tuple[dict[str, list[Records]], str]:
+    """Records of each method's runs in the folder of a finished run or comparison, and the
+    task's metric.
+    """
     comparison = records.read(workdir / COMPARISON)
     if comparison is None:
         results = records.read(workdir / records.RESULTS) or {}
-        return {results["method"]: [read_metrics(workdir)]}
-    return {
+        return {results["method"]: [read_metrics(workdir)]}, results["metric"]
+    runs = {
         method: [read_metrics(workdir / folder) for folder in entry["runs"]]
         for method, entry in comparison["methods"].items()
     }
+    return runs, comparison["metric"]
 
 
 def _run_body(results: dict[str, Any]) -> str:
@@ -144,6 +150,7 @@ def _run_body(results: dict[str, Any]) -> str:
         for name in ("teacher", "student")
         if results[name]
     ]
+    padded = any("padding" in stage for stage in results["stages"])
     stages = [
         (
             stage["name"],
@@ -153,14 +160,17 @@ def _run_body(results: dict[str, Any]) -> str:
             str(stage["best_epoch"]),
             f"{stage['seconds']:.1f}",
             f"{stage['examples_per_second']:,.0f}",
+            *([f"{stage['padding']:.1%}"] if padded else []),
         )
         for stage in results["stages"]
     ]
-    headers = ("stage", "epochs", "updates", "best validation", "at epoch", "seconds", "examples/s")
+    headers = ["stage", "epochs", "updates", "best validation", "at epoch", "seconds", "examples/s"]
+    headers += ["padding"] if padded else []
     return (
         _table(("", "validation", "test"), rows)
-        + _note("Student: chosen on validation in its last stage.")
+        + _note(f"{results['metric']}; student: chosen on validation in its last stage.")
         + _table(headers, stages)
+        + (_note(f"Texts that were cut, by split: {results['truncated']}.") if padded else "")
     )
 
 

@@ -18,7 +18,7 @@ def main() -> None:
     workdir = Path(_WORKDIR.value)
     print(f"Report: {pages.write(workdir)}")
     if _PNG.value:
-        pages.curves(pages.read_runs(workdir)).savefig(_PNG.value, dpi=110)
+        pages.curves(*pages.read_runs(workdir)).savefig(_PNG.value, dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
 """What a comparison says of predictions: pure functions of logits and labels."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
+
+from akd_jax import metrics
+from akd_jax.types import Task
 
 
 def correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -32,7 +37,12 @@ def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int
 
 
 def paired_bootstrap(
-    scores: np.ndarray, reference: np.ndarray, *, resamples: int = 2000, seed: int = 0
+    score: Callable[[np.ndarray], np.ndarray],
+    seeds: int,
+    examples: int,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """A 95 % interval of the difference of two methods' mean scores.
 
@@ -44,25 +54,54 @@ def paired_bootstrap(
     difference in about 75 % of cases, not 95 %.
 
     Args:
-      scores: of one method, [seeds, N].
-      reference: of the other, [seeds, N].
+      score: the differences [seeds] of the two methods' scores on the examples of given
+        indices [N]. Such as `difference`'s.
+      seeds: students of each method.
+      examples: N, of the test split.
       resamples: their number.
       seed: of the draws.
 
     Returns:
-      The 2.5th and 97.5th percentile of mean(scores - reference).
-
-    Raises:
-      ValueError: the shapes differ.
+      The 2.5th and 97.5th percentile of the mean difference.
     """
-    if scores.shape != reference.shape:
-        raise ValueError(f"expected scores of one shape, got {scores.shape}, {reference.shape}")
     rng = np.random.default_rng(seed)
-    difference = scores - reference
-    seeds, examples = difference.shape
     means = []
     for _ in range(resamples):
-        drawn = difference[rng.integers(seeds, size=seeds)].mean(axis=0)
-        means.append(drawn[rng.integers(examples, size=examples)].mean())
+        drawn = rng.integers(seeds, size=seeds)
+        means.append(score(rng.integers(examples, size=examples))[drawn].mean())
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
+
+
+def difference(
+    logits: Sequence[np.ndarray], reference: Sequence[np.ndarray], labels: np.ndarray, task: Task
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The difference of two methods' scores, seed by seed, as a function of the test examples.
+
+    Args:
+      logits: of one method's students, each [N, C].
+      reference: of the other's, as many.
+      labels: [N].
+      task: its metric is the score.
+
+    Raises:
+      ValueError: the methods have not as many students.
+    """
+    if len(logits) != len(reference):
+        raise ValueError(f"expected as many students, got {len(logits)} and {len(reference)}")
+    pairs = [
+        (metrics.predictions(one, task), metrics.predictions(other, task))
+        for one, other in zip(logits, reference, strict=True)
+    ]
+    if task.metric == "accuracy":  # A mean over the examples, without the metric's overhead.
+        gaps = np.stack([1.0 * (one == labels) - (other == labels) for one, other in pairs])
+        return lambda indices: gaps[:, indices].mean(axis=1)
+    metric = metrics.METRICS[task.metric]
+
+    def score(indices: np.ndarray) -> np.ndarray:
+        drawn = labels[indices]
+        return np.array(
+            [metric(drawn, one[indices]) - metric(drawn, other[indices]) for one, other in pairs]
+        )
+
+    return score

@@ -22,7 +22,7 @@ from akd_jax.errors import DivergedError, InputError
 from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.methods.scratch import hard_label_loss
 from akd_jax.plan import plan
-from akd_jax.types import Method, Stage
+from akd_jax.types import Method, Stage, Task
 
 ROOT = Path(__file__).parent.parent
 
@@ -394,7 +394,13 @@ def test_one_cache_serves_methods_and_seeds(config, teacher_path, tmp_path, monk
     config.annealing_kd.stage_1.epochs = 1
     config.annealing_kd.max_temperature = 1
     run.run(config, tmp_path / "first")
-    monkeypatch.setattr(loop.Predictor, "__call__", None)  # The teacher is not run again.
+    predict = loop.Predictor.__call__
+
+    def not_on_train(self, model, batches, view=0):
+        assert len(batches.examples) != 1000, "the teacher is run again"
+        return predict(self, model, batches, view)
+
+    monkeypatch.setattr(loop.Predictor, "__call__", not_on_train)
     config.seed = 1
     run.run(config, tmp_path / "second")
     config.method = "kd"
@@ -522,7 +528,7 @@ def test_a_teacher_of_other_classes_is_refused(config, teacher_path, tmp_path, m
     source = data.DATASETS["digits"](None)
     fives = dataclasses.replace(
         source,
-        num_classes=5,
+        task=Task.numbered(5),
         train=source.train.take(np.flatnonzero(source.train.labels < 5)),
         test=source.test.take(np.flatnonzero(source.test.labels < 5)),
     )

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from akd_jax import losses, models, parallel
-from akd_jax.step import eval_step, train_step
+from akd_jax.step import predict_step, train_step
 from akd_jax.teachers import LiveTeacher
 from akd_jax.types import Batch, Model, Outputs, TrainState
 
@@ -97,6 +97,16 @@ class Linear(nn.Module):
     def __call__(self, inputs, *, train=False, axis_name=None):
         del train, axis_name
         return Outputs(logits=nn.Dense(3, use_bias=False)(inputs))
+
+
+class TwoLayers(nn.Module):
+    """A student without batch norm, whose statistics would be those of the parts."""
+
+    @nn.compact
+    def __call__(self, inputs, *, train=False, axis_name=None):
+        del train, axis_name
+        hidden = nn.relu(nn.Dense(8)(inputs.reshape(len(inputs), -1)))
+        return Outputs(logits=nn.Dense(10)(hidden))
 
 
 def test_one_update_is_the_closed_form():
@@ -198,13 +208,39 @@ def test_a_loss_that_is_no_value_per_example_is_named(batch, teachers):
         jax.jit(train_step)(state, teachers, batch, jnp.int32(0))
 
 
-def test_eval_step_counts_weights_over_devices(batch, teachers):
+def test_predictions_of_four_devices_are_those_of_one(batch, teachers):
     model = teachers["teacher"].model
-    step = parallel.compile_eval_step(eval_step)
-    metrics = step(parallel.replicate(model), parallel.shard(batch))
-    correct = np.argmax(np.asarray(model(batch.inputs).logits), axis=-1) == batch.labels
-    np.testing.assert_allclose(metrics["accuracy"].total, (correct * batch.weights).sum(), 1e-6)
-    np.testing.assert_allclose(metrics["accuracy"].weight, batch.weights.sum(), 1e-6)
+    step = parallel.compile_predict_step(predict_step)
+    logits = step(parallel.replicate(model), parallel.shard(batch))
+    assert logits.shape == (4, 4, 10)
+    assert logits.dtype == jnp.float32
+    expected = np.asarray(model(batch.inputs).logits)
+    np.testing.assert_allclose(np.asarray(logits).reshape(16, 10), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("accumulation", [2, 4])
+def test_accumulated_gradients_make_the_update_of_the_large_batch(batch, teachers, accumulation):
+    state = make_state(TwoLayers(), batch.inputs)
+    expected, expected_metrics = jax.jit(train_step)(state, teachers, batch, jnp.int32(1))
+    parts = state.replace(accumulation=accumulation)
+    on_one, metrics = jax.jit(train_step)(parts, teachers, batch, jnp.int32(1))
+    step = parallel.compile_train_step(train_step)
+    on_four, _ = step(
+        *parallel.replicate((parts, teachers)),
+        parallel.shard(batch),
+        parallel.replicate(jnp.int32(1)),
+    )
+    assert int(on_one.step) == int(expected.step) == 1
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    for found in (on_one, on_four):
+        jax.tree.map(close, found.params, expected.params)
+    jax.tree.map(close, metrics, expected_metrics)
+
+
+def test_parts_that_do_not_divide_the_rows_are_refused(batch, teachers):
+    state = make_state(models.build("plain_cnn:FC", 10), batch.inputs).replace(accumulation=3)
+    with pytest.raises(ValueError, match="rows that 3 parts divide, got 16"):
+        jax.jit(train_step)(state, teachers, batch, jnp.int32(0))
 
 
 def test_a_teacher_of_the_same_shape_does_not_recompile(batch, teachers):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from akd_jax.config import DatasetConfig
-from akd_jax.data import cifar, digits, idx
+from akd_jax.data import cifar, digits, glue, idx, tsv
 from akd_jax.data.batches import Batches
 from akd_jax.data.dataset import Dataset, Examples, Normalise, Source, hold_out
 from akd_jax.errors import InputError
@@ -19,6 +19,9 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
     "digits": digits.load,
     "fashion_mnist": idx.load_fashion_mnist,
     "idx": idx.load,
+    "movie_reviews": tsv.load_movie_reviews,
+    "tsv": tsv.load,
+    **glue.LOADERS,
 }
 
 

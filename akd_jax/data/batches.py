@@ -1,9 +1,10 @@
-"""Batches of one shape, in an order that depends on nothing but the seed and the epoch."""
+"""Batches of few shapes, in an order that depends on nothing but the seed and the epoch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from akd_jax.data import text
 from akd_jax.data.dataset import Examples
 from akd_jax.types import Batch
 
@@ -12,13 +13,18 @@ class Batches:
     """A split, cut into batches of `batch_size` rows.
 
     Each epoch visits every example once. Where the batch size does not divide the split,
-    the last batch is filled up with examples of weight 0. They are examples of the same
-    epoch, not zeros, so that batch statistics see nothing but real data.
+    one batch is filled up with examples of weight 0. They are examples of the same epoch,
+    not zeros, so that batch statistics see nothing but real data.
+
+    Texts of like lengths come together: a batch is filled up to the first of a few lengths
+    that holds all of it. What is left over of a length goes into the next one's batches, so
+    that an epoch has as many batches as without.
 
     Args:
       examples: the split; an example's id is its place in it.
       batch_size: rows of a batch, over all devices.
-      seed: for a new order in each epoch; None for the order of the split.
+      seed: for a new order in each epoch; None for the order of the split, or of the lengths.
+      buckets: the lengths, of texts; the last one holds all of them. None: inputs of one shape.
       views: how many views of each example there are, drawn in turn; 0: each epoch draws a
         view of its own.
       teacher_logits: name to a teacher's stored logits for each of the views, [N, C].
@@ -30,36 +36,41 @@ class Batches:
         batch_size: int,
         *,
         seed: int | None = None,
+        buckets: Sequence[int] = (),
         views: int = 0,
         teacher_logits: Mapping[str, Sequence[np.ndarray]] | None = None,
     ):
         self.examples = examples
         self.batch_size = batch_size
         self.seed = seed
+        self.buckets = tuple(buckets)
         self.views = views
         self.teacher_logits = teacher_logits or {}
+        lengths = text.longest(examples.inputs) if buckets else np.zeros(len(examples), np.int32)
+        self._bucket = np.searchsorted(self.buckets, lengths)  # Of each example; else 0.
 
     def __len__(self) -> int:
         """Batches of an epoch."""
         return -(-len(self.examples) // self.batch_size)
 
+    def padding(self) -> float:
+        """The share of padding among the tokens of the first epoch's batches."""
+        lengths = text.longest(self.examples.inputs)
+        sizes = [self.batch_size * self.buckets[bucket] for _, bucket in self._cut(0)]
+        return 1 - float(lengths.sum() / np.sum(sizes))
+
     def epoch(self, epoch: int = 0) -> Iterator[Batch]:
         """The batches of epoch number `epoch`: the same ones whenever it is asked for."""
-        count = len(self.examples)
-        order = np.arange(count, dtype=np.int32)
-        if self.seed is not None:
-            order = np.random.default_rng((self.seed, epoch)).permutation(order)
-        ids = np.resize(order, len(self) * self.batch_size)  # Repeats from the start.
-        weights = (np.arange(len(ids)) < count).astype(np.float32)
+        order = self._order(epoch)
         view = epoch % self.views if self.views else epoch
-        for start in range(0, len(ids), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            rows = ids[part]
+        for real, bucket in self._cut(epoch):
+            rows = np.concatenate([real, np.resize(order, self.batch_size - len(real))])
             examples = self.examples.take(rows)
+            inputs = examples.inputs
             yield Batch(
-                examples.inputs,
+                text.crop(inputs, self.buckets[bucket]) if self.buckets else inputs,
                 examples.labels,
-                weights[part],
+                (np.arange(self.batch_size) < len(real)).astype(np.float32),
                 ids=rows,
                 views=np.full_like(rows, view),
                 epochs=np.full_like(rows, epoch),
@@ -67,3 +78,27 @@ class Batches:
                     name: logits[view][rows] for name, logits in self.teacher_logits.items()
                 },
             )
+
+    def _order(self, epoch: int) -> np.ndarray:
+        order = np.arange(len(self.examples), dtype=np.int32)
+        if self.seed is None:
+            return order
+        return np.random.default_rng((self.seed, epoch)).permutation(order)
+
+    def _cut(self, epoch: int) -> list[tuple[np.ndarray, int]]:
+        """The ids of each batch, without those that fill it up, and its bucket."""
+        order = self._order(epoch)
+        batches: list[tuple[np.ndarray, int]] = []
+        waiting = order[:0]
+        for bucket in np.unique(self._bucket):
+            waiting = np.concatenate([waiting, order[self._bucket[order] == bucket]])
+            whole = len(waiting) // self.batch_size * self.batch_size
+            for start in range(0, whole, self.batch_size):
+                batches.append((waiting[start : start + self.batch_size], int(bucket)))
+            waiting = waiting[whole:]
+        if len(waiting):
+            batches.append((waiting, int(self._bucket[waiting].max())))
+        if self.seed is not None and self.buckets:
+            places = np.random.default_rng((self.seed, epoch, 1)).permutation(len(batches))
+            batches = [batches[place] for place in places]  # Or an epoch would go by length.
+        return batches

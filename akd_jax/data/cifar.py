@@ -16,6 +16,7 @@ import numpy as np
 
 from akd_jax.data.dataset import Examples, Normalise, Source
 from akd_jax.errors import InputError
+from akd_jax.types import Task
 
 DEFAULT_DIR = Path.home() / "tensorflow_datasets"
 _PIXELS = 32 * 32 * 3
@@ -95,7 +96,7 @@ def load(name: str, data_dir: Path | None) -> Source:
     return Source(
         train,
         test,
-        num_classes=archive.num_classes,
+        task=Task.numbered(archive.num_classes),
         normalise=Normalise(
             mean=tuple(255 * value for value in (0.507, 0.487, 0.441)),
             std=tuple(255 * value for value in (0.267, 0.256, 0.276)),

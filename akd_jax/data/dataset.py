@@ -2,19 +2,27 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from akd_jax.errors import InputError
+from akd_jax.types import Task
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Inputs [N, ...] and labels int32 [N] of one split."""
+    """The examples of one split.
 
-    inputs: np.ndarray
+    Attributes:
+      inputs: an array [N, ...] or a tree of such arrays; texts are str [N, 1], or [N, 2] for
+        pairs of them, until they are read as tokens.
+      labels: class indices int32 [N], or the numbers of a regression float32 [N].
+    """
+
+    inputs: Any
     labels: np.ndarray
 
     def __len__(self) -> int:
@@ -22,7 +30,8 @@ class Examples:
 
     def take(self, indices: np.ndarray) -> "Examples":
         """The examples at `indices`, in their order."""
-        return Examples(self.inputs[indices], self.labels[indices])
+        inputs = jax.tree.map(lambda array: array[indices], self.inputs)
+        return Examples(inputs, self.labels[indices])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,21 +54,48 @@ class Normalise:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set as it is published: all training examples, and the test split."""
+    """A data set as it is published.
+
+    Attributes:
+      train: all training examples.
+      test: the test split.
+      task: what is to be predicted.
+      normalise: the scale of the inputs; None for texts.
+      validation: the validation split, where the data set has one of its own.
+      others: further splits to test on, by name.
+    """
 
     train: Examples
     test: Examples
-    num_classes: int
-    normalise: Normalise
+    task: Task
+    normalise: Normalise | None
+    validation: Examples | None = None
+    others: Mapping[str, Examples] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """The splits 'train', 'validation' and 'test' of a task with `num_classes` classes."""
+    """A data set to train and to test on.
+
+    Attributes:
+      splits: 'train', 'validation', 'test', and further ones to test on.
+      task: what is to be predicted.
+      normalise: the scale of the inputs; None for texts, which each network reads with its
+        own vocabulary.
+      buckets: the lengths that batches of texts are filled up to; none elsewhere.
+      truncated: texts of each split that were cut to the longest one.
+    """
 
     splits: Mapping[str, Examples]
-    num_classes: int
-    normalise: Normalise
+    task: Task
+    normalise: Normalise | None
+    buckets: tuple[int, ...] = ()
+    truncated: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def example(self) -> Any:
+        """The inputs of one example, with the leading axis of a batch."""
+        return self.splits["train"].take(np.arange(1)).inputs
 
 
 def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, Examples]:
@@ -80,13 +116,18 @@ def hold_out(source: Source, *, validation_size: int, train_size: int, seed: int
 
     Args:
       source: what is split.
-      validation_size: examples of the validation split.
+      validation_size: examples of the validation split; 0 for the source's own.
       train_size: examples of the training split; 0 for all that are left.
       seed: of the split.
 
     Raises:
-      InputError: there are not as many examples.
+      InputError: there are not as many examples, or no validation split of its own.
     """
+    if not validation_size and source.validation is None:
+        raise InputError(
+            "config.dataset.validation_size: expected at least 1 example, since the data set has no"
+            " validation split of its own, got 0"
+        )
     left = len(source.train) - validation_size
     if left < 1 or train_size > left:
         raise InputError(
@@ -95,5 +136,7 @@ def hold_out(source: Source, *, validation_size: int, train_size: int, seed: int
         )
     # Validation first, so that it is the same for every size of the training split.
     sizes = {"validation": validation_size, "train": train_size or left}
-    splits = {**split(source.train, sizes, seed), "test": source.test}
-    return Dataset(splits, source.num_classes, source.normalise)
+    splits = {**split(source.train, sizes, seed), "test": source.test, **source.others}
+    if not validation_size and source.validation is not None:
+        splits["validation"] = source.validation
+    return Dataset(splits, source.task, source.normalise)

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn import datasets
 
 from akd_jax.data.dataset import Examples, Normalise, Source, split
+from akd_jax.types import Task
 
 SIZES = {"train": 1297, "test": 500}
 
@@ -22,8 +23,10 @@ def load(data_dir: Path | None) -> Source:
         inputs=digits.images[..., None].astype(np.uint8),
         labels=digits.target.astype(np.int32),
     )
+    splits = split(examples, SIZES, seed=0)
     return Source(
-        **split(examples, SIZES, seed=0),
-        num_classes=10,
+        train=splits["train"],
+        test=splits["test"],
+        task=Task.numbered(10),
         normalise=Normalise(mean=(0.0,), std=(16.0,)),
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from akd_jax.data.dataset import Examples, Normalise, Source
 from akd_jax.errors import InputError
+from akd_jax.types import Task
 
 # Where Debian's package dataset-fashion-mnist puts it.
 FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")
@@ -52,8 +53,9 @@ def load(data_dir: Path | None) -> Source:
         splits[name] = Examples(images[..., None], labels.astype(np.int32))
     pixels = splits["train"].inputs
     return Source(
-        **splits,
-        num_classes=int(splits["train"].labels.max()) + 1,
+        train=splits["train"],
+        test=splits["test"],
+        task=Task.numbered(int(splits["train"].labels.max()) + 1),
         normalise=Normalise((round(float(pixels.mean()), 3),), (round(float(pixels.std()), 3),)),
     )
 

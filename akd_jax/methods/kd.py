@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 
 from akd_jax import losses
 from akd_jax.config import KDConfig, RunConfig
@@ -11,6 +12,9 @@ from akd_jax.types import Batch, Loss, Method, Outputs, Stage
 
 def kd_loss(config: KDConfig, teacher: str) -> Loss:
     """The loss (1 - a) CE(z_s, label) + a T^2 KL(teacher_T || student_T).
+
+    A regression has no distribution to soften: there it is
+    (1 - a) (z_s - label)^2 + a (z_s - z_t)^2.
 
     Args:
       config: a is its `weight`, T its `temperature`.
@@ -24,8 +28,12 @@ def kd_loss(config: KDConfig, teacher: str) -> Loss:
         temperature_step: jax.Array,
     ) -> jax.Array:
         del temperature_step  # KD's temperature stays where it is.
-        hard = losses.hard_label(student.logits, batch.labels)
-        soft = losses.distillation_kl(student.logits, teachers[teacher].logits, config.temperature)
+        target = teachers[teacher].logits
+        hard = losses.supervised(student.logits, batch.labels)
+        if jnp.issubdtype(batch.labels.dtype, jnp.floating):
+            soft = losses.annealed_mse(student.logits, target, 0, 1)  # Phi = 1: z_t itself.
+        else:
+            soft = losses.distillation_kl(student.logits, target, config.temperature)
         return (1 - config.weight) * hard + config.weight * soft
 
     return loss

@@ -1,4 +1,4 @@
-"""A network on its own: cross-entropy on the hard labels, no teacher."""
+"""A network on its own: it learns from the hard labels, no teacher."""
 
 from collections.abc import Mapping
 
@@ -12,9 +12,9 @@ from akd_jax.types import Batch, Method, Outputs, Stage
 def hard_label_loss(
     student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, temperature_step: jax.Array
 ) -> jax.Array:
-    """CE(z_s, label) [B]; the teachers and the temperature step are ignored."""
+    """Cross-entropy, or squared error in a regression, [B]; what a teacher says is ignored."""
     del teachers, temperature_step
-    return losses.hard_label(student.logits, batch.labels)
+    return losses.supervised(student.logits, batch.labels)
 
 
 def scratch(config: RunConfig) -> Method:

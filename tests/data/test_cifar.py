@@ -124,7 +124,7 @@ def test_cifar100_takes_the_fine_label(tmp_path):
     (folder / "test.bin").write_bytes(records(*TEST, coarse=b"\x08"))
     source = cifar.load_cifar100(tmp_path)
     assert_is_what_was_written(source)
-    assert source.num_classes == 100
+    assert source.task.outputs == 100
 
 
 def test_normalisation_is_the_papers(archive_dir):

@@ -4,10 +4,11 @@ import pytest
 from akd_jax.data import Examples, Normalise, Source, hold_out
 from akd_jax.data.dataset import split
 from akd_jax.errors import InputError
+from akd_jax.types import Task
 
 EXAMPLES = Examples(np.arange(10, dtype=np.float32)[:, None], np.arange(10, dtype=np.int32))
 TEST = Examples(np.full((3, 1), 100.0, np.float32), np.full(3, 100, np.int32))
-SOURCE = Source(EXAMPLES, TEST, num_classes=10, normalise=Normalise((0.0,), (1.0,)))
+SOURCE = Source(EXAMPLES, TEST, task=Task.numbered(10), normalise=Normalise((0.0,), (1.0,)))
 
 
 def test_split_is_fixed_by_its_seed():

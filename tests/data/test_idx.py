@@ -44,7 +44,7 @@ def test_what_was_written_is_read(folder, arrays):
     np.testing.assert_array_equal(source.train.inputs[..., 0], arrays["train-images-idx3-ubyte"])
     np.testing.assert_array_equal(source.test.labels, [2, 1, 0])
     assert source.train.inputs.dtype == np.uint8
-    assert source.num_classes == 3
+    assert source.task.outputs == 3
     normalised = np.asarray(source.normalise(source.train.inputs))
     np.testing.assert_allclose([normalised.mean(), normalised.std()], [0, 1], atol=1e-4)
 

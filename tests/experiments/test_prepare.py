@@ -46,7 +46,7 @@ def test_what_is_fetched_is_ready_and_not_fetched_again(network, tmp_path):
     for _ in range(2):
         line = prepare("fashion_mnist", tmp_path / "new")
         assert line.startswith("fashion_mnist is ready in")
-        assert "6 training and 3 test images" in line
+        assert "6 training and 3 test examples" in line
     assert len(network["asked"]) == 4
 
 
@@ -67,5 +67,5 @@ def test_a_broken_download_is_found_by_its_checksum(network, tmp_path):
 
 
 def test_an_unknown_data_set(network, tmp_path):
-    with pytest.raises(InputError, match="one of cifar10, cifar100, fashion_mnist, got 'mnist'"):
+    with pytest.raises(InputError, match="one of cifar10, cifar100, fashion_mnist, movie_reviews, got 'mnist'"):
         prepare("mnist", tmp_path)

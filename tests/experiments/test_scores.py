@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
+import scipy.stats
+import sklearn.metrics
 
+from akd_jax.types import Task
 from experiments import scores
 
 
@@ -33,29 +36,52 @@ def test_calibration_error_of_labels_drawn_from_the_predictions_is_small():
     assert scores.expected_calibration_error(5 * logits, labels) > 0.1
 
 
+def gaps(difference):
+    """Scores whose difference is the mean of these, [seeds, N]."""
+    return lambda indices: difference[:, indices].mean(axis=1)
+
+
 def test_bootstrap_covers_the_difference_of_example_noise():
     # Differences of independent examples: the interval is the normal one of the mean.
     rng = np.random.default_rng(0)
     difference = rng.normal(0.1, 1.0, size=(1, 4000))
-    low, high = scores.paired_bootstrap(difference, np.zeros_like(difference))
+    low, high = scores.paired_bootstrap(gaps(difference), 1, 4000)
     error = difference.std() / np.sqrt(4000)
     mean = difference.mean()
     np.testing.assert_allclose([low, high], [mean - 1.96 * error, mean + 1.96 * error], atol=0.005)
 
 
-def test_bootstrap_is_paired():
-    rng = np.random.default_rng(0)
-    hard = rng.normal(size=(3, 500))  # Shared by both: it cancels.
-    low, high = scores.paired_bootstrap(hard + 0.01, hard)
-    np.testing.assert_allclose([low, high], [0.01, 0.01])
-
-
 def test_bootstrap_draws_seeds_too():
     # All examples of a seed alike: with two seeds of +1 and -1 the mean is -1, 0 or 1.
     difference = np.array([[1.0] * 100, [-1.0] * 100])
-    assert scores.paired_bootstrap(difference, np.zeros((2, 100))) == (-1, 1)
+    assert scores.paired_bootstrap(gaps(difference), 2, 100) == (-1, 1)
 
 
-def test_bootstrap_needs_pairs():
-    with pytest.raises(ValueError, match=r"one shape, got \(2, 5\), \(3, 5\)"):
-        scores.paired_bootstrap(np.zeros((2, 5)), np.zeros((3, 5)))
+@pytest.mark.parametrize(
+    ("task", "reference"),
+    [
+        (Task(("a", "b", "c")), sklearn.metrics.accuracy_score),
+        (Task(("a", "b", "c"), ("matthews",)), sklearn.metrics.matthews_corrcoef),
+        (Task((), ("pearson",)), lambda labels, found: scipy.stats.pearsonr(labels, found)[0]),
+    ],
+)
+def test_the_difference_is_of_the_metric_on_the_drawn_examples(task, reference):
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 3, 50, task.outputs))  # Three students of each method.
+    labels = rng.normal(size=50) if task.regression else rng.integers(3, size=50)
+    drawn = rng.integers(50, size=50)
+    found = scores.difference(list(one), list(other), labels, task)(drawn)
+    predicted = [
+        logits[..., 0] if task.regression else logits.argmax(axis=-1) for logits in (one, other)
+    ]
+    expected = [
+        reference(labels[drawn], a[drawn]) - reference(labels[drawn], b[drawn])
+        for a, b in zip(*predicted, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_the_difference_needs_pairs():
+    logits = [np.zeros((5, 2))]
+    with pytest.raises(ValueError, match="as many students, got 2 and 1"):
+        scores.difference(logits * 2, logits, np.zeros(5, int), Task(("a", "b")))

@@ -1,0 +1,176 @@
+"""The nine tasks of GLUE (Wang et al., 2019, https://arxiv.org/abs/1804.07461).
+
+Read, whichever a folder holds, from what tensorflow-datasets prepared as array_record
+(without TensorFlow), or from GLUE's own TSV files. The labels of GLUE's test sets are not
+public: its dev sets are the test splits here, and validation is held out of the training set.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from akd_jax.data import tsv
+from akd_jax.data.dataset import Examples, Source
+from akd_jax.errors import InputError
+from akd_jax.types import Task
+
+DEFAULT_DIR = Path.home() / "tensorflow_datasets"
+
+
+@dataclasses.dataclass(frozen=True)
+class GlueTask:
+    """A task and its files.
+
+    Attributes:
+      folder: the name of its folder among GLUE's, and of its submission's file.
+      sentences: the columns of its texts; numbers where the file has no header.
+      label: the column of the labels.
+      labels: their names in the files to those of the classes; none for a regression.
+      metrics: those that GLUE reports; the first one is the paper's.
+      features: the texts' names in tensorflow-datasets, where they are others.
+      dev: names of the dev sets' files, to the names of their splits.
+      test_sentences: the columns of the texts in test.tsv, where they are others.
+    """
+
+    folder: str
+    sentences: tuple[str, ...] | tuple[int, ...]
+    label: str | int = "label"
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    metrics: tuple[str, ...] = ("accuracy",)
+    features: tuple[str, ...] = ()
+    dev: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"dev": "test"})
+    test_sentences: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        """What is to be predicted."""
+        return Task(tuple(self.labels.values()), self.metrics)
+
+
+def _itself(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+_PAIR = ("sentence1", "sentence2")
+_NOT_ENTAILMENT = "not_entailment"
+
+TASKS: Mapping[str, GlueTask] = {
+    "cola": GlueTask(
+        "CoLA",
+        (3,),
+        1,
+        {"0": "unacceptable", "1": "acceptable"},
+        ("matthews",),
+        features=("sentence",),
+        test_sentences=("sentence",),
+    ),
+    "sst2": GlueTask("SST-2", ("sentence",), labels={"0": "negative", "1": "positive"}),
+    "mrpc": GlueTask(
+        "MRPC",
+        ("#1 String", "#2 String"),
+        "Quality",
+        {"0": "not_equivalent", "1": "equivalent"},
+        ("f1", "accuracy"),
+        features=_PAIR,
+    ),
+    "stsb": GlueTask("STS-B", _PAIR, "score", metrics=("pearson", "spearman")),
+    "qqp": GlueTask(
+        "QQP",
+        ("question1", "question2"),
+        "is_duplicate",
+        {"0": "not_duplicate", "1": "duplicate"},
+        ("accuracy", "f1"),
+    ),
+    "mnli": GlueTask(
+        "MNLI",
+        _PAIR,
+        "gold_label",
+        _itself("entailment", "neutral", "contradiction"),
+        features=("premise", "hypothesis"),
+        dev={"dev_matched": "test", "dev_mismatched": "test_mismatched"},
+    ),
+    "qnli": GlueTask(
+        "QNLI", ("question", "sentence"), labels=_itself("entailment", _NOT_ENTAILMENT)
+    ),
+    "rte": GlueTask("RTE", _PAIR, labels=_itself("entailment", _NOT_ENTAILMENT)),
+    "wnli": GlueTask("WNLI", _PAIR, labels={"0": _NOT_ENTAILMENT, "1": "entailment"}),
+}
+
+
+def load(name: str, data_dir: Path | None) -> Source:
+    """The texts and labels of a task.
+
+    Args:
+      name: in TASKS.
+      data_dir: holds glue/TASK/ of tensorflow-datasets, the task's folder (such as RTE), or
+        its TSV files themselves; None for tensorflow-datasets' own default.
+
+    Raises:
+      InputError: the folder holds none of them, or damaged ones.
+    """
+    data_dir = data_dir or DEFAULT_DIR
+    task = TASKS[name]
+    if (data_dir / "glue" / name).is_dir():
+        return _load_tfds(name, task, data_dir)
+    folder = data_dir / task.folder if (data_dir / task.folder).is_dir() else data_dir
+    if not (folder / "train.tsv").exists():
+        raise InputError(
+            f"config.dataset.data_dir: expected glue/{name}/ of tensorflow-datasets,"
+            f" {task.folder}/train.tsv or train.tsv in {data_dir}, got none of them; give a folder"
+            " that has one"
+        )
+    columns = (*task.sentences, task.label)
+    splits = {
+        split: tsv.examples(tsv.read(folder / f"{file}.tsv", columns), task.labels)
+        for file, split in {"train": "train", **task.dev}.items()
+    }
+    return _source(task, splits)
+
+
+LOADERS = {name: functools.partial(load, name) for name in TASKS}
+
+
+def _source(task: GlueTask, splits: Mapping[str, Examples]) -> Source:
+    others = {k: v for k, v in splits.items() if k not in ("train", "test")}
+    return Source(splits["train"], splits["test"], task.task, normalise=None, others=others)
+
+
+def _load_tfds(name: str, task: GlueTask, data_dir: Path) -> Source:
+    # They take seconds, and few need them; GLUE is not registered before it is imported.
+    import tensorflow_datasets as tfds
+    import tensorflow_datasets.text.glue
+
+    try:
+        builder = tfds.builder(f"glue/{name}", data_dir=data_dir, file_format="array_record")
+    except ValueError:  # It is there in another format.
+        builder = None
+    if builder is None or not builder.is_prepared():  # Else it tries the network for minutes.
+        raise InputError(
+            f"config.dataset.data_dir: expected glue/{name} prepared as array_record in"
+            f" {data_dir / 'glue' / name}, got none; prepare it with tensorflow-datasets where"
+            " TensorFlow is installed, or give GLUE's TSV files"
+        )
+    splits = {"train": "train"}
+    splits |= {file.replace("dev", "validation"): split for file, split in task.dev.items()}
+    classes = None if task.task.regression else builder.info.features["label"].names
+    found = {}
+    for file, split in splits.items():
+        source = builder.as_data_source(file)
+        # On disk they are shuffled by a hash; their indices count through the TSV file.
+        records = sorted((source[i] for i in range(len(source))), key=lambda record: record["idx"])
+        features = task.features or task.sentences
+        texts = [[_text(record[feature]) for feature in features] for record in records]
+        if classes is None:
+            labels = np.array([record["label"] for record in records], np.float32)
+        else:  # By name: the order of the indices is the data set's own.
+            indices = {label: index for index, label in enumerate(task.task.labels)}
+            labels = np.array([indices[classes[record["label"]]] for record in records], np.int32)
+        found[split] = Examples(np.array(texts, object), labels)
+    return _source(task, found)
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode("utf-8")

@@ -1,0 +1,175 @@
+"""Texts in tab-separated files: a header, then a row for each example, without quotes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from akd_jax.data.dataset import Examples, Source
+from akd_jax.errors import InputError
+from akd_jax.types import Task
+
+_SENTENCES = (("sentence1", "sentence2"), ("sentence",))
+_LABEL = "label"
+MOVIE_REVIEWS = {"0": "negative", "1": "positive"}  # The labels' names in the files, and ours.
+
+
+def load(data_dir: Path | None) -> Source:
+    """A task of one's own: train.tsv, dev.tsv and test.tsv in a folder, one of the latter optional.
+
+    Their columns are `sentence` and `label`, or `sentence1`, `sentence2` and `label`; others are
+    passed over. Labels are names; those of train.tsv are the classes, in their order (of
+    numbers where they all are). With dev.tsv and test.tsv, dev.tsv is the validation split;
+    with one of them, it is the test split, and validation is held out of train.tsv.
+
+    Raises:
+      InputError: a file is missing, empty or not such a table; a label is not one of train.tsv.
+    """
+    return _load(data_dir, None)
+
+
+def load_movie_reviews(data_dir: Path | None) -> Source:
+    """Sentences of movie reviews, negative or positive, from the ratings of VADER's authors
+    (Hutto and Gilbert, ICWSM 2014); `experiments.prepare` makes the three files.
+    """
+    return _load(data_dir, MOVIE_REVIEWS)
+
+
+def _load(data_dir: Path | None, labels: Mapping[str, str] | None) -> Source:
+    data_dir = folder(data_dir)
+    files = [data_dir / f"{name}.tsv" for name in ("train", "dev", "test")]
+    train, *others = (path for path in files if path.exists() or path == files[0])
+    if not others:
+        raise InputError(f"{data_dir}: expected dev.tsv or test.tsv beside train.tsv, got neither")
+    columns = _columns(train)
+    if labels is None:
+        names = {row[-1] for row in read(train, columns).rows}
+        order = sorted(names, key=int) if all(map(_is_number, names)) else sorted(names)
+        labels = {name: name for name in order}
+    train_split, *splits = (examples(read(path, columns), labels) for path in (train, *others))
+    return Source(
+        train=train_split,
+        test=splits[-1],
+        validation=splits[0] if len(splits) == 2 else None,
+        task=Task(tuple(labels.values())),
+        normalise=None,
+    )
+
+
+def folder(data_dir: Path | None) -> Path:
+    """The folder that was given.
+
+    Raises:
+      InputError: none was.
+    """
+    if data_dir is None:
+        raise InputError("config.dataset.data_dir: expected the folder of the TSV files, got none")
+    return data_dir
+
+
+class Table:
+    """Some columns of a tab-separated file.
+
+    Attributes:
+      path: of the file.
+      rows: their texts.
+      first_line: the number of the first row's line.
+    """
+
+    def __init__(self, path: Path, rows: Sequence[Sequence[str]], first_line: int):
+        self.path, self.rows, self.first_line = path, rows, first_line
+
+
+def read(path: Path, columns: Sequence[str] | Sequence[int]) -> Table:
+    """Reads columns of a file, by their names in its header; or by number where it has none.
+
+    Raises:
+      InputError: there is no such file, it is empty or not UTF-8, its header lacks a column,
+        or a row does, whose line is named.
+    """
+    lines = _lines(path)
+    if isinstance(columns[0], int):
+        numbers, first_line = [int(column) for column in columns], 1
+    else:
+        header = lines.pop(0).split("\t")
+        missing = [name for name in columns if name not in header]
+        if missing:
+            raise InputError(
+                f"{path}, line 1: expected a header with {', '.join(map(str, columns))}, got no"
+                f" {missing[0]!r} among {', '.join(header)[:80]!r}"
+            )
+        numbers, first_line = [header.index(str(name)) for name in columns], 2
+    if not lines:
+        raise InputError(f"{path}: expected rows, got an empty file")
+    rows = []
+    for number, line in enumerate(lines, start=first_line):
+        cells = line.split("\t")
+        if len(cells) <= max(numbers):
+            raise InputError(
+                f"{path}, line {number}: expected at least {max(numbers) + 1} columns with tabs"
+                f" between them, got {len(cells)}: {line[:60]!r}"
+            )
+        rows.append([cells[column] for column in numbers])
+    return Table(path, rows, first_line)
+
+
+def examples(table: Table, labels: Mapping[str, str]) -> Examples:
+    """Examples of a table whose last column is the label, and whose others are texts.
+
+    Args:
+      table: as it was read.
+      labels: their names in the file, in the order of the classes; none for a regression,
+        whose labels are numbers.
+
+    Raises:
+      InputError: a label is another, or no number; its line is named.
+    """
+    indices = {name: index for index, name in enumerate(labels)}
+    found = []
+    for number, row in enumerate(table.rows, start=table.first_line):
+        try:
+            found.append(indices[row[-1]] if labels else float(row[-1]))
+        except (KeyError, ValueError):
+            expected = f"one of {', '.join(labels)}" if labels else "a number"
+            raise InputError(
+                f"{table.path}, line {number}: expected {expected} as the label, got {row[-1]!r}"
+            ) from None
+    return Examples(texts(table, -1), np.array(found, np.int32 if labels else np.float32))
+
+
+def texts(table: Table, end: int | None = None) -> np.ndarray:
+    """The texts of a table up to a column, [N, columns]."""
+    return np.array([row[:end] for row in table.rows], object)
+
+
+def _columns(path: Path) -> list[str]:
+    """The columns to read, by the header of a file."""
+    header = _lines(path)[0].split("\t")
+    for sentences in _SENTENCES:
+        if {*sentences, _LABEL} <= set(header):
+            return [*sentences, _LABEL]
+    raise InputError(
+        f"{path}, line 1: expected a header with sentence and label, or sentence1, sentence2 and"
+        f" label, and tabs between them, got {', '.join(header)[:80]!r}"
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file that are not empty at its end."""
+    try:
+        # Not str.splitlines, which also splits at rarer characters that sentences contain.
+        lines = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: expected a file, got none; set config.dataset.data_dir to the folder of the"
+            " TSV files"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: expected a text file in UTF-8, got: {error}") from None
+    if lines == [""]:
+        raise InputError(f"{path}: expected a header and rows, got an empty file")
+    return lines
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()

@@ -1,0 +1,419 @@
+"""Encoders in Hugging Face's folders: config.json, model.safetensors and a tokenizer's files.
+
+Weights are read from and written to safetensors alone: a pickle can run any code.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+import safetensors
+from absl import logging
+from flax import traverse_util
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+
+from akd_jax.errors import InputError
+from akd_jax.models import tokenizer
+from akd_jax.models.encoder import ACTIVATIONS, Encoder, EncoderConfig
+from akd_jax.types import Task, Variables
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+_PICKLE = "pytorch_model.bin"
+
+# The encoder's modules here, and there.
+_EMBEDDINGS = {
+    "word": "word_embeddings",
+    "position": "position_embeddings",
+    "type": "token_type_embeddings",
+    "norm": "LayerNorm",
+}
+_LAYER = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "intermediate": "intermediate.dense",
+    "output": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+# Heads of pretraining, and buffers, which nothing here reads.
+_IGNORED = re.compile(r"cls\.|lm_head\.|classifier\.|(\w+\.)?(pooler\.|embeddings\.position_ids)")
+# The modules of a head that are of no use without the other, by the type of the model.
+_HEAD = {"bert": ("classifier",), "roberta": ("pooler", "classifier")}
+
+_Path = tuple[str, ...]  # Of a leaf in the tree of parameters.
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is one of Hugging Face."""
+    return (path / CONFIG).is_file() and "model_type" in _read_json(path / CONFIG)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A Hugging Face folder, or every n-th layer of the encoder in it.
+
+    Attributes:
+      path: of the folder.
+      every: keeps the layers of number n, 2n, ..., counted from 1; the last one is among them
+        where n divides the layers.
+    """
+
+    path: Path
+    every: int = 1
+
+    @classmethod
+    def parse(cls, argument: str) -> "Folder":
+        """Reads 'DIR' or 'DIR,every=N'.
+
+        Raises:
+          InputError: it is neither, or there is no such folder.
+        """
+        path, _, option = argument.partition(",every=")
+        if not path or (option and not re.fullmatch("[1-9][0-9]*", option)):
+            raise InputError(
+                f"expected huggingface:DIR or huggingface:DIR,every=N, got {argument!r}"
+            )
+        if not (Path(path) / CONFIG).is_file():
+            raise InputError(
+                f"expected a Hugging Face folder with {CONFIG}, {WEIGHTS} and a tokenizer, got"
+                f" {path!r} without {CONFIG}; fetch one by: hf download NAME --local-dir {path}"
+            )
+        return cls(Path(path), int(option or 1))
+
+    @property
+    def layers(self) -> range:
+        """The layers that are kept, counted from 0."""
+        return self.all_layers[self.every - 1 :: self.every]
+
+    @property
+    def all_layers(self) -> range:
+        """The layers of the whole encoder, counted from 0."""
+        return range(self._encoder_config().num_hidden_layers)
+
+    def encoder_config(self) -> EncoderConfig:
+        """The encoder with the layers that are kept."""
+        config = self._encoder_config()
+        if not self.layers:
+            raise InputError(
+                f"every={self.every}: expected at most the {config.num_hidden_layers} layers of"
+                f" {self.path}, got more"
+            )
+        return dataclasses.replace(config, num_hidden_layers=len(self.layers))
+
+    def _encoder_config(self) -> EncoderConfig:
+        """The whole encoder, from config.json."""
+        found = self.read_config()
+        if found.get("model_type") not in ("bert", "roberta"):
+            raise InputError(
+                f"{self.path / CONFIG}: expected a model_type of bert or roberta, got"
+                f" {found.get('model_type')!r}; other encoders are not supported"
+            )
+        known = {field.name for field in dataclasses.fields(EncoderConfig)}
+        try:
+            config = EncoderConfig(**{k: v for k, v in found.items() if k in known})
+        except TypeError as error:
+            raise InputError(
+                f"{self.path / CONFIG}: expected the sizes of an encoder, got none of one: {error}"
+            ) from None
+        if config.hidden_act not in ACTIVATIONS:
+            raise InputError(
+                f"{self.path / CONFIG}: expected a hidden_act among {', '.join(ACTIVATIONS)}, got"
+                f" {config.hidden_act!r}"
+            )
+        return config
+
+    def read_config(self) -> dict[str, Any]:
+        """What config.json holds."""
+        return _read_json(self.path / CONFIG)
+
+    def labels(self) -> tuple[str, ...]:
+        """The names of the head's outputs, in their order; those of LABEL_0 and so on are none."""
+        names = self.read_config().get("id2label") or {}
+        ordered = tuple(str(names[key]) for key in sorted(names, key=int))
+        return () if all(re.fullmatch("LABEL_[0-9]+", name) for name in ordered) else ordered
+
+    def digest(self) -> str:
+        """A digest of all that is read from it; and of the layers that are kept."""
+        files = (CONFIG, WEIGHTS, *tokenizer.FILES)
+        found = [_file_digest(self.path / name) for name in files if (self.path / name).exists()]
+        return hashlib.sha256(f"{found} {self.every}".encode()).hexdigest()[:16]
+
+    def load_tokenizer(self) -> Tokenizer:
+        """The tokenizer whose files are there."""
+        return tokenizer.load(self.path)
+
+
+def build(argument: str, num_classes: int, dtype: Any) -> Encoder:
+    """The encoder of a folder, 'DIR' or 'DIR,every=N'; its weights are read by `Weights`."""
+    return Encoder(Folder.parse(argument).encoder_config(), num_classes, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The weights of a folder, which a network starts from, or which teach.
+
+    A head's outputs are put into the order of the task's labels by their names.
+
+    Attributes:
+      folder: where they are.
+      task: what the network is for.
+      fine_tuned: whether the head must be there and fit the task. If not, one that is missing
+        or of other labels is left random.
+    """
+
+    folder: Folder
+    task: Task
+    fine_tuned: bool = False
+
+    def __call__(self, variables: Variables) -> Variables:
+        """The variables with those of the folder in their place, float32."""
+        params = traverse_util.flatten_dict(dict(variables["params"]))
+        rows = _order(self.folder.labels(), self.task.labels) or list(range(self.task.outputs))
+        tensors = self.match(variables)
+        with _open(self.folder.path) as file:
+            stored = _names(file)
+            for path, name in tensors.items():
+                value = file.get_tensor(stored[name]).astype(np.float32)
+                value = value[rows] if path[0] == "classifier" else value
+                params[path] = np.ascontiguousarray(_transposed(path, value))
+        return {**variables, "params": traverse_util.unflatten_dict(params)}
+
+    def match(self, shapes: Variables) -> dict[_Path, str]:
+        """The tensor of each parameter that is in the folder; their values are not read.
+
+        Args:
+          shapes: of the variables, or these themselves.
+
+        Raises:
+          InputError: tensors are missing, of other shapes, or of another network; or the head
+            has to be the task's and is not.
+        """
+        kind = self.folder.encoder_config().model_type
+        with _open(self.folder.path) as file:
+            found = {
+                name: tuple(file.get_slice(there).get_shape())
+                for name, there in _names(file).items()
+            }
+        params = traverse_util.flatten_dict(dict(shapes["params"]))
+        prefix = "" if "embeddings.word_embeddings.weight" in found else f"{kind}."
+        every = _tensor_names(kind, self.folder.all_layers, prefix)
+        known = {f"{name}.{leaf}" for name in every.values() for leaf in _LEAVES.values()}
+
+        new = () if self._head_is_kept(found) else _HEAD[kind]
+        modules = _tensor_names(kind, self.folder.layers, prefix)
+        tensors = {
+            path: f"{modules[path[:-1]]}.{_LEAVES[path[-1]]}"
+            for path in params
+            if path[0] not in new
+        }
+        if not self.fine_tuned:  # Encoders for other uses come without BERT's pooler.
+            tensors = {k: v for k, v in tensors.items() if k[0] != "pooler" or v in found}
+        problems = {
+            "missing": [name for name in tensors.values() if name not in found],
+            "of other shapes": [
+                f"{name} {list(found[name])} for {list(expected)}"
+                for path, name in tensors.items()
+                if name in found and found[name] != (expected := _there(path, params[path].shape))
+            ],
+            "unknown": [name for name in found if name not in known and not _IGNORED.match(name)],
+        }
+        for kind_of_problem, names in problems.items():
+            if names:
+                more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+                raise InputError(
+                    f"{self.folder.path / WEIGHTS}: expected the tensors that {CONFIG} says, got"
+                    f" some {kind_of_problem}: {', '.join(names[:3])}{more}; take both files from"
+                    " the same model"
+                )
+        return tensors
+
+    def _head_is_kept(self, found: Mapping[str, Sequence[int]]) -> bool:
+        """Whether the folder's head is there and of the task.
+
+        Raises:
+          InputError: it is not, and has to be.
+        """
+        kind, path, task = self.folder.encoder_config().model_type, self.folder.path, self.task
+        name = _tensor_names(kind, (), "")["classifier",] + ".weight"
+        if name not in found and self.fine_tuned:
+            raise InputError(
+                f"{path}: expected a fine-tuned model with a head, got no {name}; to fine-tune it"
+                f" here, leave the path empty and set the model to huggingface:{path}"
+            )
+        if name not in found:
+            return False
+        outputs, labels = found[name][0], self.folder.labels()
+        fits = outputs == task.outputs
+        if fits and not task.regression:
+            fits = _order(labels, task.labels) is not None or (self.fine_tuned and not labels)
+        if fits and not labels and not task.regression:
+            logging.warning(
+                "%s: its outputs have no names; they are taken to be %s, in this order",
+                path,
+                ", ".join(task.labels),
+            )
+        if not fits and not self.fine_tuned:
+            logging.warning("%s: its head is of another task; a new one is trained", path)
+        if not fits and self.fine_tuned:
+            wanted = f"the labels {', '.join(task.labels)}" if task.labels else "a regression"
+            got = "one of a regression" if outputs == 1 else f"{', '.join(labels) or outputs}"
+            raise InputError(
+                f"{path}: expected a head for {wanted}, got {got}; give a model that was"
+                f" fine-tuned on this task, or correct the names in id2label of its {CONFIG}"
+            )
+        return fits
+
+
+def write(
+    output: Path, source: Folder, module: nn.Module, variables: Variables, task: Task
+) -> None:
+    """Writes a folder that Hugging Face's AutoModelForSequenceClassification loads.
+
+    Args:
+      output: made where it does not exist.
+      source: the folder that the network came from, for its tokenizer and settings.
+      module: the encoder.
+      variables: its weights.
+      task: names the outputs.
+
+    Raises:
+      InputError: the output holds something already, or cannot be written.
+    """
+    assert isinstance(module, Encoder), "expected an encoder"
+    config = source.read_config()
+    kind = config["model_type"]
+    names = task.labels or ("LABEL_0",)
+    config |= {
+        "architectures": [f"{'Bert' if kind == 'bert' else 'Roberta'}ForSequenceClassification"],
+        "num_hidden_layers": module.config.num_hidden_layers,
+        "id2label": {str(number): name for number, name in enumerate(names)},
+        "label2id": {name: number for number, name in enumerate(names)},
+        "problem_type": "regression" if task.regression else "single_label_classification",
+    }
+    for field in ("_name_or_path", "torch_dtype", "dtype"):
+        config.pop(field, None)
+    params = traverse_util.flatten_dict(dict(variables["params"]))
+    modules = _tensor_names(kind, range(module.config.num_hidden_layers), f"{kind}.")
+    tensors = {
+        f"{modules[path[:-1]]}.{_LEAVES[path[-1]]}": np.ascontiguousarray(
+            _transposed(path, np.asarray(value, np.float32))
+        )
+        for path, value in params.items()
+    }
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if any(output.iterdir()):
+            raise InputError(f"{output}: expected a new or empty folder, got one with files in it")
+        for name in tokenizer.FILES:
+            if (source.path / name).exists():
+                shutil.copyfile(source.path / name, output / name)
+        (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(tensors, output / WEIGHTS, metadata={"format": "pt"})
+    except OSError as error:
+        raise InputError(
+            f"{output}: expected a folder that can be written, got: {error.strerror or error}"
+        ) from None
+
+
+def _tensor_names(kind: str, layers: Sequence[int], prefix: str) -> dict[_Path, str]:
+    """The modules here and their names there.
+
+    Args:
+      kind: 'bert' or 'roberta'.
+      layers: the numbers of the layers there; here they are counted from 0.
+      prefix: of the encoder's tensors.
+    """
+    modules: dict[_Path, str] = {
+        ("embeddings", here): f"{prefix}embeddings.{there}" for here, there in _EMBEDDINGS.items()
+    }
+    for number, layer in enumerate(layers):
+        for here, there in _LAYER.items():
+            modules[f"layer_{number}", here] = f"{prefix}encoder.layer.{layer}.{there}"
+    if kind == "bert":
+        return modules | {("pooler",): f"{prefix}pooler.dense", ("classifier",): "classifier"}
+    return modules | {("pooler",): "classifier.dense", ("classifier",): "classifier.out_proj"}
+
+
+def _transposed(path: _Path, value: np.ndarray) -> np.ndarray:
+    """A parameter as it is there, or a tensor as it is here."""
+    return value.T if path[-1] == "kernel" else value
+
+
+def _there(path: _Path, shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a parameter's tensor."""
+    return tuple(reversed(shape)) if path[-1] == "kernel" else tuple(shape)
+
+
+def _order(found: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """Where each wanted label is among those found, whatever their case; None: not all are."""
+    lower = [name.lower() for name in found]
+    if not lower or len(lower) != len(wanted) or {name.lower() for name in wanted} != set(lower):
+        return None
+    return [lower.index(name.lower()) for name in wanted]
+
+
+def _open(path: Path) -> Any:
+    """The open file of weights in a folder."""
+    file = path / WEIGHTS
+    if not file.exists() and (path / _PICKLE).exists():
+        raise InputError(
+            f"{file}: expected safetensors, got only {_PICKLE}, which can run any code and is not"
+            " read; convert it where you trust it: AutoModelForSequenceClassification"
+            f".from_pretrained({str(path)!r}).save_pretrained({str(path)!r})"
+        )
+    if not file.exists():
+        raise InputError(f"{file}: expected the model's weights, got no such file; fetch it")
+    try:
+        return safetensors.safe_open(file, framework="numpy")
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(
+            f"{file}: expected whole safetensors, got: {error}; fetch it again"
+        ) from None
+
+
+def _names(file: Any) -> dict[str, str]:
+    """The tensors' names as they are today to those in the file.
+
+    Old checkpoints say gamma and beta for LayerNorm's weight and bias.
+    """
+    return {
+        re.sub(
+            r"(?<=LayerNorm\.)beta$", "bias", re.sub(r"(?<=LayerNorm\.)gamma$", "weight", name)
+        ): name
+        for name in list(file.keys())
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a JSON object, got: {error}; fetch it again") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: expected a JSON object, got something else; fetch it again")
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _file_digest_of(path: Path, size: int, changed: int) -> str:
+    del size, changed  # A file that was changed is another one.
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    return _file_digest_of(path, stat.st_size, stat.st_mtime_ns)

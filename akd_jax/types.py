@@ -31,10 +31,12 @@ class Task:
       labels: names of the classes, in the order of their indices; none: a number is to be
         predicted, a regression.
       metrics: names in `akd_jax.metrics.METRICS`; the first one chooses the checkpoint.
+      codes: the labels as the task's files write them, where these are others.
     """
 
     labels: tuple[str, ...]
     metrics: tuple[str, ...] = ("accuracy",)
+    codes: tuple[str, ...] = ()
 
     @classmethod
     def numbered(cls, classes: int) -> "Task":
@@ -50,6 +52,11 @@ class Task:
     def outputs(self) -> int:
         """C: the logits of a network for this task."""
         return len(self.labels) or 1
+
+    def write(self, prediction: float) -> str:
+        """A predicted index, or number, as the task's files write it."""
+        names = self.codes or self.labels
+        return names[int(prediction)] if names else f"{prediction:.3f}"
 
     @property
     def metric(self) -> str:

@@ -21,17 +21,21 @@ import numpy as np
 import optax
 from absl import flags
 
-from akd_jax import data, losses, models, parallel, records
+from akd_jax import data, losses, models, optimizers, parallel, records
+from akd_jax.data import text as text_data
 from akd_jax.data.augmentation import Augmentation
 from akd_jax.errors import InputError
 from akd_jax.methods.scratch import hard_label_loss
+from akd_jax.plan import plan
 from akd_jax.step import predict_step, train_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
 from akd_jax.types import Model, Network, TrainState
+from configs import movie_reviews
 from experiments import cli
 
-_SUITE = flags.DEFINE_string("suite", None, "'cache'.")
-_OUTPUT = flags.DEFINE_string("output", None, "The JSON file to write.")
+_SUITE = flags.DEFINE_string("suite", None, "'cache' or 'text'.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Of the suite text: the movie reviews.")
+_OUTPUT = cli.output_flag()
 _REPEATS = flags.DEFINE_integer("repeats", 9, "Paired repeats.", lower_bound=1)
 
 _BATCH_SIZE = 128
@@ -114,7 +118,61 @@ def cache(repeats: int) -> dict[str, Any]:
     }
 
 
-SUITES = {"cache": cache}
+def text(repeats: int) -> dict[str, Any]:
+    """Seconds of an epoch on sentences: filled up to the lengths of buckets, and all to 128.
+
+    The two-layer student of configs/movie_reviews.py learns from labels, on the first 50
+    batches' worth of the training split.
+    """
+    if not _DATA_DIR.value:
+        raise InputError(
+            "--data_dir: expected the folder of the movie reviews, got none; run python -m"
+            " experiments.prepare --dataset=movie_reviews --data_dir=DIR"
+        )
+    config = movie_reviews.get_config("scratch")
+    config.dataset.data_dir = _DATA_DIR.value
+    config.dataset.train_size = 50 * config.batch_size
+
+    def trainer(bucketing: bool) -> tuple[Callable[[], Any], data.Batches]:
+        config.dataset.bucketing = bucketing
+        planned = plan(config)
+        (stage,) = planned.method.stages
+        batches = planned.batches("train", seed=0)
+        network, rate = planned.student, optimizers.learning_rate(stage, len(batches))
+        state = parallel.replicate(
+            TrainState.create(
+                network.apply,
+                network.start(jax.random.key(0), planned.dataset.example),
+                optimizer=optimizers.build(stage.optimizer, rate),
+                loss=stage.loss,
+                key=jax.random.key(0),
+            )
+        )
+        step = parallel.compile_train_step(train_step)
+        temperature_step = parallel.replicate(np.int32(0))
+
+        def run() -> None:
+            nonlocal state
+            for batch in batches.epoch():
+                state, metrics = step(state, {}, parallel.shard(batch), temperature_step)
+                jax.block_until_ready(metrics)  # No collectives pile up.
+
+        return run, batches
+
+    runs = {"buckets": trainer(True), "padded to 128": trainer(False)}
+    seconds = _medians({name: run for name, (run, _) in runs.items()}, repeats)
+    tokens = int(text_data.longest(runs["buckets"][1].examples.inputs).sum())
+    return {
+        "seconds": seconds,
+        "ratios": {
+            "padded to 128 / buckets": seconds["padded to 128"] / seconds["buckets"],
+            **{f"padding, {name}": batches.padding() for name, (_, batches) in runs.items()},
+        },
+        "tokens_per_second": {name: round(tokens / value) for name, value in seconds.items()},
+    }
+
+
+SUITES = {"cache": cache, "text": text}
 
 
 def _medians(variants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
@@ -142,6 +200,7 @@ def _markdown(record: Mapping[str, Any]) -> str:
     machine = record["machine"]
     seconds = [(name, f"{1000 * value:.1f}") for name, value in record["seconds"].items()]
     ratios = [(name, f"{value:.2f}") for name, value in record["ratios"].items()]
+    rates = [(name, f"{rate:,}") for name, rate in record.get("tokens_per_second", {}).items()]
     return "\n\n".join(
         [
             f"`{machine['command']}`",
@@ -150,6 +209,7 @@ def _markdown(record: Mapping[str, Any]) -> str:
             f" {record['repeats']} paired repeats.",
             cli.table(("", "ms"), seconds),
             cli.table(("", "ratio"), ratios),
+            *([cli.table(("", "tokens/s"), rates)] if rates else []),
             "",
         ]
     )

@@ -30,6 +30,12 @@ def workdir_flag() -> flags.FlagHolder:
     return flags.DEFINE_string("workdir", None, "Folder of the run or comparison.")
 
 
+@functools.cache
+def output_flag() -> flags.FlagHolder:
+    """--output=PATH."""
+    return flags.DEFINE_string("output", None, "The file, or folder, to write.")
+
+
 def launch(main: Callable[[], None], *, required: Sequence[str]) -> None:
     """Parses the flags and runs `main`.
 

@@ -120,7 +120,9 @@ def _fetch_vader() -> bytes:
         archives = list(Path(folder).glob("*.zip"))
         if done.returncode or not archives:
             reason = (done.stderr.strip() or "no archive came").splitlines()[-1]
-            raise InputError(f"{_VADER}: expected pip to download its source archive, got: {reason}")
+            raise InputError(
+                f"{_VADER}: expected pip to download its source archive, got: {reason}"
+            )
         archive = archives[0].read_bytes()
     found = hashlib.sha256(archive).hexdigest()
     if found != _VADER_SHA256:

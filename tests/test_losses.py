@@ -206,3 +206,44 @@ def test_wrong_arguments_are_named():
         losses.hard_label(STUDENT, jnp.zeros(2))
     with pytest.raises(ValueError, match="'mean' or 'sum', got 'none'"):
         losses.annealed_mse(STUDENT, TEACHER, 0, 1, class_reduction="none")
+
+
+def test_squared_error_by_hand():
+    found = losses.squared_error(jnp.array([[1.0], [-2.0]]), jnp.array([0.5, 1.0]))
+    np.testing.assert_allclose(found, [0.25, 9.0], rtol=1e-6)
+    assert found.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 2), (1, 4), (4, 1, 1)])
+def test_squared_error_does_not_broadcast(shape):
+    with pytest.raises(ValueError, match=r"logits of shape \(4, 1\) for labels of shape \(4,\)"):
+        losses.squared_error(jnp.zeros(shape), jnp.zeros(4))
+
+
+def test_supervised_goes_by_the_kind_of_the_labels():
+    classes, numbers = jnp.array([1, 0]), jnp.array([1.0, 0.0])
+    np.testing.assert_array_equal(
+        losses.supervised(STUDENT, classes), losses.hard_label(STUDENT, classes)
+    )
+    one = STUDENT[:, :1]
+    np.testing.assert_array_equal(
+        losses.supervised(one, numbers), losses.squared_error(one, numbers)
+    )
+
+
+@pytest.mark.parametrize(("psi", "margin"), [(0.0, 0.0), (0.25, 0.1), (1.0, 0.0)])
+def test_continuation_of_a_regression_equals_numpy(psi, margin):
+    rng = np.random.default_rng(0)
+    student, teacher, labels = rng.normal(size=(3, 6))
+    found = losses.continuation(
+        jnp.float32(student)[:, None],
+        jnp.float32(teacher)[:, None],
+        jnp.float32(labels),
+        1,
+        4,
+        psi=psi,
+        margin=margin,
+    )
+    soft = np.maximum(np.square(student - 0.5 * teacher) - margin * 0.5, 0)
+    expected = psi * np.square(student - labels) + (1 - psi) * soft
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

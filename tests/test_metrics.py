@@ -1,8 +1,26 @@
+import math
+
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
 
-from akd_jax import metrics
-from akd_jax.types import WeightedSum
+from akd_jax import loop, metrics, run
+from akd_jax.data import Batches, Examples, glue
+from akd_jax.types import Model, Network, Outputs, Task, WeightedSum
+
+REFERENCES = {
+    "accuracy": sklearn.metrics.accuracy_score,
+    "f1": lambda *args: sklearn.metrics.f1_score(*args, zero_division=0),
+    "matthews": sklearn.metrics.matthews_corrcoef,
+    "pearson": lambda *args: scipy.stats.pearsonr(*args).statistic,
+    "spearman": lambda *args: scipy.stats.spearmanr(*args).statistic,
+}
+BINARY = Task(("no", "yes"), ("accuracy", "f1", "matthews"))
+REGRESSION = Task((), ("pearson", "spearman"))
 
 
 def test_means_weigh_each_step_by_its_weight():
@@ -18,3 +36,136 @@ def test_means_of_a_long_epoch_keep_their_precision():
     steps = [{"loss": WeightedSum(np.float32(2**24), np.float32(1.0))}]
     steps += [{"loss": WeightedSum(np.float32(1.0), np.float32(0.0))}] * 100
     assert metrics.means(steps)["loss"] == 2**24 + 100
+
+
+def logits_of(predictions, classes=2):
+    return np.eye(classes, dtype=np.float32)[predictions]
+
+
+def test_there_is_a_reference_for_each_metric():
+    assert set(metrics.METRICS) == set(REFERENCES)
+
+
+def test_scores_of_classes_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 101).astype(np.int32)
+    logits = rng.normal(size=(101, 2)).astype(np.float32) + 0.5 * logits_of(labels)
+    found = metrics.scores(logits, labels, BINARY)
+    predictions = (logits[:, 1] > logits[:, 0]).astype(int)
+    expected = {name: REFERENCES[name](labels, predictions) for name in BINARY.metrics}
+    assert found == pytest.approx(expected)
+    assert list(found) == list(BINARY.metrics)
+    assert all(type(score) is float for score in found.values())
+
+
+def test_scores_of_several_classes_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 101).astype(np.int32)
+    logits = rng.normal(size=(101, 3)).astype(np.float32) + 0.5 * logits_of(labels, 3)
+    task = Task(("a", "b", "c"), ("accuracy", "matthews"))
+    expected = {name: REFERENCES[name](labels, logits.argmax(1)) for name in task.metrics}
+    assert metrics.scores(logits, labels, task) == pytest.approx(expected)
+
+
+def test_scores_of_numbers_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 26, 101).astype(np.float32) / 5  # With ties.
+    predictions = (np.exp(labels) + rng.normal(size=101) * 9).astype(np.float32)
+    expected = {
+        name: REFERENCES[name](labels.astype(np.float64), predictions.astype(np.float64))
+        for name in REGRESSION.metrics
+    }
+    assert abs(expected["pearson"] - expected["spearman"]) > 0.05
+    found = metrics.scores(predictions[:, None], labels, REGRESSION)
+    assert found == pytest.approx(expected)
+    assert all(type(score) is float for score in found.values())
+
+
+def test_scores_by_hand():
+    labels = np.repeat([1, 0, 1, 0], [3, 1, 2, 4]).astype(np.int32)
+    predictions = np.repeat([1, 1, 0, 0], [3, 1, 2, 4])
+    assert metrics.scores(logits_of(predictions), labels, BINARY) == pytest.approx(
+        {"accuracy": 0.7, "f1": 6 / 9, "matthews": (3 * 4 - 1 * 2) / math.sqrt(4 * 5 * 5 * 6)}
+    )
+    numbers = np.float32([[1], [3], [2], [8]])
+    assert metrics.scores(numbers, np.float32([1, 2, 3, 4]), REGRESSION) == pytest.approx(
+        {"pearson": 10 / math.sqrt(5 * 29), "spearman": 0.8}
+    )
+
+
+@pytest.mark.parametrize("constant", [0.0, 2.3, -1e6])
+def test_numbers_that_are_all_equal_score_0(constant):
+    labels = np.float32([0, 1.5, 2, 5])
+    found = metrics.scores(np.full((4, 1), constant, np.float32), labels, REGRESSION)
+    assert found == {"pearson": 0, "spearman": 0}
+
+
+def test_one_class_for_all_scores_0_but_for_its_accuracy():
+    labels = np.int32([0, 1, 0, 0])
+    found = metrics.scores(logits_of([0, 0, 0, 0]), labels, BINARY)
+    assert found == {"accuracy": 0.75, "f1": 0, "matthews": 0}
+    found = metrics.scores(logits_of([1, 1, 1, 1]), labels, BINARY)
+    assert found == pytest.approx({"accuracy": 0.25, "f1": 0.4, "matthews": 0})
+
+
+@pytest.mark.parametrize(
+    ("shape", "task"),
+    [((3, 2), BINARY), ((4, 3), BINARY), ((4,), REGRESSION), ((4, 2), REGRESSION)],
+)
+def test_logits_of_another_shape_than_labels_and_task(shape, task):
+    labels = np.zeros(4, np.float32 if task.regression else np.int32)
+    with pytest.raises(ValueError, match=rf"expected logits \(4, {task.outputs}\), got"):
+        metrics.scores(np.zeros(shape, np.float32), labels, task)
+
+
+def test_chance_by_hand():
+    labels = np.repeat([0, 1], [60, 40]).astype(np.int32)
+    assert metrics.chance("accuracy", labels) == pytest.approx(0.6 + 2 * math.sqrt(0.24 / 100))
+    assert metrics.chance("f1", labels) == pytest.approx(
+        sklearn.metrics.f1_score(labels, np.ones(100))
+    )
+    assert metrics.chance("accuracy", np.repeat([2, 0, 1], [20, 10, 10])) == pytest.approx(
+        0.5 + 2 * math.sqrt(0.25 / 40)
+    )
+    for name in ("matthews", "pearson", "spearman"):
+        assert metrics.chance(name, labels) == pytest.approx(0.2)
+
+
+class Linear(nn.Module):
+    outputs: int
+
+    @nn.compact
+    def __call__(self, inputs, train=False, axis_name=None):
+        return Outputs(nn.Dense(self.outputs)(inputs))
+
+
+def halved(inputs):
+    return inputs * 0.5
+
+
+@pytest.mark.parametrize("name", glue.TASKS)
+def test_a_tasks_metrics_on_four_devices_are_those_of_the_whole_split(name):
+    assert jax.local_device_count() == 4
+    task = glue.TASKS[name].task
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(37, 5)).astype(np.float32)
+    network = Network(Linear(task.outputs), halved)
+    model = Model(network.init(jax.random.key(0), inputs[:1]), network.apply)
+    parameters = jax.tree.map(np.asarray, model.variables["params"]["Dense_0"])
+    logits = 0.5 * inputs @ parameters["kernel"] + parameters["bias"]
+    noise = rng.normal(size=logits.shape) * 0.5
+    labels = (logits + noise)[:, 0] if task.regression else (logits + noise).argmax(1)
+    labels = labels.astype(np.float32 if task.regression else np.int32)
+
+    batches = Batches(Examples(inputs, labels), 8)
+    assert [batch.weights.sum() for batch in batches.epoch()] == [8, 8, 8, 8, 5]
+    found = loop.Evaluator(run.predictor(), task)(model, batches)
+
+    predictions = logits[:, 0] if task.regression else logits.argmax(1)
+    assert set(found) == set(task.metrics)
+    for metric, score in found.items():
+        reference = REFERENCES[metric]
+        assert score == pytest.approx(reference(labels, predictions), rel=1e-5)
+        parts = [slice(start, start + 8) for start in range(0, 37, 8)]
+        of_batches = np.mean([reference(labels[part], predictions[part]) for part in parts])
+        assert score != pytest.approx(of_batches, rel=1e-3)

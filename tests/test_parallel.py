@@ -22,6 +22,12 @@ def test_a_batch_that_the_devices_do_not_divide(size, choice):
 
 def test_a_batch_that_the_devices_divide():
     parallel.check_batch_size(8)
+    parallel.check_batch_size(8, accumulation=2)
+
+
+def test_a_share_that_its_parts_do_not_divide():
+    with pytest.raises(InputError, match="4 devices x 2 parts, got 12; take 8 or 16"):
+        parallel.check_batch_size(12, accumulation=2)
 
 
 def test_what_is_replicated_survives_the_donation_of_the_copy():

@@ -47,7 +47,7 @@ class GlueTask:
     @property
     def task(self) -> Task:
         """What is to be predicted."""
-        return Task(tuple(self.labels.values()), self.metrics)
+        return Task(tuple(self.labels.values()), self.metrics, tuple(self.labels))
 
 
 def _itself(*names: str) -> dict[str, str]:
@@ -128,6 +128,16 @@ def load(name: str, data_dir: Path | None) -> Source:
         for file, split in {"train": "train", **task.dev}.items()
     }
     return _source(task, splits)
+
+
+def read_texts(name: str, path: Path) -> np.ndarray:
+    """The texts of a task's TSV file, labelled or not, str [N, 1] or [N, 2].
+
+    Raises:
+      InputError: the file does not hold the columns of the task.
+    """
+    task = TASKS[name]
+    return tsv.texts(tsv.read(path, task.test_sentences or task.sentences))
 
 
 LOADERS = {name: functools.partial(load, name) for name in TASKS}

@@ -41,7 +41,7 @@ def _load(data_dir: Path | None, labels: Mapping[str, str] | None) -> Source:
     train, *others = (path for path in files if path.exists() or path == files[0])
     if not others:
         raise InputError(f"{data_dir}: expected dev.tsv or test.tsv beside train.tsv, got neither")
-    columns = _columns(train)
+    columns = [*_sentences(train), _LABEL]
     if labels is None:
         names = {row[-1] for row in read(train, columns).rows}
         order = sorted(names, key=int) if all(map(_is_number, names)) else sorted(names)
@@ -51,7 +51,7 @@ def _load(data_dir: Path | None, labels: Mapping[str, str] | None) -> Source:
         train=train_split,
         test=splits[-1],
         validation=splits[0] if len(splits) == 2 else None,
-        task=Task(tuple(labels.values())),
+        task=Task(tuple(labels.values()), codes=tuple(labels)),
         normalise=None,
     )
 
@@ -137,20 +137,29 @@ def examples(table: Table, labels: Mapping[str, str]) -> Examples:
     return Examples(texts(table, -1), np.array(found, np.int32 if labels else np.float32))
 
 
+def read_texts(path: Path) -> np.ndarray:
+    """The texts of a file, labelled or not, str [N, 1] or [N, 2].
+
+    Raises:
+      InputError: it is no such table.
+    """
+    return texts(read(path, _sentences(path)))
+
+
 def texts(table: Table, end: int | None = None) -> np.ndarray:
     """The texts of a table up to a column, [N, columns]."""
     return np.array([row[:end] for row in table.rows], object)
 
 
-def _columns(path: Path) -> list[str]:
-    """The columns to read, by the header of a file."""
+def _sentences(path: Path) -> tuple[str, ...]:
+    """The columns of texts, by the header of a file."""
     header = _lines(path)[0].split("\t")
     for sentences in _SENTENCES:
-        if {*sentences, _LABEL} <= set(header):
-            return [*sentences, _LABEL]
+        if set(sentences) <= set(header):
+            return sentences
     raise InputError(
-        f"{path}, line 1: expected a header with sentence and label, or sentence1, sentence2 and"
-        f" label, and tabs between them, got {', '.join(header)[:80]!r}"
+        f"{path}, line 1: expected a header with sentence, or with sentence1 and sentence2, and"
+        f" tabs between its names, got {', '.join(header)[:80]!r}"
     )
 
 

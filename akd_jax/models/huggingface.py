@@ -128,6 +128,12 @@ class Folder:
             raise InputError(
                 f"{self.path / CONFIG}: expected the sizes of an encoder, got none of one: {error}"
             ) from None
+        positions = found.get("position_embedding_type", "absolute")
+        if positions != "absolute":
+            raise InputError(
+                f"{self.path / CONFIG}: expected a position_embedding_type absolute, got"
+                f" {positions!r}; other encoders are not supported"
+            )
         if config.hidden_act not in ACTIVATIONS:
             raise InputError(
                 f"{self.path / CONFIG}: expected a hidden_act among {', '.join(ACTIVATIONS)}, got"
@@ -183,6 +189,7 @@ class Weights:
         params = traverse_util.flatten_dict(dict(variables["params"]))
         rows = _order(self.folder.labels(), self.task.labels) or list(range(self.task.outputs))
         tensors = self.match(variables)
+        self._say_what_is_assumed(("classifier", "kernel") in tensors)
         with _open(self.folder.path) as file:
             stored = _names(file)
             for path, name in tensors.items():
@@ -240,6 +247,17 @@ class Weights:
                 )
         return tensors
 
+    def _say_what_is_assumed(self, head_is_kept: bool) -> None:
+        path, labels = self.folder.path, self.task.labels
+        if head_is_kept and labels and not self.folder.labels():
+            logging.warning(
+                "%s: its outputs have no names; they are taken to be %s, in this order",
+                path,
+                ", ".join(labels),
+            )
+        elif not head_is_kept:
+            logging.info("%s: it has no head of this task; a new one is trained", path)
+
     def _head_is_kept(self, found: Mapping[str, Sequence[int]]) -> bool:
         """Whether the folder's head is there and of the task.
 
@@ -259,14 +277,6 @@ class Weights:
         fits = outputs == task.outputs
         if fits and not task.regression:
             fits = _order(labels, task.labels) is not None or (self.fine_tuned and not labels)
-        if fits and not labels and not task.regression:
-            logging.warning(
-                "%s: its outputs have no names; they are taken to be %s, in this order",
-                path,
-                ", ".join(task.labels),
-            )
-        if not fits and not self.fine_tuned:
-            logging.warning("%s: its head is of another task; a new one is trained", path)
         if not fits and self.fine_tuned:
             wanted = f"the labels {', '.join(task.labels)}" if task.labels else "a regression"
             got = "one of a regression" if outputs == 1 else f"{', '.join(labels) or outputs}"

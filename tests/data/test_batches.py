@@ -1,7 +1,12 @@
+import collections
+
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
 
 from akd_jax.data import Batches, Examples
+from akd_jax.types import Tokens
 
 
 def examples(count):
@@ -34,3 +39,151 @@ def test_without_a_seed_the_order_is_the_splits():
     batches = list(Batches(examples(5), 2).epoch())
     assert [batch.labels.tolist() for batch in batches] == [[0, 1], [2, 3], [4, 0]]
     assert batches[-1].weights.tolist() == [1, 0]
+
+
+BUCKETS = (4, 6, 9)
+
+
+def tokens(lengths):
+    """Token j of text i, both counted from 0, is 100 * i + j + 1; padding is 0."""
+    lengths = np.array(lengths, np.int32)
+    columns = np.arange(BUCKETS[-1], dtype=np.int32)
+    ids = 100 * np.arange(len(lengths), dtype=np.int32)[:, None] + columns + 1
+    real = columns < lengths[:, None]
+    return Tokens(ids * real, (real & (columns > 1)).astype(np.int32), lengths)
+
+
+def texts(lengths):
+    """Texts in two vocabularies, by pairs of lengths."""
+    inputs = {
+        "one": tokens([one for one, _ in lengths]),
+        "two": tokens([two for _, two in lengths]),
+    }
+    return Examples(inputs, np.arange(len(lengths), dtype=np.int32))
+
+
+def single(*lengths):
+    return texts([(length, 1) for length in lengths])
+
+
+def real_rows(batch):
+    return batch.ids[batch.weights == 1]
+
+
+def bucket_of(lengths):
+    return next(length for length in BUCKETS if length >= max(lengths))
+
+
+lengths_of_texts = st.lists(st.tuples(*[st.integers(1, BUCKETS[-1])] * 2), min_size=1, max_size=40)
+batch_sizes, seeds = st.integers(1, 9), st.none() | st.integers(0, 3)
+
+
+@given(lengths_of_texts, batch_sizes, seeds, st.integers(0, 3))
+def test_texts_are_each_counted_once_in_as_many_batches_as_without_buckets(
+    lengths, batch_size, seed, epoch
+):
+    batches = Batches(texts(lengths), batch_size, seed=seed, buckets=BUCKETS)
+    found = list(batches.epoch(epoch))
+    assert len(batches) == len(found) == -(-len(lengths) // batch_size)
+    assert sorted(np.concatenate([real_rows(b) for b in found])) == list(range(len(lengths)))
+    assert sum(0 in batch.weights for batch in found) <= 1
+    for batch in found:
+        assert set(batch.weights) <= {0, 1}
+        assert batch.weights.shape == batch.ids.shape == (batch_size,)
+        np.testing.assert_array_equal(batch.labels, batch.ids)
+
+
+@given(lengths_of_texts, batch_sizes, seeds, st.integers(0, 3))
+def test_a_batch_has_the_first_length_that_holds_its_texts_in_all_vocabularies(
+    lengths, batch_size, seed, epoch
+):
+    mixed = collections.Counter()
+    for batch in Batches(texts(lengths), batch_size, seed=seed, buckets=BUCKETS).epoch(epoch):
+        (length,) = {inputs.ids.shape[1] for inputs in batch.inputs.values()}
+        buckets = {bucket_of(lengths[row]) for row in real_rows(batch)}
+        assert length == max(buckets)
+        mixed[length] += len(buckets) > 1
+    assert max(mixed.values()) <= 1  # What is left over of shorter ones is in one batch of each.
+
+
+@given(lengths_of_texts, batch_sizes, seeds)
+def test_nothing_of_a_text_is_cut_off(lengths, batch_size, seed):
+    for batch in Batches(texts(lengths), batch_size, seed=seed, buckets=BUCKETS).epoch():
+        for vocabulary, name in enumerate(("one", "two")):
+            inputs = batch.inputs[name]
+            assert inputs.ids.shape == inputs.types.shape
+            for place, row in enumerate(real_rows(batch)):
+                count = lengths[row][vocabulary]
+                expected = [100 * row + 1 + column for column in range(count)]
+                assert inputs.lengths[place] == count
+                assert inputs.ids[place, :count].tolist() == expected
+                assert inputs.types[place].tolist()[:count] == ([0, 0] + [1] * count)[:count]
+                assert not inputs.ids[place, count:].any()
+
+
+@given(lengths_of_texts, batch_sizes, seeds)
+def test_the_shapes_of_an_epoch_are_those_of_any_other(lengths, batch_size, seed):
+    def shapes(seed, epoch):
+        batches = Batches(texts(lengths), batch_size, seed=seed, buckets=BUCKETS).epoch(epoch)
+        return collections.Counter(batch.inputs["one"].ids.shape for batch in batches)
+
+    assert shapes(seed, 0) == shapes(seed, 7) == shapes(5, 0)
+    assert len(shapes(seed, 0)) <= len(BUCKETS)
+
+
+@given(st.lists(st.integers(1, BUCKETS[-1]), min_size=1, max_size=40), batch_sizes, seeds)
+def test_padding_is_what_is_not_a_token_of_a_real_row(lengths, batch_size, seed):
+    batches = Batches(single(*lengths), batch_size, seed=seed, buckets=BUCKETS)
+    found = [(batch.inputs["one"].ids, batch.weights) for batch in batches.epoch()]
+    real = sum(np.count_nonzero(ids[weights == 1]) for ids, weights in found)
+    assert batches.padding() == pytest.approx(1 - real / sum(ids.size for ids, _ in found))
+
+
+def test_the_order_of_texts_depends_on_seed_and_epoch_alone():
+    examples = single(*np.random.default_rng(0).integers(1, 10, 100))
+
+    def order(seed, epoch):
+        batches = Batches(examples, 8, seed=seed, buckets=BUCKETS)
+        return [batch.ids.tolist() for batch in batches.epoch(epoch)]
+
+    assert order(0, 5) == order(0, 5)
+    assert order(0, 5) != order(0, 6)
+    assert order(0, 5) != order(1, 5)
+    batches = Batches(examples, 8, seed=0, buckets=BUCKETS)
+    assert [next(batches.epoch(5)).ids.tolist() for _ in range(2)] == [order(0, 5)[0]] * 2
+
+
+def test_an_epoch_of_training_does_not_go_by_length():
+    batches = Batches(single(*[3] * 80, *[9] * 80), 8, seed=0, buckets=BUCKETS)
+    sizes = [batch.inputs["one"].ids.shape[1] for batch in batches.epoch()]
+    assert sorted(sizes) == [4] * 10 + [9] * 10
+    assert sizes not in (sorted(sizes), sorted(sizes)[::-1])
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "ids", "sizes", "last_weights"),
+    [
+        (2, [[0, 2], [3, 1], [5, 4]], [4, 6, 9], [1, 1]),
+        (4, [[0, 2, 3, 1], [5, 4, 0, 1]], [6, 9], [1, 1, 0, 0]),
+        (8, [[0, 2, 3, 1, 5, 4, 0, 1]], [9], [1] * 6 + [0] * 2),
+    ],
+)
+def test_without_a_seed_texts_go_by_length(batch_size, ids, sizes, last_weights):
+    batches = list(Batches(single(3, 5, 4, 2, 9, 6), batch_size, buckets=BUCKETS).epoch())
+    assert [batch.ids.tolist() for batch in batches] == ids
+    assert [batch.inputs["one"].ids.shape for batch in batches] == [(batch_size, s) for s in sizes]
+    assert batches[-1].weights.tolist() == last_weights
+
+
+def test_stored_logits_follow_their_texts():
+    logits = np.arange(12, dtype=np.float32).reshape(6, 2)
+    batches = Batches(
+        single(3, 5, 4, 2, 9, 6),
+        4,
+        seed=0,
+        buckets=BUCKETS,
+        views=1,
+        teacher_logits={"t": [logits]},
+    )
+    for batch in batches.epoch(3):
+        np.testing.assert_array_equal(batch.teacher_logits["t"], logits[batch.ids])

@@ -43,6 +43,16 @@ def test_kd_mixes_hard_and_soft(config):
     np.testing.assert_allclose(loss(stage), 0.75 * hard + 0.25 * soft, rtol=1e-6)
 
 
+def test_kd_of_a_regression_mixes_squared_errors(config):
+    (stage,) = build(config, "kd", **{"kd.weight": 0.25}).stages
+    student, teacher, labels = np.float32(RNG.normal(size=(3, 6)))
+    batch = BATCH.replace(labels=labels)
+    teachers = {"teacher": Outputs(jnp.asarray(teacher)[:, None])}
+    found = stage.loss(Outputs(jnp.asarray(student)[:, None]), teachers, batch, jnp.int32(0))
+    expected = 0.75 * (student - labels) ** 2 + 0.25 * (student - teacher) ** 2
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 def test_kd_at_the_ends_of_its_weight(config, weight):
     (stage,) = build(config, "kd", **{"kd.weight": weight}).stages

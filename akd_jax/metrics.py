@@ -1,5 +1,6 @@
 """Merging the sums that steps return, and the tasks' metrics over a whole split."""
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -51,8 +52,8 @@ def scores(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, floa
 def chance(metric: str, labels: np.ndarray) -> float:
     """A score up to which a model may know nothing of the inputs.
 
-    That of always naming one class, plus two standard errors; of correlations, which are 0
-    then, two standard errors.
+    Of accuracy that of always naming one class, plus two standard errors; of F1 that of always
+    naming class 1; of correlations, which are 0 without a look, two standard errors.
     """
     count = len(labels)
     if metric not in ("accuracy", "f1"):
@@ -66,25 +67,33 @@ def chance(metric: str, labels: np.ndarray) -> float:
 
 def _correlation(function: Callable[..., tuple[float, float]]) -> Callable[..., float]:
     def correlation(labels: np.ndarray, predictions: np.ndarray) -> float:
+        labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
+        if not np.isfinite(predictions).all():
+            return math.nan
+        if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
+            return 0.0  # It is not defined; what is always the same is worth nothing.
         with warnings.catch_warnings():
-            # Of equal predictions, whose correlation is not defined; they are worth nothing.
-            warnings.simplefilter("ignore", scipy.stats.ConstantInputWarning)
             warnings.simplefilter("ignore", scipy.stats.NearConstantInputWarning)
-            found = float(function(labels.astype(np.float64), predictions.astype(np.float64))[0])
-        return 0.0 if math.isnan(found) else found
+            return float(function(labels, predictions)[0])
 
     return correlation
 
 
-def _f1(labels: np.ndarray, predictions: np.ndarray) -> float:
-    return float(sklearn.metrics.f1_score(labels, predictions, zero_division=0))
+def _of_classes(function: Callable[..., float]) -> Callable[..., float]:
+    def metric(labels: np.ndarray, predictions: np.ndarray) -> float:
+        with warnings.catch_warnings():
+            # Of a split with one class, all of it predicted so.
+            warnings.filterwarnings("ignore", "A single label was found")
+            return float(function(labels, predictions))
+
+    return metric
 
 
 # Name to a function of labels [N] and predictions [N]. As GLUE defines them; F1 is class 1's.
 METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": lambda labels, predictions: float(np.mean(labels == predictions)),
-    "f1": _f1,
-    "matthews": lambda *args: float(sklearn.metrics.matthews_corrcoef(*args)),
+    "f1": _of_classes(functools.partial(sklearn.metrics.f1_score, zero_division=0)),
+    "matthews": _of_classes(sklearn.metrics.matthews_corrcoef),
     "pearson": _correlation(scipy.stats.pearsonr),
     "spearman": _correlation(scipy.stats.spearmanr),
 }

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
+from flax import struct, traverse_util
 
 from akd_jax.config import OptimizerConfig
 from akd_jax.errors import InputError
@@ -155,8 +155,8 @@ class Preprocess(Protocol):
 class Pretrained(Protocol):
     """Weights that a network starts from."""
 
-    def __call__(self, variables: Variables, /) -> Variables:
-        """Freshly initialised variables with those replaced that were pretrained."""
+    def __call__(self, shapes: Variables, /) -> Mapping[tuple[str, ...], Array]:
+        """The variables that were pretrained, by their paths in the tree of all variables."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +179,15 @@ class Network:
 
     def start(self, key: jax.Array, inputs: Any) -> Variables:
         """The variables that training starts from: the pretrained ones, and random others."""
-        variables = jax.jit(self.init)(key, inputs)
-        return variables if self.pretrained is None else self.pretrained(variables)
+        if self.pretrained is None:
+            return jax.jit(self.init)(key, inputs)
+        stored = self.pretrained(jax.eval_shape(self.init, key, inputs))
+
+        def others(key: jax.Array, inputs: Any) -> Any:  # Alone, so that no more is drawn.
+            variables = traverse_util.flatten_dict(dict(self.init(key, inputs)))
+            return {path: value for path, value in variables.items() if path not in stored}
+
+        return traverse_util.unflatten_dict({**stored, **jax.jit(others)(key, inputs)})
 
     def apply(self, variables: Variables, inputs: Any, **kwargs: Any) -> Any:
         """As the module's `apply`, on raw inputs."""

@@ -1,6 +1,8 @@
 """Strict settings for all tests: four virtual devices, no silent promotion, no nan."""
 
 import os
+import shutil
+from pathlib import Path
 
 # Read at start-up by XLA's thread pools: with two cores and four devices, collectives of a
 # few steps in flight can otherwise wait for each other for good.
@@ -19,9 +21,18 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_nans", True)
+# What one test has compiled, another one of the session reads, in whichever process.
+_COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "jax"
+jax.config.update("jax_compilation_cache_dir", str(_COMPILED))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 hypothesis.settings.register_profile("akd_jax", deadline=None)  # The first case compiles.
 hypothesis.settings.load_profile("akd_jax")
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):  # Not in xdist's workers, which come later.
+        shutil.rmtree(_COMPILED, ignore_errors=True)
 
 
 def small_config() -> ConfigDict:

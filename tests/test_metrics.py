@@ -169,3 +169,19 @@ def test_a_tasks_metrics_on_four_devices_are_those_of_the_whole_split(name):
         parts = [slice(start, start + 8) for start in range(0, 37, 8)]
         of_batches = np.mean([reference(labels[part], predictions[part]) for part in parts])
         assert score != pytest.approx(of_batches, rel=1e-3)
+
+
+def test_one_class_in_labels_and_predictions_is_no_warning():
+    found = metrics.scores(logits_of([0, 0]), np.int32([0, 0]), BINARY)
+    assert found == {"accuracy": 1, "f1": 0, "matthews": 0}
+
+
+def test_what_is_no_number_is_not_scored():
+    logits = np.float32([[1], [np.nan], [3]])
+    found = metrics.scores(logits, np.float32([1, 2, 3]), REGRESSION)
+    assert np.isnan([found["pearson"], found["spearman"]]).all()
+
+
+def test_one_example_has_no_correlation():
+    found = metrics.scores(np.float32([[1]]), np.float32([2]), REGRESSION)
+    assert found == {"pearson": 0, "spearman": 0}

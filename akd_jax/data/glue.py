@@ -33,6 +33,7 @@ class GlueTask:
       features: the texts' names in tensorflow-datasets, where they are others.
       dev: names of the dev sets' files, to the names of their splits.
       test_sentences: the columns of the texts in test.tsv, where they are others.
+      broken_rows: whether GLUE's own files have rows that lack columns, to be passed over.
     """
 
     folder: str
@@ -43,6 +44,7 @@ class GlueTask:
     features: tuple[str, ...] = ()
     dev: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"dev": "test"})
     test_sentences: tuple[str, ...] = ()
+    broken_rows: bool = False
 
     @property
     def task(self) -> Task:
@@ -83,6 +85,7 @@ TASKS: Mapping[str, GlueTask] = {
         "is_duplicate",
         {"0": "not_duplicate", "1": "duplicate"},
         ("accuracy", "f1"),
+        broken_rows=True,
     ),
     "mnli": GlueTask(
         "MNLI",
@@ -124,7 +127,9 @@ def load(name: str, data_dir: Path | None) -> Source:
         )
     columns = (*task.sentences, task.label)
     splits = {
-        split: tsv.examples(tsv.read(folder / f"{file}.tsv", columns), task.labels)
+        split: tsv.examples(
+            tsv.read(folder / f"{file}.tsv", columns, skip_broken=task.broken_rows), task.labels
+        )
         for file, split in {"train": "train", **task.dev}.items()
     }
     return _source(task, splits)
@@ -163,6 +168,8 @@ def _load_tfds(name: str, task: GlueTask, data_dir: Path) -> Source:
             f" {data_dir / 'glue' / name}, got none; prepare it with tensorflow-datasets where"
             " TensorFlow is installed, or give GLUE's TSV files"
         )
+    # As it was prepared: the names and the order of the classes are those of the folder.
+    builder = tfds.builder_from_directory(builder.data_dir)
     splits = {"train": "train"}
     splits |= {file.replace("dev", "validation"): split for file, split in task.dev.items()}
     classes = None if task.task.regression else builder.info.features["label"].names

@@ -85,7 +85,9 @@ def crop(inputs: Any, length: int) -> Any:
     """The inputs without what is beyond a length."""
 
     def cropped(tokens: Tokens) -> Tokens:
-        return tokens.replace(ids=tokens.ids[:, :length], types=tokens.types[:, :length])
+        return Tokens(
+            tokens.ids[:, :length], tokens.types[:, :length], np.minimum(tokens.lengths, length)
+        )
 
     return jax.tree.map(cropped, inputs, is_leaf=_is_tokens)
 

@@ -1,9 +1,13 @@
 """Texts in tab-separated files: a header, then a row for each example, without quotes."""
 
+import dataclasses
+import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from akd_jax.data.dataset import Examples, Source
 from akd_jax.errors import InputError
@@ -39,12 +43,13 @@ def _load(data_dir: Path | None, labels: Mapping[str, str] | None) -> Source:
     data_dir = folder(data_dir)
     files = [data_dir / f"{name}.tsv" for name in ("train", "dev", "test")]
     train, *others = (path for path in files if path.exists() or path == files[0])
+    columns = [*_sentences(train), _LABEL]
     if not others:
         raise InputError(f"{data_dir}: expected dev.tsv or test.tsv beside train.tsv, got neither")
-    columns = [*_sentences(train), _LABEL]
     if labels is None:
-        names = {row[-1] for row in read(train, columns).rows}
-        order = sorted(names, key=int) if all(map(_is_number, names)) else sorted(names)
+        names = {row[-1] for row in read(train, columns).rows.values()}
+        numbers = all(re.fullmatch("-?[0-9]+", name) for name in names)
+        order = sorted(names, key=lambda name: (int(name), name) if numbers else (0, name))
         labels = {name: name for name in order}
     train_split, *splits = (examples(read(path, columns), labels) for path in (train, *others))
     return Source(
@@ -67,21 +72,26 @@ def folder(data_dir: Path | None) -> Path:
     return data_dir
 
 
+@dataclasses.dataclass(frozen=True)
 class Table:
     """Some columns of a tab-separated file.
 
     Attributes:
       path: of the file.
-      rows: their texts.
-      first_line: the number of the first row's line.
+      rows: their texts, by the number of their line.
     """
 
-    def __init__(self, path: Path, rows: Sequence[Sequence[str]], first_line: int):
-        self.path, self.rows, self.first_line = path, rows, first_line
+    path: Path
+    rows: Mapping[int, Sequence[str]]
 
 
-def read(path: Path, columns: Sequence[str] | Sequence[int]) -> Table:
+def read(path: Path, columns: Sequence[str] | Sequence[int], *, skip_broken: bool = False) -> Table:
     """Reads columns of a file, by their names in its header; or by number where it has none.
+
+    Args:
+      path: of the file.
+      columns: names, or numbers from 0.
+      skip_broken: whether rows that lack columns are passed over, and counted in the log.
 
     Raises:
       InputError: there is no such file, it is empty or not UTF-8, its header lacks a column,
@@ -101,16 +111,20 @@ def read(path: Path, columns: Sequence[str] | Sequence[int]) -> Table:
         numbers, first_line = [header.index(str(name)) for name in columns], 2
     if not lines:
         raise InputError(f"{path}: expected rows, got an empty file")
-    rows = []
+    rows = {}
     for number, line in enumerate(lines, start=first_line):
         cells = line.split("\t")
         if len(cells) <= max(numbers):
+            if skip_broken:
+                continue
             raise InputError(
                 f"{path}, line {number}: expected at least {max(numbers) + 1} columns with tabs"
                 f" between them, got {len(cells)}: {line[:60]!r}"
             )
-        rows.append([cells[column] for column in numbers])
-    return Table(path, rows, first_line)
+        rows[number] = [cells[column] for column in numbers]
+    if len(rows) < len(lines):
+        logging.warning("%s: %d broken rows are passed over", path, len(lines) - len(rows))
+    return Table(path, rows)
 
 
 def examples(table: Table, labels: Mapping[str, str]) -> Examples:
@@ -126,15 +140,25 @@ def examples(table: Table, labels: Mapping[str, str]) -> Examples:
     """
     indices = {name: index for index, name in enumerate(labels)}
     found = []
-    for number, row in enumerate(table.rows, start=table.first_line):
-        try:
-            found.append(indices[row[-1]] if labels else float(row[-1]))
-        except (KeyError, ValueError):
-            expected = f"one of {', '.join(labels)}" if labels else "a number"
+    for number, row in table.rows.items():
+        label = indices.get(row[-1]) if labels else _number(row[-1])
+        if label is None:
+            some = ", ".join(map(repr, list(labels)[:10])) + (" ..." if len(labels) > 10 else "")
+            expected = f"one of {some}" if labels else "a number"
             raise InputError(
                 f"{table.path}, line {number}: expected {expected} as the label, got {row[-1]!r}"
-            ) from None
+            )
+        found.append(label)
     return Examples(texts(table, -1), np.array(found, np.int32 if labels else np.float32))
+
+
+def _number(text: str) -> float | None:
+    """The finite number that a text says; None: it says none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def read_texts(path: Path) -> np.ndarray:
@@ -148,7 +172,7 @@ def read_texts(path: Path) -> np.ndarray:
 
 def texts(table: Table, end: int | None = None) -> np.ndarray:
     """The texts of a table up to a column, [N, columns]."""
-    return np.array([row[:end] for row in table.rows], object)
+    return np.array([row[:end] for row in table.rows.values()], object)
 
 
 def _sentences(path: Path) -> tuple[str, ...]:
@@ -167,7 +191,8 @@ def _lines(path: Path) -> list[str]:
     """The lines of a file that are not empty at its end."""
     try:
         # Not str.splitlines, which also splits at rarer characters that sentences contain.
-        lines = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
+        text = path.read_bytes().decode("utf-8-sig")
+        lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
     except FileNotFoundError:
         raise InputError(
             f"{path}: expected a file, got none; set config.dataset.data_dir to the folder of the"
@@ -178,7 +203,3 @@ def _lines(path: Path) -> list[str]:
     if lines == [""]:
         raise InputError(f"{path}: expected a header and rows, got an empty file")
     return lines
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdigit()

@@ -184,19 +184,19 @@ class Weights:
     task: Task
     fine_tuned: bool = False
 
-    def __call__(self, variables: Variables) -> Variables:
-        """The variables with those of the folder in their place, float32."""
-        params = traverse_util.flatten_dict(dict(variables["params"]))
+    def __call__(self, shapes: Variables) -> dict[_Path, np.ndarray]:
+        """The variables that are in the folder, float32, by their paths."""
+        found = {}
         rows = _order(self.folder.labels(), self.task.labels) or list(range(self.task.outputs))
-        tensors = self.match(variables)
+        tensors = self.match(shapes)
         self._say_what_is_assumed(("classifier", "kernel") in tensors)
         with _open(self.folder.path) as file:
             stored = _names(file)
             for path, name in tensors.items():
                 value = file.get_tensor(stored[name]).astype(np.float32)
                 value = value[rows] if path[0] == "classifier" else value
-                params[path] = np.ascontiguousarray(_transposed(path, value))
-        return {**variables, "params": traverse_util.unflatten_dict(params)}
+                found["params", *path] = np.ascontiguousarray(_transposed(path, value))
+        return found
 
     def match(self, shapes: Variables) -> dict[_Path, str]:
         """The tensor of each parameter that is in the folder; their values are not read.

@@ -294,14 +294,22 @@ def test_array_record_gives_the_same_examples_in_the_same_order(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["rte", "mnli"])
 def test_prepared_labels_are_matched_by_name(tmp_path, monkeypatch, name):
-    reverse = LAYOUTS[name].names[::-1]
-    monkeypatch.setattr(Glue.builder_configs[name], "label_classes", list(reverse))
-    data_dir = prepare(tmp_path / "tfds", name, write(tmp_path / "files", name))
-    (names,) = (data_dir / "glue" / name).glob("*/label.labels.txt")
-    assert tuple(names.read_text().split()) == reverse
-    source = data.DATASETS[name](data_dir)
-    assert_is_what_was_written(name, source)
-    assert source.task.labels == LAYOUTS[name].names
+    files = write(tmp_path, name)
+    reverse = reversed(glue.TASKS[name].labels)
+    with monkeypatch.context() as patch:  # While it is prepared; not while it is read.
+        patch.setattr(Glue.builder_configs[name], "label_classes", list(reverse))
+        prepare(tmp_path, name, files)
+    assert_is_what_was_written(name, glue.load(name, tmp_path))
+
+
+def test_broken_rows_of_qqp_are_passed_over_with_their_number(tmp_path, caplog):
+    # GLUE's own train.tsv has some that end early.
+    folder = write(tmp_path, "qqp")
+    path = folder / "train.tsv"
+    header, *rows = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([header, b"9\t9\t9", *rows[:-1], b"10\tonly", b""]))
+    assert_is_what_was_written("qqp", glue.load("qqp", tmp_path))
+    assert f"{path}: 2 broken rows are passed over" in caplog.text
 
 
 def test_missing_data_is_said_with_where_it_was_looked_for(tmp_path, monkeypatch):
@@ -323,8 +331,8 @@ def test_a_missing_dev_file_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "line", "expected"),
     [
-        ("cola", 5, "expected one of 0, 1 as the label"),
-        ("rte", 6, "expected one of entailment, not_entailment as the label"),
+        ("cola", 5, "expected one of '0', '1' as the label"),
+        ("rte", 6, "expected one of 'entailment', 'not_entailment' as the label"),
         ("stsb", 6, "expected a number as the label"),
     ],
 )

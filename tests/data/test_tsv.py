@@ -167,7 +167,9 @@ def test_empty_lines_at_the_end_are_no_rows(tmp_path):
 def test_a_label_that_train_does_not_have_is_named_by_its_line(tmp_path, name):
     files = {"train": TRAIN, "dev": TEST, "test": TEST, name: TEST + "So .\tpos \n"}
     message = error_of(tsv.load, write(tmp_path, **files))
-    assert_parts(message, f"{tmp_path / name}.tsv, line 3: expected one of neg, pos as the label")
+    assert_parts(
+        message, f"{tmp_path / name}.tsv, line 3: expected one of 'neg', 'pos' as the label"
+    )
     assert message.endswith("got 'pos '")
 
 
@@ -214,7 +216,7 @@ def test_movie_reviews_name_their_labels_and_write_them_as_their_files_do(tmp_pa
 def test_movie_reviews_have_no_other_labels(tmp_path):
     files = dict.fromkeys(("train", "dev", "test"), "sentence\tlabel\na\t0\nb\t2\n")
     message = error_of(tsv.load_movie_reviews, write(tmp_path, **files))
-    assert_parts(message, f"{tmp_path / 'train.tsv'}, line 3: expected one of 0, 1", "got '2'")
+    assert_parts(message, f"{tmp_path / 'train.tsv'}, line 3: expected one of '0', '1'", "got '2'")
 
 
 @pytest.mark.parametrize(
@@ -239,3 +241,33 @@ def test_texts_of_a_file_without_their_columns(tmp_path):
     assert_parts(message, f"{path}, line 1: expected a header with sentence", "index, text")
     message = error_of(tsv.read_texts, tmp_path / "none.tsv")
     assert_parts(message, f"{tmp_path / 'none.tsv'}: expected a file, got none")
+
+
+def test_numbers_are_sorted_as_such_and_ties_by_their_names(tmp_path):
+    rows = "".join(f"text\t{label}\n" for label in ("10", "-2", "1", "01", "9", "-1"))
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_text(f"sentence\tlabel\n{rows}")
+    assert tsv.load(tmp_path).task.labels == ("-2", "-1", "01", "1", "9", "10")
+
+
+def test_a_carriage_return_within_a_sentence_is_kept(tmp_path):
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.tsv").write_bytes(b"sentence\tlabel\r\none\rline\t0\r\n")
+    assert tsv.load(tmp_path).train.inputs.tolist() == [["one\rline"]]
+
+
+@pytest.mark.parametrize("label", ["nan", "inf", "five"])
+def test_a_regression_needs_finite_numbers(tmp_path, label):
+    path = tmp_path / "scores.tsv"
+    path.write_text(f"sentence\tscore\none\t1.5\ntwo\t{label}\n")
+    with pytest.raises(InputError, match=f"line 3: expected a number as the label, got '{label}'"):
+        tsv.examples(tsv.read(path, ["sentence", "score"]), {})
+
+
+def test_of_many_classes_an_error_names_some(tmp_path):
+    labels = {str(number): str(number) for number in range(3000)}
+    path = tmp_path / "many.tsv"
+    path.write_text("sentence\tlabel\none\tother\n")
+    with pytest.raises(InputError, match=r"one of '0', .* '9' \.\.\. as the label") as error:
+        tsv.examples(tsv.read(path, ["sentence", "label"]), labels)
+    assert len(str(error.value)) < 300

@@ -10,7 +10,7 @@ from akd_jax import models
 from akd_jax.data.text import tokenise
 from akd_jax.models import huggingface
 from akd_jax.types import Task, Tokens
-from tests.encoders import KINDS, MINILM, in_torch, load, random_tokens, save
+from tests.encoders import KINDS, MINILM, in_torch, load, random_tokens, save, start
 
 SENTENCES = (
     'A film of quiet power, and of "naïve" charm.',
@@ -61,11 +61,8 @@ def test_minilms_last_hidden_state_is_that_of_transformers():
     module = models.build(f"huggingface:{MINILM}", 2)
     texts = np.array([[text] for text in SENTENCES], object)
     tokens, _ = tokenise(folder.load_tokenizer(), texts, 32)
-    shapes = jax.eval_shape(module.init, jax.random.key(0), tokens)
-    weights = huggingface.Weights(folder, Task(("a", "b")))(
-        {"params": jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes["params"])}
-    )
-    outputs = jax.jit(module.apply)(weights, tokens)
+    variables = start(module, huggingface.Weights(folder, Task(("a", "b"))))
+    outputs = jax.jit(module.apply)(variables, tokens)
     expected = in_torch(reference, tokens).last_hidden_state.numpy()
     real = np.arange(32) < tokens.lengths[:, None]
     found = np.asarray(outputs.features["last_hidden_state"])

@@ -17,7 +17,7 @@ from akd_jax.errors import InputError
 from akd_jax.models import huggingface, tokenizer
 from akd_jax.models.huggingface import Folder, Weights
 from akd_jax.types import Task
-from tests.encoders import KINDS, MINILM, in_torch, load, random_tokens, save, save_tokenizer
+from tests.encoders import KINDS, MINILM, in_torch, load, random_tokens, save, save_tokenizer, start
 
 LABELS = ("a", "b", "c")
 
@@ -119,9 +119,7 @@ def test_every_second_layer(tmp_path):
     module = models.build(f"huggingface:{tmp_path},every=2", 3)
     assert module.config.num_hidden_layers == 2
     tokens = random_tokens(module.config, [5, 4], 5)
-    variables = Weights(folder, Task(LABELS), fine_tuned=True)(
-        jax.eval_shape(module.init, jax.random.key(0), tokens)
-    )
+    variables = start(module, Weights(folder, Task(LABELS), fine_tuned=True))
     # The second and the fourth, the layer that the head was trained on.
     reference.bert.encoder.layer = torch.nn.ModuleList(reference.bert.encoder.layer[1::2])
     reference.config.num_hidden_layers = 2
@@ -137,7 +135,7 @@ def test_a_pretrained_encoder_gets_a_new_head(kind, tmp_path):
     module = models.build(f"huggingface:{tmp_path / 'base'}", 2)
     tokens = random_tokens(module.config, [3], 3)
     initial = jax.jit(module.init)(jax.random.key(0), tokens)
-    variables = Weights(Folder(tmp_path / "base"), Task(("x", "y")))(initial)
+    variables = start(module, Weights(Folder(tmp_path / "base"), Task(("x", "y"))))
     stored = safetensors.numpy.load_file(tmp_path / "base/model.safetensors")
     (name,) = (name for name in stored if name.endswith("word_embeddings.weight"))
     found = variables["params"]
@@ -154,7 +152,7 @@ def test_a_head_of_another_task_is_not_what_a_student_starts_from(tmp_path):
     save(tmp_path, "bert", labels=("x", "y", "z"))
     module = models.build(f"huggingface:{tmp_path}", 3)
     initial = jax.jit(module.init)(jax.random.key(0), random_tokens(module.config, [3], 3))
-    found = Weights(Folder(tmp_path), Task(LABELS))(initial)
+    found = start(module, Weights(Folder(tmp_path), Task(LABELS)))
     fresh = initial["params"]["classifier"]["kernel"]
     np.testing.assert_array_equal(found["params"]["classifier"]["kernel"], fresh)
 

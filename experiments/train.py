@@ -24,7 +24,16 @@ def main() -> None:
     if finished:
         print(f"{workdir} holds this run already, finished; nothing was trained.")
     print(scores(results))
+    if "truncated" in results:
+        print(texts(results))
     print(f"Report: {pages.write(workdir)}")
+
+
+def texts(results: dict[str, Any]) -> str:
+    """What the batches of texts held beside them."""
+    padding = ", ".join(f"{stage['name']} {stage['padding']:.1%}" for stage in results["stages"])
+    cut = ", ".join(f"{split} {count:,}" for split, count in results["truncated"].items())
+    return f"Padding among the tokens: {padding}. Texts that were cut: {cut}."
 
 
 def scores(results: dict[str, Any]) -> str:

@@ -22,7 +22,7 @@ _TRASH = "trash"
 
 
 class Checkpoints:
-    """The checkpoints of one stage, numbered by the epochs finished; the last two are kept.
+    """The checkpoints of one stage, numbered as it goes on; the last two are kept.
 
     Saves run in the background, one at a time. Use as a context manager, or call `close`.
 
@@ -43,10 +43,15 @@ class Checkpoints:
             else ocp.CheckpointManagerOptions(max_to_keep=2, todelete_subdir=_TRASH),
         )
 
-    def save(self, epoch: int, items: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
-        """Starts to save trees of arrays by name, and a record that JSON can hold."""
+    def save(self, number: int, items: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
+        """Starts to save trees of arrays by name, and a record that JSON can hold.
+
+        A checkpoint that is there under the same number stays: it is the same.
+        """
+        if number in self._manager.all_steps():
+            return
         self._manager.save(
-            epoch,
+            number,
             args=ocp.args.Composite(
                 **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
                 **{_PROGRESS: ocp.args.JsonSave(dict(progress))},
@@ -67,10 +72,10 @@ class Checkpoints:
           InputError: there are checkpoints, and none can be read.
         """
         unreadable: list[int] = []
-        for epoch in sorted(self._manager.all_steps(), reverse=True):
+        for number in sorted(self._manager.all_steps(), reverse=True):
             try:
                 restored = self._manager.restore(
-                    epoch,
+                    number,
                     args=ocp.args.Composite(
                         **{
                             name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree))
@@ -82,8 +87,8 @@ class Checkpoints:
             # Orbax and TensorStore raise errors of many kinds for a damaged file.
             except Exception as error:
                 reason = str(error).split("\n")[0]
-                logging.warning("%s/%s cannot be read: %s", self.directory, epoch, reason)
-                unreadable.append(epoch)
+                logging.warning("%s/%s cannot be read: %s", self.directory, number, reason)
+                unreadable.append(number)
             else:
                 self._set_aside(unreadable)
                 return {name: restored[name] for name in items}, restored[_PROGRESS]
@@ -98,13 +103,13 @@ class Checkpoints:
         """The number of the newest checkpoint; 0 where there is none."""
         return self._manager.latest_step() or 0
 
-    def _set_aside(self, epochs: Sequence[int]) -> None:
+    def _set_aside(self, numbers: Sequence[int]) -> None:
         """Renames checkpoints that cannot be read, out of the way of their next save."""
-        if epochs and not self.read_only:
-            for epoch in epochs:
-                aside = self.directory / f"unreadable_{epoch}"
+        if numbers and not self.read_only:
+            for number in numbers:
+                aside = self.directory / f"unreadable_{number}"
                 shutil.rmtree(aside, ignore_errors=True)
-                (self.directory / str(epoch)).rename(aside)
+                (self.directory / str(number)).rename(aside)
             self._manager.reload()
 
     def close(self) -> None:

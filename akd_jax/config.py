@@ -48,8 +48,8 @@ class DatasetConfig(_Section):
     train_size: Annotated[int, Field(ge=0)]
     crop_padding: Annotated[int, Field(ge=0)]
     flip: bool
-    max_length: Annotated[int, Field(ge=3)]
-    bucketing: bool
+    max_length: PositiveInt = 128
+    bucketing: bool = True
     seed: Seed
 
 
@@ -125,7 +125,8 @@ class RunConfig(_Section):
     seed: Seed
     dtype: Literal["float32", "bfloat16"]
     batch_size: PositiveInt
-    accumulation: PositiveInt
+    accumulation: PositiveInt = 1
+    skip_nonfinite: bool = False
     checkpoint_every: PositiveInt
     dataset: DatasetConfig
     teacher: TeacherConfig
@@ -169,8 +170,16 @@ def _describe(problem: Any) -> str:
         return unknown_field(field, _fields(tuple(parents)))
     if problem["type"] == "missing":
         return f"{field}: missing; give it a value as configs/default.py does"
-    message = problem["msg"].replace("Input should be", "expected")
-    return f"{field}: {message}, got {problem['input']!r}"
+    return describe(problem, field)
+
+
+def describe(problem: Any, field: str | None = None) -> str:
+    """What pydantic found wrong with a field: its name, what was expected, and what came."""
+    field = ".".join(map(str, problem["loc"])) if field is None else field
+    if problem["type"] == "missing":
+        return f"expected {field}, got none"
+    message = problem["msg"].replace("Input should be", "expected").replace("Value error, ", "")
+    return f"{field}: {message}, got {problem['input']!r}" if field else message
 
 
 def _fields(path: tuple[str, ...]) -> list[str]:

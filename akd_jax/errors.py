@@ -11,3 +11,7 @@ class InputError(ValueError):
 
 class DivergedError(ArithmeticError):
     """Training left the numbers; what was saved before is kept."""
+
+
+class StoppedError(RuntimeError):
+    """Somebody asked the run to stop; all of it is saved, and the same command goes on."""

@@ -1,6 +1,7 @@
 """The one Python loop: a stage from its first epoch, or the last one saved, to its end."""
 
 import collections
+import contextlib
 import dataclasses
 import math
 import statistics
@@ -12,10 +13,10 @@ import jax
 import numpy as np
 from absl import logging
 
-from akd_jax import metrics, parallel, schedules
+from akd_jax import interrupts, metrics, parallel, schedules
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.data import Batches
-from akd_jax.errors import DivergedError
+from akd_jax.errors import DivergedError, StoppedError
 from akd_jax.step import train_step
 from akd_jax.types import (
     Batch,
@@ -37,15 +38,36 @@ _STEPS_IN_FLIGHT = 8
 
 @dataclasses.dataclass
 class Progress:
-    """How far a stage has come; saved with each checkpoint."""
+    """How far a stage has come; saved with each checkpoint.
+
+    Attributes:
+      epoch: epochs that are finished.
+      step: steps of the next one that are taken.
+      sums: the totals of their metrics.
+      best_epoch: the epoch of the best student.
+      best_validation: its score.
+      last_validation: the score of the last epoch.
+      traces: how often the step was traced.
+      seconds: of training and evaluation.
+      rates: examples per second of each epoch.
+    """
 
     epoch: int = 0
+    step: int = 0
+    sums: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     best_epoch: int = 0
     best_validation: float = -math.inf
     last_validation: float = -math.inf
     traces: int = 0
     seconds: float = 0.0
-    rates: list[float] = dataclasses.field(default_factory=list)  # Examples per second.
+    rates: list[float] = dataclasses.field(default_factory=list)
+
+
+def place(progress: Progress, train: Batches) -> int:
+    """The number of a stage's checkpoint: it rises with each step, and with each epoch's end,
+    when the student is evaluated.
+    """
+    return progress.epoch * (len(train) + 1) + progress.step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +113,8 @@ def run_stage(
         order, and records are numbered through.
 
     Raises:
-      DivergedError: the loss is no longer finite.
+      DivergedError: a loss or a gradient is not finite.
+      StoppedError: somebody asked to stop; what was trained is saved.
     """
     state, teachers = parallel.replicate((state, dict(teachers)))
     progress, best = Progress(), _host_copy(state.model.variables)
@@ -102,57 +125,79 @@ def run_stage(
     if progress.epoch < stage.epochs:
         writer.rewind((first_epoch + progress.epoch) * len(train))
 
+    def save() -> None:
+        items = {"state": state, "best": best}
+        checkpoints.save(place(progress, train), items, dataclasses.asdict(progress))
+
     step = parallel.compile_train_step(train_step)
     examples = len(train.examples)
-    bar = ProgressBar(label, total=stage.epochs * examples, done=progress.epoch * examples)
-    for epoch in range(progress.epoch, stage.epochs):
-        started = time.monotonic()
-        temperature_step = schedules.temperature_step(epoch, stage.epochs, stage.max_temperature)
-        temperature = int(schedules.temperature(temperature_step, stage.max_temperature))
-        phi = float(schedules.annealing_factor(temperature_step, stage.max_temperature))
-        position = f"epoch {epoch + 1}/{stage.epochs} Phi {phi:.2f}"
-
-        batches = train.epoch(first_epoch + epoch)
-        state, trained = _train_epoch(
-            step, state, teachers, batches, temperature_step, bar, position
-        )
-        rate = examples / (time.monotonic() - started)
-        if not math.isfinite(trained["loss"]):
-            bar.close()
-            raise DivergedError(
-                f"{label}: expected a finite loss, got {trained['loss']} in epoch"
-                f" {epoch + 1} at temperature {temperature}; lower its learning rate"
-                f" {stage.optimizer.learning_rate} or set its clip_norm, in a new workdir"
+    done = progress.epoch * examples + progress.step * train.batch_size
+    bar = ProgressBar(label, total=stage.epochs * examples, done=done)
+    with contextlib.closing(bar):
+        for epoch in range(progress.epoch, stage.epochs):
+            started, first_step = time.monotonic(), progress.step
+            temperature_step = schedules.temperature_step(
+                epoch, stage.epochs, stage.max_temperature
             )
-
-        scores = evaluate(state.model, validation)
-        score = scores[evaluate.task.metric]
-        if score >= progress.best_validation:
-            best = _host_copy(state.model.variables)
-            progress.best_epoch, progress.best_validation = epoch + 1, score
-        progress.epoch, progress.last_validation = epoch + 1, score
-        progress.traces = max(progress.traces, step.traces)
-        progress.seconds += time.monotonic() - started
-        progress.rates.append(rate)
-        writer.write(
-            {
-                "stage": stage.name,
-                "epoch": epoch + 1,
-                "step": (first_epoch + epoch + 1) * len(train),
-                "temperature": temperature,
-                "phi": phi,
-                "learning_rate": float(learning_rate((epoch + 1) * len(train) - 1)),
-                **{f"train_{name}": value for name, value in trained.items()},
-                **{f"validation_{name}": value for name, value in scores.items()},
-                "examples_per_second": rate,
-            }
-        )
-        if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == stage.epochs:
-            items = {"state": state, "best": best}
-            checkpoints.save(epoch + 1, items, dataclasses.asdict(progress))
-    bar.close()
+            temperature = int(schedules.temperature(temperature_step, stage.max_temperature))
+            phi = float(schedules.annealing_factor(temperature_step, stage.max_temperature))
+            position = f"epoch {epoch + 1}/{stage.epochs} Phi {phi:.2f}"
+            batches = train.epoch(first_epoch + epoch, progress.step)
+            try:
+                state = _train_epoch(
+                    step, state, teachers, batches, temperature_step, progress, bar, position
+                )
+                rate = (len(train) - first_step) * train.batch_size / (time.monotonic() - started)
+                interrupts.check(label)
+                scores = evaluate(state.model, validation)
+            except _NonFiniteError:
+                where = f"step {progress.step + 1} of epoch {epoch + 1}, at temperature"
+                raise _diverged(label, stage, f"{where} {temperature}") from None
+            except StoppedError:
+                progress.seconds += time.monotonic() - started
+                save()
+                raise
+            trained = metrics.Totals(progress.sums).means()
+            if math.isnan(trained["loss"]):
+                raise _diverged(label, stage, f"every step of epoch {epoch + 1}")
+            score = scores[evaluate.task.metric]
+            if score >= progress.best_validation:
+                best = _host_copy(state.model.variables)
+                progress.best_epoch, progress.best_validation = epoch + 1, score
+            progress.epoch, progress.step, progress.sums = epoch + 1, 0, {}
+            progress.last_validation = score
+            progress.traces = max(progress.traces, step.traces)
+            progress.seconds += time.monotonic() - started
+            progress.rates.append(rate)
+            writer.write(
+                {
+                    "stage": stage.name,
+                    "epoch": epoch + 1,
+                    "step": (first_epoch + epoch + 1) * len(train),
+                    "temperature": temperature,
+                    "phi": phi,
+                    "learning_rate": float(learning_rate((epoch + 1) * len(train) - 1)),
+                    **{f"train_{name}": value for name, value in trained.items()},
+                    **{f"validation_{name}": value for name, value in scores.items()},
+                    "examples_per_second": rate,
+                }
+            )
+            if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == stage.epochs:
+                save()
     _warn_at_chance(label, stage, progress.last_validation, evaluate.task, validation)
     return StageResult(best=best, last=_host_copy(state.model.variables), progress=progress)
+
+
+def _diverged(label: str, stage: Stage, where: str) -> DivergedError:
+    return DivergedError(
+        f"{label}: expected a finite loss and gradients, got others in {where}; lower its learning"
+        f" rate {stage.optimizer.learning_rate}, set its clip_norm, or set config.skip_nonfinite,"
+        " in a new workdir (what was saved before is kept)"
+    )
+
+
+class _NonFiniteError(ArithmeticError):
+    """A step that was taken had a loss or gradients that are not finite."""
 
 
 def _train_epoch(
@@ -161,34 +206,44 @@ def _train_epoch(
     teachers: Mapping[str, Teacher],
     batches: Iterable[Batch],
     temperature_step: jax.Array,
+    progress: Progress,
     bar: ProgressBar,
     position: str,
-) -> tuple[TrainState, dict[str, float]]:
-    """Takes a step on each batch; the state after them and the means of their metrics."""
+) -> TrainState:
+    """Takes a step on each batch, until somebody asks to stop; counts them in `progress`.
+
+    Raises:
+      _NonFiniteError: a step was not finite, and was not skipped; `progress` is before it.
+    """
     temperature_step = parallel.replicate(temperature_step)
-    taken: list[Metrics] = []
+    totals = metrics.Totals(progress.sums)
     in_flight: collections.deque[tuple[int, Metrics]] = collections.deque()
 
     def show(examples: int, means: Mapping[str, float]) -> None:
-        shown = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in means.items()]
-        bar.update(examples, " ".join([position, *shown]))
+        shown = {name: value for name, value in means.items() if value or name != "nonfinite"}
+        words = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in shown.items()]
+        bar.update(examples, " ".join([position, *words]))
 
     def finish_oldest() -> None:
         examples, finished = in_flight.popleft()
-        show(examples, metrics.means([finished]))
+        found = totals.add(finished)
+        if found.sums["nonfinite"][0] and not state.skip_nonfinite:
+            raise _NonFiniteError
+        progress.step, progress.sums = progress.step + 1, totals.sums
+        show(examples, found.means())
 
     for batch in batches:
+        if interrupts.heard():
+            break
         examples = int(batch.weights.sum())
         state, step_metrics = step(state, teachers, parallel.shard(batch), temperature_step)
-        taken.append(step_metrics)
         in_flight.append((examples, step_metrics))
         if len(in_flight) > _STEPS_IN_FLIGHT:
             finish_oldest()
     while in_flight:
         finish_oldest()
-    means = metrics.means(taken)
-    show(0, means)  # Leaves the whole epoch's on the terminal.
-    return state, means
+    show(0, totals.means())  # Leaves the whole epoch's on the terminal.
+    return state
 
 
 class Predictor:
@@ -198,7 +253,11 @@ class Predictor:
         self._predict_step = predict_step
 
     def __call__(self, model: Model, batches: Batches, view: int = 0) -> np.ndarray:
-        """Logits float32 [N, C] for one view of each example, in the order of their ids."""
+        """Logits float32 [N, C] for one view of each example, in the order of their ids.
+
+        Raises:
+          StoppedError: somebody asked to stop.
+        """
         model = parallel.replicate(model)
         taken: collections.deque[tuple[Batch, jax.Array]] = collections.deque()
         found: dict[int, np.ndarray] = {}
@@ -211,6 +270,7 @@ class Predictor:
             found.update(zip(np.asarray(batch.ids)[real].tolist(), rows[real], strict=True))
 
         for batch in batches.epoch(view):
+            interrupts.check("a pass over a split")
             taken.append((batch, self._predict_step(model, parallel.shard(batch))))
             if len(taken) > _STEPS_IN_FLIGHT:
                 finish_oldest()

@@ -3,7 +3,7 @@
 import functools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -13,18 +13,35 @@ import sklearn.metrics
 from akd_jax.types import Metrics, Task
 
 
-def means(metrics: Iterable[Metrics]) -> dict[str, float]:
-    """The mean of each metric over all steps, each step counted by its weight.
+class Totals:
+    """Metrics merged over the steps of an epoch, each step counted by its weight.
 
-    Waits for the steps and merges in float64, so that an epoch of any length keeps its
-    precision.
+    Merged in float64, so that an epoch of any length keeps its precision.
+
+    Args:
+      sums: those of steps before: name to total and weight, as `sums` gives them.
     """
-    totals: dict[str, np.ndarray] = {}
-    for step in jax.device_get(list(metrics)):
-        for name, value in step.items():
-            pair = np.array([value.total, value.weight], np.float64)
-            totals[name] = totals.get(name, np.zeros(2)) + pair
-    return {name: float(total / weight) for name, (total, weight) in totals.items()}
+
+    def __init__(self, sums: Mapping[str, Sequence[float]] | None = None):
+        self.sums: dict[str, list[float]] = {k: list(v) for k, v in (sums or {}).items()}
+
+    def add(self, step: Metrics) -> "Totals":
+        """Waits for a step and counts it in; returns the totals of this step alone."""
+        found = {
+            name: [float(value.total), float(value.weight)]
+            for name, value in jax.device_get(step).items()
+        }
+        for name, (total, weight) in found.items():
+            before = self.sums.setdefault(name, [0.0, 0.0])
+            self.sums[name] = [before[0] + total, before[1] + weight]
+        return Totals(found)
+
+    def means(self) -> dict[str, float]:
+        """The mean of each metric; nan where nothing was counted."""
+        return {
+            name: total / weight if weight else math.nan
+            for name, (total, weight) in self.sums.items()
+        }
 
 
 def predictions(logits: np.ndarray, task: Task) -> np.ndarray:

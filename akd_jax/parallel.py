@@ -57,6 +57,12 @@ class CompiledStep:
         """Runs the step on all devices; returns before they are done."""
         return self._call(*args)
 
+    def memory(self, *args: Any) -> int:
+        """Bytes that a step on such arguments takes on each device, themselves counted in."""
+        found = self._call.lower(*args).compile().memory_analysis()
+        held = found.argument_size_in_bytes + found.output_size_in_bytes
+        return int(held + found.temp_size_in_bytes - found.alias_size_in_bytes)
+
 
 def compile_train_step(train_step: Callable[..., Any]) -> CompiledStep:
     """Compiles `train_step(state, teachers, batch, temperature_step)`; the state is donated."""

@@ -2,12 +2,12 @@
 
 import dataclasses
 import functools
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from akd_jax import config, data, methods, models, parallel, records
 from akd_jax.config import DatasetConfig, RunConfig
@@ -15,7 +15,7 @@ from akd_jax.data import Batches, Dataset, Examples, text
 from akd_jax.data.augmentation import Augmentation
 from akd_jax.errors import InputError
 from akd_jax.models import huggingface
-from akd_jax.types import Method, Network, Preprocess
+from akd_jax.types import Method, Network, Preprocess, Tokens
 
 STUDENT = "student"
 
@@ -32,7 +32,7 @@ class Plan:
       student: the student's network.
       teachers: the networks of the teachers that the method reads, and of those that these
         learn from themselves, by name.
-      reader: reads texts for all of these networks; None where the inputs are no texts.
+      vocabularies: of these networks, where the inputs are texts.
     """
 
     settings: RunConfig
@@ -41,12 +41,26 @@ class Plan:
     augmentation: Augmentation
     student: Network
     teachers: Mapping[str, Network]
-    reader: text.Reader | None
+    vocabularies: tuple[text.Vocabulary, ...]
 
     def batches(self, split: str | Examples, **options: Any) -> Batches:
         """The batches of a split, or of other examples whose inputs are as a split's."""
         examples = self.dataset.splits[split] if isinstance(split, str) else split
         return Batches(examples, self.settings.batch_size, buckets=self.dataset.buckets, **options)
+
+    def tokenise(self, texts: np.ndarray) -> tuple[Examples, int]:
+        """Texts [N, 1], or pairs [N, 2], without labels, as examples of these networks; and how
+        many of them were cut.
+        """
+        found = {
+            vocabulary.key: text.tokenise(
+                vocabulary.tokenizer, texts, self.settings.dataset.max_length
+            )
+            for vocabulary in self.vocabularies
+        }
+        cut = np.any([cut for _, cut in found.values()], axis=0)
+        inputs = {key: tokens for key, (tokens, _) in found.items()}
+        return Examples(inputs, np.zeros(len(texts), np.int32)), int(cut.sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +83,12 @@ class _Model:
         return models.folder(self.spec)
 
 
-def plan(run_config: Any) -> Plan:
+def plan(run_config: Any, *, teachers: bool = True) -> Plan:
     """Checks a configuration as far as that goes without compiling or writing.
 
     Args:
       run_config: an ml_collections ConfigDict or a dict, with the fields of configs/default.py.
+      teachers: whether the teachers are planned too.
 
     Raises:
       InputError: something does not fit; the message names the field.
@@ -83,16 +98,14 @@ def plan(run_config: Any) -> Plan:
     parallel.check_batch_size(settings.batch_size, settings.accumulation)
     dataset = data.load(settings.dataset)
     described = {STUDENT: _Model("config.student.model", settings.student.model)}
-    for name in _teachers_behind(settings, method.teachers):
+    for name in _teachers_behind(settings, method.teachers) if teachers else ():
         described[name] = _teacher_model(name, settings, dataset)
-    preprocess: dict[str, Preprocess] = {}
-    reader = None
-    if dataset.normalise is None:
-        dataset, reader, preprocess = _read_texts(settings.dataset, described)
-    else:
-        preprocess = dict.fromkeys(described, dataset.normalise)
+    vocabularies: dict[str, text.Vocabulary] = {}
+    if dataset.texts:
+        vocabularies = _vocabularies(settings.dataset, dataset, described)
+        dataset = _tokenised(settings.dataset, dataset, vocabularies)
     networks = {
-        name: _network(model, preprocess[name], settings, dataset)
+        name: _network(model, vocabularies.get(name, dataset.normalise), settings, dataset)
         for name, model in described.items()
     }
     return Plan(
@@ -104,12 +117,13 @@ def plan(run_config: Any) -> Plan:
         ),
         student=networks.pop(STUDENT),
         teachers=networks,
-        reader=reader,
+        vocabularies=tuple(dict.fromkeys(vocabularies.values())),
     )
 
 
 def identity(planned: Plan) -> dict[str, Any]:
-    """What makes two runs the same: the configuration, but for the places of files.
+    """What makes two runs the same: the configuration, but for the places of files, and the
+    labels of the task.
 
     Teachers that the method does not read are left out; those found at a path, and networks
     that start from a folder, stand there by the digest of their weights.
@@ -120,8 +134,9 @@ def identity(planned: Plan) -> dict[str, Any]:
     found |= {"teacher": None, "takd": None}
     found[STUDENT]["model"] = _model_identity(settings.student.model)
     for name in planned.method.teachers:
-        found |= teacher_identity(settings, name)
-    return {**found, "views": settings.teacher.views}
+        if name in planned.teachers:
+            found |= teacher_identity(settings, name)
+    return {**found, "views": settings.teacher.views, "labels": list(planned.dataset.task.labels)}
 
 
 def teacher_identity(settings: RunConfig, name: str) -> dict[str, Any]:
@@ -154,7 +169,7 @@ def is_made(settings: RunConfig, name: str) -> bool:
 def finished_teacher(field: str, folder: Path) -> dict[str, Any]:
     """The results of a teacher that was trained before."""
     results = records.read(folder / records.RESULTS)
-    if results is None or not {"model", "num_classes", "digest"} <= results.keys():
+    if results is None or not {"model", "labels", "digest"} <= results.keys():
         raise InputError(
             f"{field}: expected the folder of a finished teacher, got {folder}; give such a"
             " folder of a finished run, one of Hugging Face, or leave the path empty to train one"
@@ -184,26 +199,29 @@ def _teacher_model(name: str, settings: RunConfig, dataset: Dataset) -> _Model:
     if is_made(settings, name):
         return _Model(f"{field}.path", f"huggingface:{section.path}", fine_tuned=True)
     results = finished_teacher(f"{field}.path", Path(section.path))
-    if results["num_classes"] != dataset.task.outputs:
+    there, here = results["labels"], list(dataset.task.labels)
+    if there != here:
+        other = len(there) != len(here)
         raise InputError(
-            f"{field}.path: expected a teacher of {dataset.task.outputs} classes, as the"
-            f" student's data set {settings.dataset.name} has, got one of"
-            f" {results['num_classes']} (1: of a regression); give a teacher of the same task"
+            f"{field}.path: expected a teacher of the student's data set"
+            f" {settings.dataset.name}, with {_show_labels(here, other)}, got one with"
+            f" {_show_labels(there, other)}; give a teacher of the same task"
         )
     return _Model(f"{field}.path", results["model"])
 
 
 def _network(
-    model: _Model, preprocess: Preprocess, settings: RunConfig, dataset: Dataset
+    model: _Model, preprocess: Preprocess | None, settings: RunConfig, dataset: Dataset
 ) -> Network:
     """The network that a field names, checked to take the data set's inputs."""
     try:
         module = models.build(model.spec, dataset.task.outputs, settings.dtype)
-        if model.folder is not None and dataset.normalise is not None:
+        if model.folder is not None and not dataset.texts:
             raise InputError(
                 f"expected a network for images, as the data set {settings.dataset.name} has, got"
                 f" {model.spec}, which reads texts"
             )
+        assert preprocess is not None, "expected a vocabulary or a normalisation"
         network = Network(module, preprocess)
         found = shapes(network, dataset)
         if model.folder is not None:
@@ -215,15 +233,22 @@ def _network(
     return network
 
 
-def _read_texts(
-    settings: DatasetConfig, described: Mapping[str, _Model]
-) -> tuple[Dataset, text.Reader, dict[str, Preprocess]]:
-    """A data set of texts as the tokens of each network's vocabulary.
+def _show_labels(labels: Sequence[str], only_count: bool) -> str:
+    if not labels:
+        return "a number to predict"
+    return f"{len(labels)} classes" if only_count else f"the labels {', '.join(labels)}"
 
-    Returns:
-      The data set, what reads further texts, and for each network what selects its tokens.
-    """
-    folders: dict[str, huggingface.Folder] = {}
+
+def _vocabularies(
+    settings: DatasetConfig, dataset: Dataset, described: Mapping[str, _Model]
+) -> dict[str, text.Vocabulary]:
+    """The vocabulary of each network, checked to read the data set's texts."""
+    if settings.crop_padding or settings.flip:
+        raise InputError(
+            f"config.dataset: expected crop_padding 0 and flip False for the texts of"
+            f" {settings.name}, got {settings.crop_padding} and {settings.flip}"
+        )
+    found = {}
     for name, model in described.items():
         try:
             folder = model.folder
@@ -232,62 +257,55 @@ def _read_texts(
                     f"expected huggingface:DIR, a network for texts, as the data set"
                     f" {settings.name} has, got {model.spec!r}"
                 )
-            longest = folder.encoder_config().max_length
+            encoder, tokenizer = folder.encoder_config(), folder.load_tokenizer()
+            if tokenizer.get_vocab_size() > encoder.vocab_size:
+                raise InputError(
+                    f"{folder.path}: expected a tokenizer of at most {encoder.vocab_size} tokens,"
+                    f" the vocab_size of its config.json, got one of {tokenizer.get_vocab_size()};"
+                    " take both from one model"
+                )
         except InputError as error:
             raise InputError(f"{model.field}: {error}") from None
-        if settings.max_length > longest:
+        marks = tokenizer.num_special_tokens_to_add(is_pair=dataset.example.shape[1] > 1)
+        if not marks < settings.max_length <= encoder.max_length:
             raise InputError(
-                f"config.dataset.max_length: expected at most {longest}, the positions of"
-                f" {model.field} {model.spec}, got {settings.max_length}"
+                f"config.dataset.max_length: expected {marks + 1} to {encoder.max_length}, the"
+                f" marks between texts and the positions of {model.field} {model.spec}, got"
+                f" {settings.max_length}"
             )
-        folders[name] = folder
-    if settings.crop_padding or settings.flip:
-        raise InputError(
-            f"config.dataset: expected crop_padding 0 and flip False for the texts of"
-            f" {settings.name}, got {settings.crop_padding} and {settings.flip}"
-        )
-    dataset, reader, keys = _tokenised(settings, tuple(folders.values()))
-    return (
-        dataset,
-        reader,
-        {name: text.Vocabulary(key) for name, key in zip(folders, keys, strict=True)},
-    )
+        found[name] = text.Vocabulary.of(tokenizer)
+    return found
 
 
-@functools.lru_cache(maxsize=2)
 def _tokenised(
-    settings: DatasetConfig, folders: tuple[huggingface.Folder, ...]
-) -> tuple[Dataset, text.Reader, tuple[str, ...]]:
-    """The data set as tokens, its reader, and the key of each folder's vocabulary; the last two
-    are remembered.
-    """
-    dataset = data.load(settings)
-    found = []
-    for folder in folders:
-        tokenizer, size = folder.load_tokenizer(), folder.encoder_config().vocab_size
-        if tokenizer.get_vocab_size() > size:
-            raise InputError(
-                f"{folder.path}: expected a tokenizer of at most {size} tokens, the vocab_size of"
-                f" its config.json, got one of {tokenizer.get_vocab_size()}; take both from one"
-                " model"
-            )
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        key = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:12]
-        found.append((key, tokenizer))
-    reader = text.Reader(dict(found), settings.max_length)
-    splits, truncated = {}, {}
-    for name, examples in dataset.splits.items():
-        inputs, truncated[name] = reader(examples.inputs)
-        splits[name] = Examples(inputs, examples.labels)
+    settings: DatasetConfig, dataset: Dataset, vocabularies: Mapping[str, text.Vocabulary]
+) -> Dataset:
+    """A data set of texts as the tokens of each vocabulary."""
     buckets = text.bucket_lengths(settings.max_length)
-    dataset = dataclasses.replace(
+    splits = text.TokenisedSplits(
+        dataset.splits,
+        dict.fromkeys(vocabularies.values()),
+        functools.partial(_read_split, settings),
+    )
+    example = {
+        vocabulary.key: text.tokenise(vocabulary.tokenizer, dataset.example, settings.max_length)[0]
+        for vocabulary in vocabularies.values()
+    }
+    return dataclasses.replace(
         dataset,
         splits=splits,
+        example=example,
         buckets=buckets if settings.bucketing else buckets[-1:],
-        truncated=truncated,
     )
-    return dataset, reader, tuple(key for key, _ in found)
+
+
+@functools.lru_cache(maxsize=12)  # The splits of two data sets, in two vocabularies.
+def _read_split(
+    settings: DatasetConfig, split: str, vocabulary: text.Vocabulary
+) -> tuple[Tokens, np.ndarray]:
+    """The tokens of a split, and which of its texts were cut."""
+    texts = data.load(settings).splits[split].inputs
+    return text.tokenise(vocabulary.tokenizer, texts, settings.max_length)
 
 
 def _model_identity(spec: str) -> str:

@@ -78,24 +78,39 @@ def check(
     """
     existing = read_config(folder)
     if existing is not None:
-        if existing["kind"] != kind:
-            raise InputError(
-                f"{folder}: expected the folder of a {kind}, got that of a {existing['kind']};"
-                " choose another workdir"
-            )
-        differing = [
-            f"{name} ({_show(before)} there, {_show(now)} here)"
-            for name, before, now in _differences(existing["identity"], _jsonable(identity))
-        ]
-        if differing:
-            raise InputError(
-                f"{folder}: expected a {kind} of this configuration, got one with another"
-                f" {', '.join(differing[:3])}{' ...' if differing[3:] else ''};"
-                " choose another workdir"
-            )
+        check_identity(folder, kind, existing, identity)
     for place in (folder, *(folder / name for name in subfolders)):
         check_writable(place)
     return existing
+
+
+def check_identity(
+    folder: Path,
+    kind: str,
+    existing: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    *,
+    remedy: str = "choose another workdir",
+) -> None:
+    """Checks that a folder's record is of a kind, and agrees with an identity.
+
+    Raises:
+      InputError: it is of another kind, or differs; the message names where.
+    """
+    if existing["kind"] != kind:
+        raise InputError(
+            f"{folder}: expected the folder of a {kind}, got that of a {existing['kind']};"
+            " choose another workdir"
+        )
+    differing = [
+        f"{name} ({_show(before)} there, {_show(now)} here)"
+        for name, before, now in _differences(existing["identity"], _jsonable(identity))
+    ]
+    if differing:
+        raise InputError(
+            f"{folder}: expected a {kind} of this configuration, got one with another"
+            f" {', '.join(differing[:3])}{' ...' if differing[3:] else ''}; {remedy}"
+        )
 
 
 def check_writable(folder: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from akd_jax import loop, methods, optimizers, parallel, records, teacher_cache
+from akd_jax import loop, methods, models, optimizers, parallel, records, teacher_cache
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.config import RunConfig
 from akd_jax.data import Dataset
+from akd_jax.data.text import TokenisedSplits, Vocabulary
 from akd_jax.errors import InputError
 from akd_jax.plan import (
     STUDENT,
@@ -27,7 +28,16 @@ from akd_jax.plan import (
 )
 from akd_jax.step import predict_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
-from akd_jax.types import Method, Model, Network, Teacher, TrainState, Variables
+from akd_jax.types import (
+    LearningRate,
+    Method,
+    Model,
+    Network,
+    Stage,
+    Teacher,
+    TrainState,
+    Variables,
+)
 from akd_jax.writers import MetricWriter
 
 TEACHER = "teacher"
@@ -61,7 +71,8 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
 
     Raises:
       InputError: the configuration or the workdir does not fit; nothing was written.
-      DivergedError: a loss became infinite or no number.
+      DivergedError: a loss or a gradient became infinite or no number.
+      StoppedError: somebody asked to stop, see `akd_jax.interrupts`; called again, it goes on.
     """
     planned = plan(run_config)
     settings = planned.settings
@@ -103,7 +114,7 @@ def _run(planned: Plan, folder: Path) -> dict[str, Any]:
             views=settings.teacher.views,
             label=f"{settings.method} seed {settings.seed}",
         ),
-        **({"truncated": dict(planned.dataset.truncated)} if planned.reader else {}),
+        **_truncated(planned),
         "devices": parallel.describe(),
     }
     records.write(folder / records.RESULTS, results)
@@ -127,10 +138,10 @@ def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     """
     if is_made(planned.settings, name):
         _make_teacher(planned, name, workdir)
-    return _load_teacher(planned, name, workdir)
+    return load_teacher(planned, name, workdir)
 
 
-def _load_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
+def load_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     """A teacher that is finished, at its path or in workdir/NAME; nothing is written."""
     path = methods.teacher_config(planned.settings, name).path
     folder = workdir / name if is_made(planned.settings, name) else Path(path).absolute()
@@ -191,7 +202,8 @@ def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str,
       The plan; 'student', as chosen on validation, and the teachers' names to their models.
 
     Raises:
-      InputError: the folder holds no finished run.
+      InputError: the folder holds no finished run, or what it was made from (the data, a
+        folder of weights) is gone or is another by now.
     """
     folder = Path(workdir).absolute()
     record = records.read_config(folder)
@@ -200,12 +212,17 @@ def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str,
         raise InputError(
             f"{folder}: expected a finished run, got {kind}; run experiments.train on it first"
         )
-    planned = plan(record["config"])
+    planned = plan(record["config"], teachers=teachers)
+    found_identity = identity(planned)
+    if not teachers:
+        found_identity |= {name: record["identity"][name] for name in ("teacher", "takd")}
+    remedy = "put back the data and folders that it was made from, or train anew"
+    records.check_identity(folder, "run", record, found_identity, remedy=remedy)
     student = planned.student
     last_stage = folder / STUDENT / planned.method.stages[-1].name
     found = {STUDENT: Model(_restore_best(last_stage, student, planned.dataset), student.apply)}
     for name in planned.method.teachers if teachers else ():
-        found[name] = _load_teacher(planned, name, folder).model
+        found[name] = load_teacher(planned, name, folder).model
     return planned, found
 
 
@@ -254,14 +271,14 @@ def _make_teacher(planned: Plan, name: str, workdir: Path) -> None:
                 views=settings.teacher.views if method.teachers else 0,
                 label=name,
             )
-        spec = f"huggingface:{Path(section.path).absolute()}" if section.path else section.model
+        spec = models.absolute(f"huggingface:{section.path}" if section.path else section.model)
         scores = trained.pop(STUDENT)
         variables = _restore_best(folder / scores["stage"], network, planned.dataset)
         results = {
             **scores,
             "model": spec,
-            "num_classes": planned.dataset.task.outputs,
-            "digest": teacher_cache.teacher_digest(spec, variables),
+            "labels": list(planned.dataset.task.labels),
+            "digest": teacher_cache.teacher_digest(network.module, variables),
             **_teacher_scores(read),
             **trained,
         }
@@ -324,18 +341,13 @@ def _train(
             name: CachedTeacher(name) if cached else LiveTeacher(teachers[name].model)
             for name in stage.teachers
         }
-        learning_rate = optimizers.learning_rate(stage, len(train))
-        state = TrainState.create(
-            network.apply,
-            initial if stage.start is None else results[stage.start].best,
-            optimizer=optimizers.build(stage.optimizer, learning_rate),
-            loss=stage.loss,
-            key=jax.random.fold_in(key, number),
-            augment=planned.augmentation,
-            accumulation=settings.accumulation,
+        start = initial if stage.start is None else results[stage.start].best
+        state, learning_rate = stage_state(
+            planned, network, stage, start, jax.random.fold_in(key, number), len(train)
         )
         with Checkpoints(folder / stage.name) as checkpoints:
-            if checkpoints.latest() < stage.epochs:  # What came of an earlier training is void.
+            end = loop.place(loop.Progress(stage.epochs), train)
+            if checkpoints.latest() < end:  # What came of an earlier training is void.
                 for later in method.stages[number:]:
                     shutil.rmtree(folder / later.name, ignore_errors=True)
             results[stage.name] = loop.run_stage(
@@ -374,6 +386,29 @@ def _train(
     return trained
 
 
+def stage_state(
+    planned: Plan,
+    network: Network,
+    stage: Stage,
+    variables: Variables,
+    key: jax.Array,
+    steps_per_epoch: int,
+) -> tuple[TrainState, LearningRate]:
+    """The state that a stage starts with, and the learning rate of its optimizer."""
+    learning_rate = optimizers.learning_rate(stage, steps_per_epoch)
+    state = TrainState.create(
+        network.apply,
+        variables,
+        optimizer=optimizers.build(stage.optimizer, learning_rate),
+        loss=stage.loss,
+        key=key,
+        augment=planned.augmentation,
+        accumulation=planned.settings.accumulation,
+        skip_nonfinite=planned.settings.skip_nonfinite,
+    )
+    return state, learning_rate
+
+
 def _cached_logits(
     planned: Plan, name: str, teacher: TrainedTeacher, folder: Path
 ) -> teacher_cache.TeacherLogits:
@@ -382,16 +417,16 @@ def _cached_logits(
     batches = planned.batches("train")
     step = functools.partial(predict_step, augment=planned.augmentation)
     run_teacher = loop.Predictor(parallel.compile_predict_step(step))
-    dataset = settings.dataset
+    dataset, network, inputs = settings.dataset, planned.teachers[name], batches.examples.inputs
+    if isinstance(network.normalise, Vocabulary):
+        inputs = network.normalise(inputs)  # Whatever other networks read.
     matmul = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # Not in stubs.
     return teacher_cache.load_or_build(
         folder,
         name,
         teacher_cache.Fingerprint(
-            teacher=teacher_cache.teacher_digest(teacher.results["model"], teacher.model.variables),
-            data=teacher_cache.digest(
-                batches.examples.inputs, name=repr(planned.teachers[name].normalise)
-            ),
+            teacher=teacher_cache.teacher_digest(network.module, teacher.model.variables),
+            data=teacher_cache.digest(inputs, name=repr(network.normalise)),
             augmentation=f"crop_padding {dataset.crop_padding}, flip {dataset.flip}",
             seed=dataset.seed,
             precision=f"{settings.dtype} on {jax.default_backend()}, matmul precision {matmul}",
@@ -408,6 +443,12 @@ def _scores(planned: Plan, evaluator: loop.Evaluator, model: Model) -> dict[str,
     tested = [split for split in planned.dataset.splits if split not in ("train", "validation")]
     found = {split: evaluator(model, planned.batches(split)) for split in tested}
     return {"test": found["test"][planned.dataset.task.metric], "metrics": found}
+
+
+def _truncated(planned: Plan) -> dict[str, Any]:
+    """'truncated': how many texts of each split were cut; nothing where there are no texts."""
+    splits = planned.dataset.splits
+    return {"truncated": splits.truncated()} if isinstance(splits, TokenisedSplits) else {}
 
 
 def _cache_folder(settings: RunConfig, workdir: Path) -> Path:

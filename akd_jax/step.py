@@ -7,6 +7,7 @@ gradients of the sums are added over the devices, and only then divided. A mean 
 devices' means would be wrong as soon as one of them holds rows that only fill up the batch.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,8 +50,10 @@ def train_step(
       axis_name: the axis of the surrounding pmap.
 
     Returns:
-      The state after the update, and the metric 'loss' and those of `label_metrics` of the
-      batch before it; both the same on every device.
+      The state after the update, and the metrics of the batch before it, both the same on
+      every device: 'loss', those of `label_metrics`, and 'nonfinite', 1 where the loss or a
+      gradient is not finite. Such a step changes nothing where the state says so, and is then
+      counted in no other metric.
     """
     key = jax.random.fold_in(state.key, state.step)
     key = jax.random.fold_in(key, 0 if axis_name is None else jax.lax.axis_index(axis_name))
@@ -92,14 +95,18 @@ def train_step(
     scale = jnp.where(weight > 0, 1 / jnp.where(weight > 0, weight, 1), 0)
     gradients = jax.tree.map(lambda gradient: gradient * scale, gradients)
 
+    finite = jnp.isfinite(metrics["loss"].total) & jnp.isfinite(optax.tree.norm(gradients))
     updates, opt_state = state.optimizer.update(gradients, state.opt_state, state.params)
-    state = state.replace(
-        step=state.step + 1,
+    updated = state.replace(
         params=optax.apply_updates(state.params, updates),
         model_state=model_state,
         opt_state=opt_state,
     )
-    return state, metrics
+    if state.skip_nonfinite:
+        updated = jax.tree.map(functools.partial(jnp.where, finite), updated, state)
+        metrics = jax.tree.map(lambda total: jnp.where(finite, total, 0), metrics)
+    nonfinite = WeightedSum(1 - finite.astype(jnp.float32), jnp.float32(1))
+    return updated.replace(step=state.step + 1), {**metrics, "nonfinite": nonfinite}
 
 
 def predict_step(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from absl import logging
@@ -73,9 +74,9 @@ def digest(*arrays: Any, name: str = "") -> str:
     return state.hexdigest()[:16]
 
 
-def teacher_digest(spec: str, variables: Variables) -> str:
-    """The digest of a teacher: its architecture's name and its variables."""
-    return digest(variables, name=spec)
+def teacher_digest(module: nn.Module, variables: Variables) -> str:
+    """The digest of a teacher: its architecture, with all of its settings, and its variables."""
+    return digest(variables, name=repr(module))
 
 
 def load_or_build(

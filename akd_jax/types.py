@@ -240,7 +240,7 @@ class Teacher(Protocol):
 class TrainState(struct.PyTreeNode):
     """Everything a training step reads and returns.
 
-    The last five fields are constants of the compiled program: a state with another
+    The last six fields are constants of the compiled program: a state with another
     loss or optimizer is another program.
 
     Attributes:
@@ -255,6 +255,7 @@ class TrainState(struct.PyTreeNode):
       augment: changes the batch before student and teachers see it.
       accumulation: parts that a device's share of a batch is cut into; their gradients are
         added, so that only one part's activations are in memory at a time.
+      skip_nonfinite: whether a step whose loss or gradients are not finite changes nothing.
     """
 
     step: jax.Array
@@ -267,6 +268,7 @@ class TrainState(struct.PyTreeNode):
     loss: Loss = struct.field(pytree_node=False)
     augment: Augment = struct.field(pytree_node=False, default=no_augmentation)
     accumulation: int = struct.field(pytree_node=False, default=1)
+    skip_nonfinite: bool = struct.field(pytree_node=False, default=False)
 
     @classmethod
     def create(
@@ -279,6 +281,7 @@ class TrainState(struct.PyTreeNode):
         key: jax.Array,
         augment: Augment = no_augmentation,
         accumulation: int = 1,
+        skip_nonfinite: bool = False,
     ) -> "TrainState":
         """A state at step 0 that starts from `variables` with a fresh optimizer."""
         model_state = {name: value for name, value in variables.items() if name != "params"}
@@ -293,6 +296,7 @@ class TrainState(struct.PyTreeNode):
             loss=loss,
             augment=augment,
             accumulation=accumulation,
+            skip_nonfinite=skip_nonfinite,
         )
 
     @property

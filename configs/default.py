@@ -51,6 +51,7 @@ def get_config() -> ConfigDict:
         dtype="float32",  # What networks compute in: 'float32' or 'bfloat16'.
         batch_size=128,  # Examples of an update, over all devices; they must divide it.
         accumulation=1,  # Parts of each device's share, whose gradients are added one by one.
+        skip_nonfinite=False,  # Whether steps with infinite or undefined gradients are left out.
         checkpoint_every=10,  # Epochs; the last epoch of a stage is always saved.
         dataset=config_dict.create(
             name="digits",  # A name in akd_jax.data.DATASETS.

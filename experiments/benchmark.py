@@ -30,11 +30,10 @@ from akd_jax.plan import plan
 from akd_jax.step import predict_step, train_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
 from akd_jax.types import Model, Network, TrainState
-from configs import movie_reviews
 from experiments import cli
 
 _SUITE = flags.DEFINE_string("suite", None, "'cache' or 'text'.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Of the suite text: the movie reviews.")
+_CONFIG = cli.config_flag()
 _OUTPUT = cli.output_flag()
 _REPEATS = flags.DEFINE_integer("repeats", 9, "Paired repeats.", lower_bound=1)
 
@@ -121,16 +120,16 @@ def cache(repeats: int) -> dict[str, Any]:
 def text(repeats: int) -> dict[str, Any]:
     """Seconds of an epoch on sentences: filled up to the lengths of buckets, and all to 128.
 
-    The two-layer student of configs/movie_reviews.py learns from labels, on the first 50
-    batches' worth of the training split.
+    The student of --config, such as configs/movie_reviews.py:scratch, learns from labels, on
+    the first 50 batches' worth of the training split.
     """
-    if not _DATA_DIR.value:
+    if _CONFIG.value is None:
         raise InputError(
-            "--data_dir: expected the folder of the movie reviews, got none; run python -m"
-            " experiments.prepare --dataset=movie_reviews --data_dir=DIR"
+            "--config: expected one of a data set of texts, got none; take"
+            " --config=configs/movie_reviews.py:scratch --config.dataset.data_dir=DIR"
         )
-    config = movie_reviews.get_config("scratch")
-    config.dataset.data_dir = _DATA_DIR.value
+    config = _CONFIG.value
+    config.method = "scratch"
     config.dataset.train_size = 50 * config.batch_size
 
     def trainer(bucketing: bool) -> tuple[Callable[[], Any], data.Batches]:

@@ -11,8 +11,9 @@ import jax
 from absl import app, flags
 from ml_collections import config_dict, config_flags
 
+from akd_jax import interrupts
 from akd_jax.config import unknown_field
-from akd_jax.errors import DivergedError, InputError
+from akd_jax.errors import DivergedError, InputError, StoppedError
 
 
 # Cached, since a flag can be defined only once, and several launchers can be imported.
@@ -39,7 +40,9 @@ def output_flag() -> flags.FlagHolder:
 def launch(main: Callable[[], None], *, required: Sequence[str]) -> None:
     """Parses the flags and runs `main`.
 
-    Wrong flags, InputError and DivergedError end the process with one line and code 1.
+    Wrong flags, InputError and DivergedError end the process with one line and code 1. A
+    SIGTERM, the notice of a preemption, ends it with one line and code 75 (EX_TEMPFAIL: the
+    same command goes on) when what was trained is saved.
     """
     flags.mark_flags_as_required(list(required))
 
@@ -48,7 +51,10 @@ def launch(main: Callable[[], None], *, required: Sequence[str]) -> None:
             fail(f"expected flags only, got {argv[1]!r}; write it as --flag=value")
         _keep_compiled_programs()
         try:
-            main()
+            with interrupts.listen():
+                main()
+        except StoppedError as error:
+            fail(str(error), code=os.EX_TEMPFAIL)
         except (InputError, DivergedError) as error:
             fail(str(error))
         except KeyboardInterrupt:
@@ -57,10 +63,10 @@ def launch(main: Callable[[], None], *, required: Sequence[str]) -> None:
     app.run(guarded, flags_parser=_parse_flags)
 
 
-def fail(message: str) -> NoReturn:
-    """Prints one line to standard error and ends the process with code 1."""
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Prints one line to standard error and ends the process with a code."""
     print("error: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(1)
+    sys.exit(code)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,7 +6,8 @@ python -m experiments.export --workdir=DIR --format=stablehlo --output=FILE
 safetensors: a folder that Hugging Face's AutoModelForSequenceClassification and AutoTokenizer
 load; of an encoder. stablehlo: a file that `jax.export.deserialize` reads, without this
 library, and whose call maps raw inputs, of any number of examples, to logits float32; of any
-network. An encoder's takes token ids and token types int32 [B, L], and lengths int32 [B].
+network. An encoder's takes token ids and token types int32 [B, L], and lengths int32 [B]; L is
+at most the length that it has positions for.
 """
 
 from collections.abc import Callable
@@ -71,7 +72,9 @@ def _stablehlo(planned: Plan, network: Network, model: Model, output: Path) -> N
         raise InputError(f"{output}: expected the name of a new file, got one that exists")
     read: Callable[..., Any]
     if isinstance(network.module, Encoder):
-        read, (rows, length) = Tokens, jax_export.symbolic_shape("B, L")
+        most = network.module.config.max_length  # Beyond it there are no positions.
+        read = Tokens
+        rows, length = jax_export.symbolic_shape("B, L", constraints=[f"L <= {most}"])
         shapes = [(rows, length), (rows, length), (rows,)]
         arguments = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
     else:

@@ -90,7 +90,7 @@ def curves(runs: Mapping[str, Sequence[Records]], metric: str) -> Figure:
         if field == _SCORE:
             # The first epochs, near chance, would press the differences into a thin line.
             axes.set_ylim(bottom=np.quantile(np.concatenate(means), 0.1))
-            axes.legend(loc="lower right", frameon=False, fontsize=9)
+            axes.legend(loc="best", frameon=False, fontsize=9)
         elif means:
             axes.legend(frameon=False, fontsize=9)
         axes.set_title(title.format(metric=metric), fontsize=11)
@@ -136,12 +136,12 @@ def read_runs(workdir: Path) -> tuple[dict[str, list[Records]], str]:
     comparison = records.read(workdir / COMPARISON)
     if comparison is None:
         results = records.read(workdir / records.RESULTS) or {}
-        return {results["method"]: [read_metrics(workdir)]}, results["metric"]
+        return {results["method"]: [read_metrics(workdir)]}, results.get("metric", "accuracy")
     runs = {
         method: [read_metrics(workdir / folder) for folder in entry["runs"]]
         for method, entry in comparison["methods"].items()
     }
-    return runs, comparison["metric"]
+    return runs, comparison.get("metric", "accuracy")
 
 
 def _run_body(results: dict[str, Any]) -> str:
@@ -168,7 +168,9 @@ def _run_body(results: dict[str, Any]) -> str:
     headers += ["padding"] if padded else []
     return (
         _table(("", "validation", "test"), rows)
-        + _note(f"{results['metric']}; student: chosen on validation in its last stage.")
+        + _note(
+            f"{results.get('metric', 'accuracy')}; student: chosen on validation in its last stage."
+        )
         + _table(headers, stages)
         + (_note(f"Texts that were cut, by split: {results['truncated']}.") if padded else "")
     )

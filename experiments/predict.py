@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from akd_jax import data, metrics, records, run
-from akd_jax.data import Examples
+from akd_jax import metrics, run
+from akd_jax.data import Examples, tsv
 from akd_jax.errors import InputError
 from akd_jax.plan import STUDENT, Plan
 from experiments import cli
@@ -29,16 +29,19 @@ def predict(workdir: Path, examples: Path, output: Path) -> int:
     Raises:
       InputError: there is no finished run, or the file does not hold examples of its task.
     """
+    if output.absolute() == examples.absolute() or output.is_dir():
+        raise InputError(f"--output: expected the name of a file other than --input, got {output}")
     planned, models = run.load(workdir, teachers=False)
-    inputs = read(planned, examples)
-    records.check_writable(output.parent)
-    logits = run.predictor()(models[STUDENT], planned.batches(inputs))
+    unlabelled = read(planned, examples)
+    logits = run.predictor()(models[STUDENT], planned.batches(unlabelled))
     found = metrics.predictions(logits, planned.dataset.task)
-    cells = [planned.dataset.task.write(prediction) for prediction in found]
-    rows = "".join(f"{index}\t{cell}\n" for index, cell in enumerate(cells))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(f"index\tprediction\n{rows}", encoding="utf-8")
-    return len(cells)
+    rows = [f"{i}\t{planned.dataset.task.write(value)}\n" for i, value in enumerate(found)]
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text("".join(["index\tprediction\n", *rows]), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{output}: expected a file to write, got: {error.strerror}") from None
+    return len(rows)
 
 
 def read(planned: Plan, path: Path) -> Examples:
@@ -47,19 +50,21 @@ def read(planned: Plan, path: Path) -> Examples:
     Raises:
       InputError: the file does not hold inputs of the plan's data set.
     """
-    if planned.reader is not None:
-        texts = data.read_texts(planned.settings.dataset.name, path)
-        inputs, cut = planned.reader(texts)
+    if planned.dataset.texts:
+        texts = tsv.texts(tsv.read(path, planned.dataset.columns))
+        examples, cut = planned.tokenise(texts)
         if cut:
             print(f"{cut} of {len(texts)} texts are over max_length, and were cut.")
-        return Examples(inputs, np.zeros(len(texts), np.int32))
+        return examples
     expected = planned.dataset.example
     try:
         images = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: expected a .npy file of images, got: {error}") from None
-    if images.shape[1:] != expected.shape[1:] or images.dtype != expected.dtype or not len(images):
-        shape = ", ".join(map(str, expected.shape[1:]))
+    shape = ", ".join(map(str, expected.shape[1:]))
+    if not isinstance(images, np.ndarray) or not images.size:
+        raise InputError(f"{path}: expected images {expected.dtype} [N, {shape}], got none")
+    if images.shape[1:] != expected.shape[1:] or images.dtype != expected.dtype:
         raise InputError(
             f"{path}: expected images {expected.dtype} [N, {shape}], got {images.dtype}"
             f" {list(images.shape)}"

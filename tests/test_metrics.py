@@ -1,3 +1,4 @@
+import json
 import math
 
 import flax.linen as nn
@@ -24,18 +25,39 @@ REGRESSION = Task((), ("pearson", "spearman"))
 
 
 def test_means_weigh_each_step_by_its_weight():
-    steps = [
-        {"loss": WeightedSum(jnp.float32(6.0), jnp.float32(3.0))},
-        {"loss": WeightedSum(jnp.float32(1.0), jnp.float32(1.0))},
-    ]
-    assert metrics.means(steps) == {"loss": 7 / 4}
+    totals = metrics.Totals()
+    for total, weight in ((6.0, 3.0), (1.0, 1.0)):
+        step = totals.add({"loss": WeightedSum(jnp.float32(total), jnp.float32(weight))})
+        assert step.means() == {"loss": total / weight}
+    assert totals.means() == {"loss": 7 / 4}
+
+
+def test_totals_go_on_from_those_of_before():
+    step = {"loss": WeightedSum(np.float32(0.1), np.float32(3.0))}
+    whole, half = metrics.Totals(), metrics.Totals()
+    for _ in range(10):
+        whole.add(step)
+    for _ in range(5):
+        half.add(step)
+    rest = metrics.Totals(json.loads(json.dumps(half.sums)))
+    for _ in range(5):
+        rest.add(step)
+    assert rest.sums == whole.sums  # To the last bit.
+
+
+def test_nothing_counted_has_no_mean():
+    totals = metrics.Totals()
+    totals.add({"loss": WeightedSum(np.float32(0), np.float32(0))})
+    assert np.isnan(totals.means()["loss"])
 
 
 def test_means_of_a_long_epoch_keep_their_precision():
     # In float32, 2**24 + 1 is 2**24: half of these would be lost.
-    steps = [{"loss": WeightedSum(np.float32(2**24), np.float32(1.0))}]
-    steps += [{"loss": WeightedSum(np.float32(1.0), np.float32(0.0))}] * 100
-    assert metrics.means(steps)["loss"] == 2**24 + 100
+    totals = metrics.Totals()
+    totals.add({"loss": WeightedSum(np.float32(2**24), np.float32(1.0))})
+    for _ in range(100):
+        totals.add({"loss": WeightedSum(np.float32(1.0), np.float32(0.0))})
+    assert totals.means()["loss"] == 2**24 + 100
 
 
 def logits_of(predictions, classes=2):

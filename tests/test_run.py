@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import importlib
 import json
 import os
 import shutil
@@ -10,18 +11,19 @@ from pathlib import Path
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from absl import logging
 
-from akd_jax import data, loop, methods, parallel, records, run
+from akd_jax import data, interrupts, loop, methods, parallel, records, run
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.data import Examples
-from akd_jax.errors import DivergedError, InputError
+from akd_jax.errors import DivergedError, InputError, StoppedError
 from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.methods.scratch import hard_label_loss
-from akd_jax.plan import plan
+from akd_jax.plan import plan, shapes
 from akd_jax.types import Method, Stage, Task
 
 ROOT = Path(__file__).parent.parent
@@ -133,10 +135,10 @@ def test_no_epoch_of_a_run_has_the_order_of_another(config, teacher_path, tmp_pa
     asked = []
     epoch = data.Batches.epoch
 
-    def spy(self, number=0):
+    def spy(self, number=0, first=0):
         if self.seed is not None:
             asked.append(number)
-        return epoch(self, number)
+        return epoch(self, number, first)
 
     monkeypatch.setattr(data.Batches, "epoch", spy)
     run.run(config, tmp_path)
@@ -220,8 +222,8 @@ runpy.run_module("experiments.train", run_name="__main__")
 """
 
 
-def launch(config, workdir, *, kill_at=None):
-    """Runs experiments.train in a process of its own, on one device."""
+def launch(config, workdir, *, code=None, arguments=()):
+    """Runs experiments.train, or code that does, in a process of its own, on one device."""
     cache = workdir.parent / "compiled"
     flags = ["--config=configs/digits.py", f"--workdir={workdir}"]
     for name in SMALL_FIELDS:
@@ -229,7 +231,7 @@ def launch(config, workdir, *, kill_at=None):
         for part in name.split("."):
             value = value[part]
         flags.append(f"--config.{name}={value}")
-    start = ["-m", "experiments.train"] if kill_at is None else ["-c", KILLED, *kill_at]
+    start = ["-m", "experiments.train"] if code is None else ["-c", code, *arguments]
     return subprocess.run(
         [sys.executable, *start, *flags],
         cwd=ROOT,
@@ -256,7 +258,7 @@ def test_a_killed_run_ends_as_one_never_killed(config, teacher_path, tmp_path):
     assert whole.returncode == 0, whole.stderr
     assert whole.stderr == ""  # Quiet where there is no terminal.
     for kill_at in (("stage_1", "4"), ("stage_2", "3")):
-        killed = launch(config, tmp_path / "killed", kill_at=kill_at)
+        killed = launch(config, tmp_path / "killed", code=KILLED, arguments=kill_at)
         assert killed.returncode == -signal.SIGKILL
         assert not (tmp_path / "killed/results.json").exists()
     resumed = launch(config, tmp_path / "killed")
@@ -273,13 +275,86 @@ def test_a_killed_run_ends_as_one_never_killed(config, teacher_path, tmp_path):
     ]
     assert len(lines[0]) == 10
     assert lines[0] == lines[1]
-    states = [final_state(tmp_path / name / "student/stage_2/5") for name in ("whole", "killed")]
+    states = [final_state(tmp_path / name / "student/stage_2/30") for name in ("whole", "killed")]
     assert jax.tree.leaves(states[0])
     jax.tree.map(np.testing.assert_array_equal, *states)
 
     again = launch(config, tmp_path / "whole")
     assert again.returncode == 0
     assert "finished; nothing was trained" in again.stdout
+
+
+def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
+    config, teacher_path, tmp_path, monkeypatch
+):
+    config.teacher.path = teacher_path
+    whole = run.run(config, tmp_path / "whole")
+    rng = np.random.default_rng(0)
+    compiled, steps = parallel.compile_train_step, []
+
+    def counted(train_step):
+        step = compiled(train_step)
+        monkeypatch.setattr(
+            step, "_call", lambda *args, call=step._call: steps.append(1) or call(*args)
+        )
+        return step
+
+    monkeypatch.setattr(parallel, "compile_train_step", counted)
+    stops = 0
+    while True:  # A signal comes after some looks for one: in an epoch, or in an evaluation.
+        left = int(rng.integers(2, 14))
+
+        def heard():
+            nonlocal left
+            left -= 1
+            return left < 0
+
+        monkeypatch.setattr(interrupts, "heard", heard)
+        try:
+            stopped = run.run(config, tmp_path / "stopped")
+            break
+        except StoppedError as error:
+            assert "the same command goes on" in str(error)
+            stops += 1
+    assert stops > 8
+    assert len(steps) == 50  # None was taken twice, and none is missing.
+    assert untimed(stopped) == untimed(whole) | {"stages": untimed(stopped)["stages"]}
+    for one, other in zip(stopped["stages"], whole["stages"], strict=True):
+        assert {**one, "seconds": 0, "examples_per_second": 0, "traces": 0} == {
+            **other,
+            "seconds": 0,
+            "examples_per_second": 0,
+            "traces": 0,
+        }
+    states = [final_state(tmp_path / name / "student/stage_2/30") for name in ("whole", "stopped")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+TERMINATED = """
+import os, runpy, signal, sys, threading
+from akd_jax import loop
+train_epoch, epochs = loop._train_epoch, []
+def train_and_signal(*args):
+    epochs.append(1)
+    if len(epochs) == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return train_epoch(*args)
+loop._train_epoch = train_and_signal
+sys.argv[0] = "train"
+runpy.run_module("experiments.train", run_name="__main__")
+"""
+
+
+def test_sigterm_leaves_with_a_code_of_its_own_and_nothing_is_lost(config, teacher_path, tmp_path):
+    config.teacher.path = teacher_path
+    config.checkpoint_every = 5
+    stopped = launch(config, tmp_path / "run", code=TERMINATED)
+    assert stopped.returncode == os.EX_TEMPFAIL
+    line = "stage_1: stopped by a signal, with everything saved; the same command goes on"
+    assert stopped.stderr == f"error: annealing_kd seed 0 {line}\n"
+    assert (tmp_path / "run/student/stage_1/12").exists()  # Two epochs of 5 steps and their ends.
+    resumed = launch(config, tmp_path / "run")
+    assert resumed.returncode == 0, resumed.stderr
 
 
 def final_state(checkpoint):
@@ -350,8 +425,8 @@ def test_every_method_and_stage_draws_the_same_views(config, teacher_path, tmp_p
     drawn = []
     epoch = data.Batches.epoch
 
-    def spy(self, number=0):
-        for batch in epoch(self, number):
+    def spy(self, number=0, first=0):
+        for batch in epoch(self, number, first):
             if self.seed is not None and drawn[-1:] != [int(batch.views[0])]:
                 drawn.append(int(batch.views[0]))
             yield batch
@@ -445,9 +520,9 @@ def test_continuation_with_a_step_and_no_margin_is_annealing_bit_for_bit(
     monkeypatch.setitem(methods.METHODS, "whole", whole)
     config.method = "whole"
     run.run(config, tmp_path / "whole")
-    expected = final_state(tmp_path / "annealing/student/stage_2/5")
+    expected = final_state(tmp_path / "annealing/student/stage_2/30")
     for name in ("continuation_kd", "whole"):
-        found = final_state(tmp_path / name / "student/stage_2/5")
+        found = final_state(tmp_path / name / "student/stage_2/30")
         jax.tree.map(np.testing.assert_array_equal, found, expected)
         np.testing.assert_array_equal(
             recorded_losses(tmp_path / name), recorded_losses(tmp_path / "annealing")
@@ -459,7 +534,7 @@ def test_a_run_in_bfloat16_learns_with_parameters_in_float32(config, tmp_path):
     config.method = "scratch"
     config.dtype = "bfloat16"
     assert run.run(config, tmp_path)["student"]["test"] > 0.5
-    state = final_state(tmp_path / "student/scratch/10")["state"]
+    state = final_state(tmp_path / "student/scratch/60")["state"]
     assert {leaf.dtype for leaf in jax.tree.leaves(state["params"])} == {np.dtype("float32")}
 
 
@@ -536,8 +611,40 @@ def test_a_teacher_of_other_classes_is_refused(config, teacher_path, tmp_path, m
     config.dataset.validation_size = 100
     config.dataset.name = "fives"
     config.teacher.path = teacher_path
-    refused(config, tmp_path / "run", "a teacher of 5 classes, .* fives has, got one of 10")
+    refused(
+        config,
+        tmp_path / "run",
+        "the student's data set fives, with 5 classes, got one with 10 classes",
+    )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_of_other_labels_is_refused(config, teacher_path, tmp_path, monkeypatch):
+    source = data.DATASETS["digits"](None)
+    reversed_ = dataclasses.replace(source, task=Task(source.task.labels[::-1]))
+    monkeypatch.setitem(data.DATASETS, "reversed", lambda data_dir: reversed_)
+    config.dataset.name = "reversed"
+    config.teacher.path = teacher_path
+    match = "reversed, with the labels 9, 8, .*, got one with the labels 0, 1, "
+    refused(config, tmp_path / "run", match)
+
+
+def test_a_run_whose_data_are_others_by_now_is_not_evaluated(
+    config, teacher_path, tmp_path, monkeypatch
+):
+    config.teacher.path = teacher_path
+    config.method = "scratch"
+    config.student.epochs = 1
+    run.run(config, tmp_path)
+    source = data.DATASETS["digits"](None)
+    renamed = dataclasses.replace(source, task=Task(source.task.labels[::-1]))
+    monkeypatch.setitem(data.DATASETS, "digits", lambda data_dir: renamed)
+    data.load.cache_clear()
+    try:
+        with pytest.raises(InputError, match=r"another config.labels .* put back the data"):
+            run.predict(tmp_path, teachers=False)
+    finally:
+        data.load.cache_clear()
 
 
 def test_a_diverged_run_says_what_to_try(config, teacher_path, tmp_path):
@@ -546,10 +653,62 @@ def test_a_diverged_run_says_what_to_try(config, teacher_path, tmp_path):
     with (
         jax.debug_nans(False),
         pytest.raises(
-            DivergedError, match=r"seed 0 stage_1: .*epoch 1 at temperature 2; lower its"
+            DivergedError, match=r"stage_1: .* in step \d of epoch 1, at temperature 2; lower its"
         ),
     ):
         run.run(config, tmp_path)
+
+
+def test_what_was_saved_before_a_divergence_is_kept(config, teacher_path, tmp_path, monkeypatch):
+    config.teacher.path = teacher_path
+    config.method = "scratch"
+    config.checkpoint_every = 1
+    module = importlib.import_module("akd_jax.methods.scratch")  # Its name is a function's, too.
+    loss = module.hard_label_loss
+
+    def exploding(student, teachers, batch, temperature_step):
+        values = loss(student, teachers, batch, temperature_step)
+        return values * jnp.where(batch.epochs == 2, jnp.inf, 1)  # In the third epoch.
+
+    monkeypatch.setattr(module, "hard_label_loss", exploding)
+    with jax.debug_nans(False), pytest.raises(DivergedError, match="in step 1 of epoch 3, at"):
+        run.run(config, tmp_path)
+    with Checkpoints(tmp_path / "student/scratch", read_only=True) as checkpoints:
+        planned = plan(config)
+        template = shapes(planned.student, planned.dataset)
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+        items, progress = checkpoints.restore({"best": zeros})
+    assert progress["epoch"] == 2
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(items["best"]))
+
+
+def test_steps_that_are_not_finite_can_be_left_out(config, teacher_path, tmp_path, monkeypatch):
+    config.teacher.path = teacher_path
+    config.method = "scratch"
+    config.student.epochs = 3
+    config.skip_nonfinite = True
+    module = importlib.import_module("akd_jax.methods.scratch")  # Its name is a function's, too.
+    loss, which = module.hard_label_loss, np.arange(1)  # One example spoils its step.
+
+    def sometimes(student, teachers, batch, temperature_step):
+        values = loss(student, teachers, batch, temperature_step)
+        spoilt = (batch.epochs[0] == 1) & (batch.ids == which).any()
+        return values * jnp.where(spoilt, jnp.nan, 1)
+
+    monkeypatch.setattr(module, "hard_label_loss", sometimes)
+    with jax.debug_nans(False):
+        results = run.run(config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["train_nonfinite"] for line in lines] == pytest.approx([0, 1 / 5, 0])
+    assert np.isfinite([line["train_loss"] for line in lines]).all()
+    assert results["student"]["test"] > 0.3
+
+    which = np.arange(1000)[:, None]  # All of them: there is nothing to learn from.
+    with (
+        jax.debug_nans(False),
+        pytest.raises(DivergedError, match="others in every step of epoch 2;"),
+    ):
+        run.run(config, tmp_path / "none")
 
 
 def test_a_student_at_chance_is_warned_of(config, tmp_path, monkeypatch):

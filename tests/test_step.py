@@ -252,3 +252,25 @@ def test_a_teacher_of_the_same_shape_does_not_recompile(batch, teachers):
     for given in (placed, other):
         state, _ = step(state, given, parallel.shard(batch), parallel.replicate(jnp.int32(0)))
     assert step.traces == 1
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_step_that_is_not_finite_is_told_and_can_be_skipped(batch, teachers, skip):
+    def spoilt(student, teachers, batch, temperature_step):
+        values = annealed(student, teachers, batch, temperature_step)
+        return values * jnp.where(temperature_step == 1, jnp.inf, 1)
+
+    module = models.build("plain_cnn:4 M FC", num_classes=10)  # With statistics of batch norm.
+    state = make_state(module, batch.inputs, loss=spoilt).replace(skip_nonfinite=skip)
+    with jax.debug_nans(False):
+        step = jax.jit(train_step)
+        good, metrics = step(state, teachers, batch, jnp.int32(0))
+        assert float(metrics["nonfinite"].mean()) == 0
+        bad, metrics = step(good, teachers, batch, jnp.int32(1))
+    assert float(metrics["nonfinite"].mean()) == 1
+    assert int(bad.step) == 2
+    if skip:
+        jax.tree.map(np.testing.assert_array_equal, arrays(bad), arrays(good))
+        assert float(metrics["loss"].weight) == 0
+    else:
+        assert not np.isfinite(jax.tree.leaves(bad.params)[0]).all()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from absl import logging
 
-from akd_jax import teacher_cache
+from akd_jax import models, teacher_cache
 from akd_jax.errors import InputError
 from akd_jax.teacher_cache import Fingerprint, load_or_build
 
@@ -143,8 +143,9 @@ def test_digests_see_values_shapes_types_names_and_places():
         {"params": {"a": np.zeros((2, 3), np.int32)}},
         {"params": {"b": np.zeros((2, 3), np.float32)}},
     ]
-    reference = teacher_cache.teacher_digest("resnet:8", variables)
-    assert teacher_cache.teacher_digest("resnet:8", same) == reference
-    digests = {teacher_cache.teacher_digest("resnet:8", other) for other in others}
-    digests.add(teacher_cache.teacher_digest("resnet:14", variables))
+    eight, fourteen = (models.build(f"resnet:{depth}", 10) for depth in (8, 14))
+    reference = teacher_cache.teacher_digest(eight, variables)
+    assert teacher_cache.teacher_digest(eight, same) == reference
+    digests = {teacher_cache.teacher_digest(eight, other) for other in others}
+    digests.add(teacher_cache.teacher_digest(fourteen, variables))
     assert len(digests | {reference}) == 6

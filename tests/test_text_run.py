@@ -329,8 +329,9 @@ def test_networks_and_data_of_other_kinds_are_refused(config, folders, tmp_path)
     config.student.model = "resnet:8"
     refused(config, tmp_path, "config.student.model: expected huggingface:DIR, .* got 'resnet:8'")
     config.student.model = f"huggingface:{folders / 'bert'}"
-    config.dataset.max_length = 65
-    refused(config, tmp_path, "config.dataset.max_length: expected at most 64, .* got 65")
+    for length in (2, 65):  # No room for a word between its marks; more than the positions.
+        config.dataset.max_length = length
+        refused(config, tmp_path, rf"config.dataset.max_length: expected 3 to 64, .* got {length}")
     config.dataset.max_length = 32
     config.dataset.flip = True
     refused(config, tmp_path, "crop_padding 0 and flip False for the texts of movie_reviews")
@@ -354,11 +355,12 @@ def test_long_texts_are_cut_and_counted(config):
     planned = plan(config)
     (tokens,) = planned.dataset.splits["train"].inputs.values()
     assert tokens.ids.shape == (200, 12)
-    (tokenizer,) = planned.reader.tokenizers.values()
+    (vocabulary,) = planned.vocabularies
+    tokenizer = vocabulary.tokenizer
     tokenizer.no_truncation()
     longer = sum(len(tokenizer.encode(text).ids) > 12 for text, _ in texts(200, 0))
     assert 0 < longer < 200
-    assert planned.dataset.truncated["train"] == longer
+    assert plan(config).dataset.splits.truncated()["train"] == longer
 
 
 def test_accumulation_reaches_the_step(config, tmp_path, monkeypatch):

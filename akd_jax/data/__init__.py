@@ -4,8 +4,6 @@ import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from akd_jax.config import DatasetConfig
 from akd_jax.data import cifar, digits, glue, idx, tsv
 from akd_jax.data.batches import Batches
@@ -20,7 +18,6 @@ __all__ = [
     "Normalise",
     "Source",
     "load",
-    "read_texts",
 ]
 
 # Name to a reader that takes the folder, None for its default one.
@@ -34,22 +31,6 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
     "tsv": tsv.load,
     **glue.LOADERS,
 }
-
-
-def read_texts(name: str, path: Path) -> np.ndarray:
-    """The texts in a TSV file, labelled or not, with the columns of a data set of texts.
-
-    Args:
-      name: of the data set.
-      path: of the file.
-
-    Returns:
-      str [N, 1], or [N, 2] for pairs.
-
-    Raises:
-      InputError: the file does not hold these columns.
-    """
-    return glue.read_texts(name, path) if name in glue.TASKS else tsv.read_texts(path)
 
 
 @functools.lru_cache(maxsize=2)

@@ -59,11 +59,13 @@ class Batches:
         sizes = [self.batch_size * self.buckets[bucket] for _, bucket in self._cut(0)]
         return 1 - float(lengths.sum() / np.sum(sizes))
 
-    def epoch(self, epoch: int = 0) -> Iterator[Batch]:
-        """The batches of epoch number `epoch`: the same ones whenever it is asked for."""
+    def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
+        """The batches of epoch number `epoch`, from number `first` on: the same ones whenever
+        they are asked for.
+        """
         order = self._order(epoch)
         view = epoch % self.views if self.views else epoch
-        for real, bucket in self._cut(epoch):
+        for real, bucket in self._cut(epoch)[first:]:
             rows = np.concatenate([real, np.resize(order, self.batch_size - len(real))])
             examples = self.examples.take(rows)
             inputs = examples.inputs

@@ -63,6 +63,7 @@ class Source:
       normalise: the scale of the inputs; None for texts.
       validation: the validation split, where the data set has one of its own.
       others: further splits to test on, by name.
+      columns: the texts' in files without labels.
     """
 
     train: Examples
@@ -71,6 +72,7 @@ class Source:
     normalise: Normalise | None
     validation: Examples | None = None
     others: Mapping[str, Examples] = dataclasses.field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,20 +84,22 @@ class Dataset:
       task: what is to be predicted.
       normalise: the scale of the inputs; None for texts, which each network reads with its
         own vocabulary.
+      columns: the texts' in files without labels.
+      example: the inputs of one example, with the leading axis of a batch: their shapes.
       buckets: the lengths that batches of texts are filled up to; none elsewhere.
-      truncated: texts of each split that were cut to the longest one.
     """
 
     splits: Mapping[str, Examples]
     task: Task
     normalise: Normalise | None
+    example: Any
+    columns: tuple[str, ...] = ()
     buckets: tuple[int, ...] = ()
-    truncated: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
-    def example(self) -> Any:
-        """The inputs of one example, with the leading axis of a batch."""
-        return self.splits["train"].take(np.arange(1)).inputs
+    def texts(self) -> bool:
+        """Whether the inputs are texts."""
+        return self.normalise is None
 
 
 def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, Examples]:
@@ -121,8 +125,14 @@ def hold_out(source: Source, *, validation_size: int, train_size: int, seed: int
       seed: of the split.
 
     Raises:
-      InputError: there are not as many examples, or no validation split of its own.
+      InputError: there are not as many examples; or the source has no validation split of
+        its own, or has one that would be left out.
     """
+    if validation_size and source.validation is not None:
+        raise InputError(
+            "config.dataset.validation_size: expected 0, since the data set has a validation split"
+            f" of its own, got {validation_size}"
+        )
     if not validation_size and source.validation is None:
         raise InputError(
             "config.dataset.validation_size: expected at least 1 example, since the data set has no"
@@ -137,6 +147,7 @@ def hold_out(source: Source, *, validation_size: int, train_size: int, seed: int
     # Validation first, so that it is the same for every size of the training split.
     sizes = {"validation": validation_size, "train": train_size or left}
     splits = {**split(source.train, sizes, seed), "test": source.test, **source.others}
-    if not validation_size and source.validation is not None:
+    if source.validation is not None:
         splits["validation"] = source.validation
-    return Dataset(splits, source.task, source.normalise)
+    example = source.train.take(np.arange(1)).inputs
+    return Dataset(splits, source.task, source.normalise, example, source.columns)

@@ -135,22 +135,19 @@ def load(name: str, data_dir: Path | None) -> Source:
     return _source(task, splits)
 
 
-def read_texts(name: str, path: Path) -> np.ndarray:
-    """The texts of a task's TSV file, labelled or not, str [N, 1] or [N, 2].
-
-    Raises:
-      InputError: the file does not hold the columns of the task.
-    """
-    task = TASKS[name]
-    return tsv.texts(tsv.read(path, task.test_sentences or task.sentences))
-
-
 LOADERS = {name: functools.partial(load, name) for name in TASKS}
 
 
 def _source(task: GlueTask, splits: Mapping[str, Examples]) -> Source:
     others = {k: v for k, v in splits.items() if k not in ("train", "test")}
-    return Source(splits["train"], splits["test"], task.task, normalise=None, others=others)
+    return Source(
+        splits["train"],
+        splits["test"],
+        task.task,
+        normalise=None,
+        others=others,
+        columns=task.test_sentences or tuple(map(str, task.sentences)),
+    )
 
 
 def _load_tfds(name: str, task: GlueTask, data_dir: Path) -> Source:

@@ -40,36 +40,27 @@ def load_movie_reviews(data_dir: Path | None) -> Source:
 
 
 def _load(data_dir: Path | None, labels: Mapping[str, str] | None) -> Source:
-    data_dir = folder(data_dir)
-    files = [data_dir / f"{name}.tsv" for name in ("train", "dev", "test")]
-    train, *others = (path for path in files if path.exists() or path == files[0])
-    columns = [*_sentences(train), _LABEL]
-    if not others:
+    if data_dir is None:
+        raise InputError("config.dataset.data_dir: expected the folder of the TSV files, got none")
+    train = data_dir / "train.tsv"
+    columns = _sentences(train)
+    tables = {
+        path.stem: read(path, [*columns, _LABEL])
+        for path in (train, data_dir / "dev.tsv", data_dir / "test.tsv")
+        if path == train or path.exists()
+    }
+    if len(tables) == 1:
         raise InputError(f"{data_dir}: expected dev.tsv or test.tsv beside train.tsv, got neither")
-    if labels is None:
-        names = {row[-1] for row in read(train, columns).rows.values()}
-        numbers = all(re.fullmatch("-?[0-9]+", name) for name in names)
-        order = sorted(names, key=lambda name: (int(name), name) if numbers else (0, name))
-        labels = {name: name for name in order}
-    train_split, *splits = (examples(read(path, columns), labels) for path in (train, *others))
+    labels = _classes(tables["train"]) if labels is None else labels
+    train_split, *splits = (examples(table, labels) for table in tables.values())
     return Source(
         train=train_split,
         test=splits[-1],
         validation=splits[0] if len(splits) == 2 else None,
         task=Task(tuple(labels.values()), codes=tuple(labels)),
         normalise=None,
+        columns=columns,
     )
-
-
-def folder(data_dir: Path | None) -> Path:
-    """The folder that was given.
-
-    Raises:
-      InputError: none was.
-    """
-    if data_dir is None:
-        raise InputError("config.dataset.data_dir: expected the folder of the TSV files, got none")
-    return data_dir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,18 +152,22 @@ def _number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def read_texts(path: Path) -> np.ndarray:
-    """The texts of a file, labelled or not, str [N, 1] or [N, 2].
-
-    Raises:
-      InputError: it is no such table.
-    """
-    return texts(read(path, _sentences(path)))
-
-
 def texts(table: Table, end: int | None = None) -> np.ndarray:
     """The texts of a table up to a column, [N, columns]."""
     return np.array([row[:end] for row in table.rows.values()], object)
+
+
+def _classes(table: Table) -> dict[str, str]:
+    """The labels in a table, each its own name, in their order."""
+    names = {row[-1] for row in table.rows.values()}
+    if len(names) < 2 or "" in names:
+        raise InputError(
+            f"{table.path}: expected at least two labels, and one in each row, got"
+            f" {', '.join(map(repr, sorted(names)[:3]))}"
+        )
+    numbers = all(re.fullmatch("-?[0-9]+", name) for name in names)
+    order = sorted(names, key=lambda name: (int(name), name) if numbers else (0, name))
+    return {name: name for name in order}
 
 
 def _sentences(path: Path) -> tuple[str, ...]:

@@ -16,9 +16,8 @@ def annealing_kd(config: RunConfig) -> Method:
 
     Stage I minimises mean_c (z_s - Phi(T) z_t)^2 while T falls from tau_max to 1; stage II
     starts from the best student of stage I and minimises cross-entropy, or the squared error
-    in a regression. Stage II has the
-    epochs of `config.student.epochs` that stage I leaves, so that the student makes as many
-    updates as under the one-stage methods.
+    in a regression. Stage II has the epochs of `config.student.epochs` that stage I leaves, so
+    that the student makes as many updates as under the one-stage methods.
 
     Raises:
       InputError: stage I leaves no epoch for stage II, or tau_max is over stage I's epochs.

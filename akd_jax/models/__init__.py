@@ -27,6 +27,12 @@ def folder(spec: str) -> huggingface.Folder | None:
     return huggingface.Folder.parse(argument) if name == "huggingface" else None
 
 
+def absolute(spec: str) -> str:
+    """A `name:argument` that means the same in every current folder."""
+    found = folder(spec)
+    return spec if found is None else f"huggingface:{found.absolute()}"
+
+
 def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
     """Makes the module of a `name:argument`.
 

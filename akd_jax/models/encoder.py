@@ -2,15 +2,17 @@
 https://arxiv.org/abs/1907.11692): transformer encoders of text with a head on the first token.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import pydantic
+from pydantic import Field
 
+from akd_jax.config import Fraction, NonNegative, Positive, PositiveInt
 from akd_jax.models.layers import classifier
 from akd_jax.types import Outputs, Tokens
 
@@ -21,7 +23,7 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(strict=True))
 class EncoderConfig:
     """The sizes and settings of an encoder, named as in Hugging Face's config.json.
 
@@ -45,20 +47,27 @@ class EncoderConfig:
     """
 
     model_type: Literal["bert", "roberta"]
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    type_vocab_size: int = 2
-    pad_token_id: int = 0
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-12
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    classifier_dropout: float | None = None
-    initializer_range: float = 0.02
+    vocab_size: PositiveInt
+    hidden_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    intermediate_size: PositiveInt
+    max_position_embeddings: PositiveInt
+    type_vocab_size: PositiveInt = 2
+    pad_token_id: Annotated[int, Field(ge=0)] = 0
+    hidden_act: Literal["gelu", "gelu_new", "relu"] = "gelu"
+    layer_norm_eps: Positive = 1e-12
+    hidden_dropout_prob: Fraction = 0.1
+    attention_probs_dropout_prob: Fraction = 0.1
+    classifier_dropout: Fraction | None = None
+    initializer_range: NonNegative = 0.02
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"expected a hidden_size that the {self.num_attention_heads} heads divide, got"
+                f" {self.hidden_size}"
+            )
 
     @property
     def first_position(self) -> int:

@@ -15,15 +15,17 @@ from typing import Any
 
 import flax.linen as nn
 import numpy as np
+import pydantic
 import safetensors
 from absl import logging
 from flax import traverse_util
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
+from akd_jax.config import describe
 from akd_jax.errors import InputError
 from akd_jax.models import tokenizer
-from akd_jax.models.encoder import ACTIVATIONS, Encoder, EncoderConfig
+from akd_jax.models.encoder import Encoder, EncoderConfig
 from akd_jax.types import Task, Variables
 
 CONFIG = "config.json"
@@ -48,8 +50,8 @@ _LAYER = {
     "output_norm": "output.LayerNorm",
 }
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
-# Heads of pretraining, and buffers, which nothing here reads.
-_IGNORED = re.compile(r"cls\.|lm_head\.|classifier\.|(\w+\.)?(pooler\.|embeddings\.position_ids)")
+# The tensors of an encoder; others are of heads for other uses.
+_ENCODER = re.compile(r"(bert\.|roberta\.)?(encoder\.|embeddings\.(?!position_ids$))")
 # The modules of a head that are of no use without the other, by the type of the model.
 _HEAD = {"bert": ("classifier",), "roberta": ("pooler", "classifier")}
 
@@ -81,8 +83,8 @@ class Folder:
         Raises:
           InputError: it is neither, or there is no such folder.
         """
-        path, _, option = argument.partition(",every=")
-        if not path or (option and not re.fullmatch("[1-9][0-9]*", option)):
+        path, given, option = argument.partition(",every=")
+        if not path or (given and not re.fullmatch("[1-9][0-9]*", option)):
             raise InputError(
                 f"expected huggingface:DIR or huggingface:DIR,every=N, got {argument!r}"
             )
@@ -92,6 +94,10 @@ class Folder:
                 f" {path!r} without {CONFIG}; fetch one by: hf download NAME --local-dir {path}"
             )
         return cls(Path(path), int(option or 1))
+
+    def absolute(self) -> str:
+        """The argument that `parse` reads, which means the same in every current folder."""
+        return f"{self.path.absolute()}" + (f",every={self.every}" if self.every > 1 else "")
 
     @property
     def layers(self) -> range:
@@ -104,7 +110,11 @@ class Folder:
         return range(self._encoder_config().num_hidden_layers)
 
     def encoder_config(self) -> EncoderConfig:
-        """The encoder with the layers that are kept."""
+        """The encoder with the layers that are kept.
+
+        Raises:
+          InputError: config.json is not that of a BERT or RoBERTa, or no layer is kept.
+        """
         config = self._encoder_config()
         if not self.layers:
             raise InputError(
@@ -121,40 +131,43 @@ class Folder:
                 f"{self.path / CONFIG}: expected a model_type of bert or roberta, got"
                 f" {found.get('model_type')!r}; other encoders are not supported"
             )
-        known = {field.name for field in dataclasses.fields(EncoderConfig)}
-        try:
-            config = EncoderConfig(**{k: v for k, v in found.items() if k in known})
-        except TypeError as error:
-            raise InputError(
-                f"{self.path / CONFIG}: expected the sizes of an encoder, got none of one: {error}"
-            ) from None
-        positions = found.get("position_embedding_type", "absolute")
-        if positions != "absolute":
+        if found.get("position_embedding_type", "absolute") != "absolute":
             raise InputError(
                 f"{self.path / CONFIG}: expected a position_embedding_type absolute, got"
-                f" {positions!r}; other encoders are not supported"
+                f" {found['position_embedding_type']!r}; other encoders are not supported"
             )
-        if config.hidden_act not in ACTIVATIONS:
+        known = {field.name for field in dataclasses.fields(EncoderConfig)}
+        try:
+            return EncoderConfig(**{k: v for k, v in found.items() if k in known})
+        except pydantic.ValidationError as error:
             raise InputError(
-                f"{self.path / CONFIG}: expected a hidden_act among {', '.join(ACTIVATIONS)}, got"
-                f" {config.hidden_act!r}"
-            )
-        return config
+                f"{self.path / CONFIG}: {describe(error.errors()[0])}; take it from the model's"
+                " own folder"
+            ) from None
 
     def read_config(self) -> dict[str, Any]:
-        """What config.json holds."""
+        """What config.json holds; raises InputError where that is no JSON object."""
         return _read_json(self.path / CONFIG)
 
     def labels(self) -> tuple[str, ...]:
-        """The names of the head's outputs, in their order; those of LABEL_0 and so on are none."""
+        """The names of the head's outputs, in their order; those of LABEL_0 and so on are none.
+
+        Raises:
+          InputError: config.json says no such names.
+        """
         names = self.read_config().get("id2label") or {}
-        ordered = tuple(str(names[key]) for key in sorted(names, key=int))
+        if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))}:
+            raise InputError(
+                f"{self.path / CONFIG}: expected an id2label of 0 to the number of labels less 1,"
+                f" got {names!r}; correct it there"
+            )
+        ordered = tuple(str(names[str(number)]) for number in range(len(names)))
         return () if all(re.fullmatch("LABEL_[0-9]+", name) for name in ordered) else ordered
 
     def digest(self) -> str:
-        """A digest of all that is read from it; and of the layers that are kept."""
-        files = (CONFIG, WEIGHTS, *tokenizer.FILES)
-        found = [_file_digest(self.path / name) for name in files if (self.path / name).exists()]
+        """A digest of all that is read from it, and of the layers that are kept."""
+        paths = (self.path / name for name in (CONFIG, WEIGHTS, *tokenizer.FILES))
+        found = {path.name: _file_digest(path) for path in paths if path.exists()}
         return hashlib.sha256(f"{found} {self.every}".encode()).hexdigest()[:16]
 
     def load_tokenizer(self) -> Tokenizer:
@@ -185,7 +198,7 @@ class Weights:
     fine_tuned: bool = False
 
     def __call__(self, shapes: Variables) -> dict[_Path, np.ndarray]:
-        """The variables that are in the folder, float32, by their paths."""
+        """The variables that are in the folder, float32, by their paths; raises as `match`."""
         found = {}
         rows = _order(self.folder.labels(), self.task.labels) or list(range(self.task.outputs))
         tensors = self.match(shapes)
@@ -235,7 +248,7 @@ class Weights:
                 for path, name in tensors.items()
                 if name in found and found[name] != (expected := _there(path, params[path].shape))
             ],
-            "unknown": [name for name in found if name not in known and not _IGNORED.match(name)],
+            "unknown": [name for name in found if name not in known and _ENCODER.match(name)],
         }
         for kind_of_problem, names in problems.items():
             if names:
@@ -332,10 +345,8 @@ def write(
                 shutil.copyfile(source.path / name, output / name)
         (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(tensors, output / WEIGHTS, metadata={"format": "pt"})
-    except OSError as error:
-        raise InputError(
-            f"{output}: expected a folder that can be written, got: {error.strerror or error}"
-        ) from None
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{output}: expected a folder to write into, got: {error}") from None
 
 
 def _tensor_names(kind: str, layers: Sequence[int], prefix: str) -> dict[_Path, str]:
@@ -369,10 +380,13 @@ def _there(path: _Path, shape: Sequence[int]) -> tuple[int, ...]:
 
 def _order(found: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
     """Where each wanted label is among those found, whatever their case; None: not all are."""
-    lower = [name.lower() for name in found]
-    if not lower or len(lower) != len(wanted) or {name.lower() for name in wanted} != set(lower):
+    if not found or len(found) != len(wanted):
         return None
-    return [lower.index(name.lower()) for name in wanted]
+    for same in (str, str.lower):  # Names that differ in their case alone stay apart.
+        names = [same(name) for name in found]
+        if {same(name) for name in wanted} == set(names) and len(set(names)) == len(names):
+            return [names.index(same(name)) for name in wanted]
+    return None
 
 
 def _open(path: Path) -> Any:
@@ -383,6 +397,12 @@ def _open(path: Path) -> Any:
             f"{file}: expected safetensors, got only {_PICKLE}, which can run any code and is not"
             " read; convert it where you trust it: AutoModelForSequenceClassification"
             f".from_pretrained({str(path)!r}).save_pretrained({str(path)!r})"
+        )
+    if (path / f"{WEIGHTS}.index.json").exists():
+        raise InputError(
+            f"{file}: expected one file, got weights in several; save them as one where"
+            f" transformers is: AutoModel.from_pretrained({str(path)!r}).save_pretrained(FOLDER,"
+            " max_shard_size='100GB')"
         )
     if not file.exists():
         raise InputError(f"{file}: expected the model's weights, got no such file; fetch it")

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -40,3 +42,14 @@ def test_normalise_by_hand():
     found = normalise(np.uint8([[3, 2], [1, 10]]))
     np.testing.assert_array_equal(found, [[1, 0], [0, 2]])
     assert found.dtype == np.float32
+
+
+def test_a_validation_split_of_its_own_is_kept_and_never_left_out():
+    own = dataclasses.replace(SOURCE, validation=TEST)
+    splits = hold_out(own, validation_size=0, train_size=0, seed=0).splits
+    assert splits["validation"] is TEST
+    assert sorted(splits["train"].labels) == list(range(10))
+    with pytest.raises(InputError, match=r"expected 0, .* a validation split of its own, got 4"):
+        hold_out(own, validation_size=4, train_size=0, seed=0)
+    with pytest.raises(InputError, match=r"at least 1 example, .* no validation split of its own"):
+        hold_out(SOURCE, validation_size=0, train_size=0, seed=0)

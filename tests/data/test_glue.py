@@ -9,7 +9,7 @@ from tensorflow_datasets.core import registered
 from tensorflow_datasets.text.glue import Glue
 
 from akd_jax import data
-from akd_jax.data import glue
+from akd_jax.data import glue, tsv
 from akd_jax.errors import InputError
 
 
@@ -269,12 +269,17 @@ def test_tasks_have_the_labels_and_metrics_of_glue(tmp_path, name):
         assert tuple(map(task.write, range(task.outputs))) == layout.codes
 
 
+def to_predict_from(name, folder):
+    """The columns that a source says texts without labels are in."""
+    return glue.load(name, write(folder / "labelled", name)).columns
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_texts_are_read_from_the_official_test_file(tmp_path, name):
     path = write(tmp_path, name, "test") / "test.tsv"
     texts = columns(LAYOUTS[name].texts)
     expected = [[text("test", number, column) for column in texts] for number in range(3)]
-    assert data.read_texts(name, path).tolist() == expected
+    assert tsv.texts(tsv.read(path, to_predict_from(name, tmp_path))).tolist() == expected
 
 
 @pytest.mark.parametrize("name", [name for name, layout in LAYOUTS.items() if layout.header])
@@ -282,7 +287,7 @@ def test_texts_are_read_from_labelled_files_too(tmp_path, name):
     path = write(tmp_path, name, "train") / "train.tsv"
     texts = columns(LAYOUTS[name].texts)
     expected = [[text("train", number, column) for column in texts] for number in range(12)]
-    assert data.read_texts(name, path).tolist() == expected
+    assert tsv.texts(tsv.read(path, to_predict_from(name, tmp_path))).tolist() == expected
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -358,7 +363,7 @@ def test_a_row_without_all_columns_is_named_by_its_line(tmp_path):
 
 def test_texts_of_another_tasks_file(tmp_path):
     path = write(tmp_path, "rte", "test") / "test.tsv"
-    message = error_of(data.read_texts, "qnli", path)
+    message = error_of(tsv.read, path, to_predict_from("qnli", tmp_path))
     assert f"{path}, line 1: expected a header with question, sentence" in message
 
 

@@ -10,7 +10,7 @@ from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import BertProcessing
 
-from akd_jax.data import text
+from akd_jax.data import Examples, text
 from akd_jax.models import tokenizer
 from akd_jax.types import Tokens
 
@@ -90,10 +90,24 @@ def test_of_a_pair_the_longer_text_is_cut():
 
 
 def test_a_reader_counts_texts_that_any_vocabulary_has_to_cut():
-    reader = text.Reader(
-        {"one": word_piece("ab", "c", "##d"), "other": word_piece("a", "##b", "cd")}, 5
-    )
-    found, cut = reader(np.array([["ab cd"], ["cd cd"], ["ab ab"], ["ab ab cd cd"]], object))
+    vocabularies = [
+        text.Vocabulary("one", word_piece("ab", "c", "##d")),
+        text.Vocabulary("other", word_piece("a", "##b", "cd")),
+    ]
+    texts = np.array([["ab cd"], ["cd cd"], ["ab ab"], ["ab ab cd cd"]], object)
+    asked = []
+
+    def read(split, vocabulary):
+        asked.append((split, vocabulary.key))
+        return text.tokenise(vocabulary.tokenizer, texts, 5)
+
+    splits = {"train": Examples(texts, np.arange(4)), "test": Examples(texts[:0], np.arange(0))}
+    tokenised = text.TokenisedSplits(splits, vocabularies, read)
+    assert list(tokenised) == ["train", "test"]
+    assert asked == []  # Nothing is read before it is needed.
+    found = tokenised["train"].inputs
+    assert tokenised["train"].labels.tolist() == [0, 1, 2, 3]
+    assert ("test", "one") not in asked
     assert set(found) == {"one", "other"}
     assert found["one"].ids.tolist() == [
         [1, 4, 5, 6, 2],
@@ -109,7 +123,9 @@ def test_a_reader_counts_texts_that_any_vocabulary_has_to_cut():
         [1, 4, 5, 4, 2],
     ]
     assert found["other"].lengths.tolist() == [5, 4, 5, 5]
-    assert cut == 3  # The second by one, the third by the other, the last by both.
+    assert (
+        tokenised.truncated()["train"] == 3
+    )  # The second by one, the third by the other, the last by both.
 
 
 @pytest.mark.parametrize(
@@ -154,4 +170,14 @@ def test_cropping_takes_from_ids_and_types_of_each_vocabulary_alone():
 
 def test_a_vocabulary_selects_its_own_tokens():
     inputs = {"one": tokens_of(2, 4), "other": tokens_of(1, 3)}
-    assert text.Vocabulary("other")(inputs) is inputs["other"]
+    assert text.Vocabulary("other", None)(inputs) is inputs["other"]
+
+
+def test_a_vocabulary_is_what_its_tokenizer_does_whatever_it_cuts():
+    one, same, other = word_piece("ab", "c"), word_piece("ab", "c"), word_piece("ab", "d")
+    same.enable_truncation(3)
+    same.enable_padding(length=9)
+    one, same, other = map(text.Vocabulary.of, (one, same, other))
+    assert one == same != other
+    assert hash(one) == hash(same)
+    assert one({one.key: 1, other.key: 2}) == 1

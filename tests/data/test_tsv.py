@@ -9,6 +9,7 @@ TEST = "sentence\tlabel\nFine .\tpos\n"
 
 
 def write(folder, **files):
+    folder.mkdir(exist_ok=True)
     for name, content in files.items():
         content = content if isinstance(content, bytes) else content.encode()
         (folder / f"{name}.tsv").write_bytes(content)
@@ -230,17 +231,31 @@ def test_movie_reviews_have_no_other_labels(tmp_path):
     ],
 )
 def test_texts_are_read_from_labelled_and_unlabelled_files(tmp_path, content, texts):
-    found = tsv.read_texts(write(tmp_path, some=content) / "some.tsv")
+    columns = ("sentence1", "sentence2") if len(texts[0]) == 2 else ("sentence",)
+    found = tsv.texts(tsv.read(write(tmp_path, some=content) / "some.tsv", columns))
     assert found.shape == (len(texts), len(texts[0]))
     assert found.tolist() == texts
 
 
-def test_texts_of_a_file_without_their_columns(tmp_path):
-    path = write(tmp_path, some="index\ttext\n0\ta\n") / "some.tsv"
-    message = error_of(tsv.read_texts, path)
-    assert_parts(message, f"{path}, line 1: expected a header with sentence", "index, text")
-    message = error_of(tsv.read_texts, tmp_path / "none.tsv")
-    assert_parts(message, f"{tmp_path / 'none.tsv'}: expected a file, got none")
+def test_the_columns_of_training_are_those_to_predict_from(tmp_path):
+    pairs = "sentence1\tsentence2\tlabel\na\tb\t0\nc\td\t1\n"
+    single = "sentence\tlabel\na\t0\nc\t1\n"
+    one = tsv.load(write(tmp_path / "one", train=single, dev=single))
+    two = tsv.load(write(tmp_path / "two", train=pairs, dev=pairs))
+    assert (one.columns, two.columns) == (("sentence",), ("sentence1", "sentence2"))
+    message = error_of(tsv.read, tmp_path / "two/dev.tsv", one.columns)
+    assert_parts(message, "line 1: expected a header with sentence, got no 'sentence'")
+    assert_parts(
+        error_of(tsv.read, tmp_path / "none.tsv", one.columns), "expected a file, got none"
+    )
+
+
+@pytest.mark.parametrize("labels", [("x", "x"), ("x", "")])
+def test_a_task_needs_two_labels(tmp_path, labels):
+    rows = "".join(f"text\t{label}\n" for label in labels)
+    folder = write(tmp_path, train=f"sentence\tlabel\n{rows}", dev=f"sentence\tlabel\n{rows}")
+    message = error_of(tsv.load, folder)
+    assert_parts(message, f"{folder / 'train.tsv'}: expected at least two labels, and one in each")
 
 
 def test_numbers_are_sorted_as_such_and_ties_by_their_names(tmp_path):
@@ -252,8 +267,8 @@ def test_numbers_are_sorted_as_such_and_ties_by_their_names(tmp_path):
 
 def test_a_carriage_return_within_a_sentence_is_kept(tmp_path):
     for name in ("train", "dev"):
-        (tmp_path / f"{name}.tsv").write_bytes(b"sentence\tlabel\r\none\rline\t0\r\n")
-    assert tsv.load(tmp_path).train.inputs.tolist() == [["one\rline"]]
+        (tmp_path / f"{name}.tsv").write_bytes(b"sentence\tlabel\r\none\rline\t0\r\ntwo\t1\r\n")
+    assert tsv.load(tmp_path).train.inputs.tolist() == [["one\rline"], ["two"]]
 
 
 @pytest.mark.parametrize("label", ["nan", "inf", "five"])

@@ -221,7 +221,13 @@ def test_a_pickle_is_refused_with_the_remedy(tmp_path):
     ("change", "match"),
     [
         ({"model_type": "distilbert"}, "a model_type of bert or roberta, got 'distilbert'"),
-        ({"hidden_act": "silu"}, "a hidden_act among gelu, gelu_new, relu, got 'silu'"),
+        ({"hidden_act": "silu"}, "hidden_act: expected 'gelu', 'gelu_new' or 'relu', got 'silu'"),
+        ({"num_attention_heads": 5}, "a hidden_size that the 5 heads divide, got 32"),
+        ({"num_attention_heads": 0}, "num_attention_heads: expected greater than or equal to 1"),
+        ({"hidden_size": "32"}, "hidden_size: expected a valid integer, got '32'"),
+        ({"vocab_size": None}, "vocab_size: expected a valid integer, got None"),
+        ({"layer_norm_eps": "1e-12"}, "layer_norm_eps: expected a valid number, got '1e-12'"),
+        ({"pad_token_id": None}, "pad_token_id: expected a valid integer, got None"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type absolute, got"),
     ],
 )
@@ -236,6 +242,7 @@ def test_other_encoders_are_refused(change, match, tmp_path):
     ("argument", "match"),
     [
         ("", "expected huggingface:DIR or huggingface:DIR,every=N, got ''"),
+        ("{},every=", "expected huggingface:DIR or huggingface:DIR,every=N"),
         ("{},every=0", "expected huggingface:DIR or huggingface:DIR,every=N"),
         ("{},every=4", "every=4: expected at most the 3 layers"),
         ("{}/nowhere", "expected a Hugging Face folder with config.json, .* hf download"),
@@ -314,3 +321,30 @@ def test_no_tokenizer_or_a_damaged_one_is_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match="expected a tokenizer, got a damaged one"):
         tokenizer.load(tmp_path)
+
+
+def test_labels_that_differ_in_their_case_alone_stay_apart(tmp_path):
+    reference = save(tmp_path, "bert", labels=("US", "us", "x"))
+    module, variables = load(tmp_path, ("us", "US", "x"))
+    tokens = random_tokens(module.config, [5], 5)
+    expected = in_torch(reference, tokens).logits.numpy()[:, [1, 0, 2]]
+    np.testing.assert_allclose(module.apply(variables, tokens).logits, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c"], {"a": "0"}, {"0": "a", "2": "b"}])
+def test_labels_of_another_form_are_refused(names, tmp_path):
+    save(tmp_path, "bert")
+    edit_config(tmp_path, id2label=names)
+    with pytest.raises(InputError, match="expected an id2label of 0 to the number of labels"):
+        Folder(tmp_path).labels()
+
+
+def test_weights_in_several_files_are_refused_with_the_remedy(tmp_path):
+    save(tmp_path, "bert").save_pretrained(tmp_path / "several", max_shard_size="20kB")
+    refused(tmp_path / "several", r"expected one file, got weights in several; .* max_shard_size")
+
+
+def test_heads_for_other_uses_are_no_matter(tmp_path):
+    save(tmp_path, "bert")
+    rewrite(tmp_path, lambda tensors: tensors.update({"qa_outputs.bias": np.zeros(2, np.float32)}))
+    load(tmp_path)

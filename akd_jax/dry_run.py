@@ -1,0 +1,141 @@
+"""A rehearsal: all of a run is built and compiled and takes two steps, and nothing is kept."""
+
+import itertools
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from akd_jax import loop, methods, metrics, parallel, schedules
+from akd_jax.plan import STUDENT, Plan, is_made, plan
+from akd_jax.run import load_teacher, predictor, stage_state
+from akd_jax.step import train_step
+from akd_jax.teachers import CachedTeacher, LiveTeacher
+from akd_jax.types import Batch, Model, Network, Stage, Teacher, Variables
+
+_STEPS = 2  # The first one compiles; the others are timed.
+_BATCHES_LOOKED_AT = 50  # Of which the largest is taken: the memory of the longest texts.
+_TEACHER_BATCHES = 4  # On which a teacher that is there is scored.
+
+
+def dry_run(run_config: Any) -> dict[str, Any]:
+    """Rehearses the student's stages of a run; neither reads nor writes a workdir.
+
+    Args:
+      run_config: an ml_collections ConfigDict or a dict, with the fields of configs/default.py.
+
+    Returns:
+      'networks': for the student and each teacher its parameters, and, of a teacher that is
+      finished, the metrics on its first validation batches; 'stages': for each its epochs and
+      updates, the seconds to the first step, the steps per second of the next, the bytes that
+      a step takes on a device, and by epoch the annealing factor and the learning rate;
+      'cache': the bytes of the stored logits of all teachers.
+
+    Raises:
+      InputError: the configuration does not fit.
+    """
+    planned = plan(run_config)
+    key = jax.random.key(planned.settings.seed)
+    start = planned.student.start(key, planned.dataset.example)
+    networks: dict[str, dict[str, Any]] = {STUDENT: {"parameters": _parameters(start)}}
+    teachers: dict[str, Model] = {}
+    for name in planned.method.teachers:
+        network = planned.teachers[name]
+        finished = _finished(planned, name, network)
+        variables = network.start(key, planned.dataset.example) if finished is None else finished
+        teachers[name] = Model(variables, network.apply)
+        networks[name] = {"parameters": _parameters(variables)}
+        if finished is not None:
+            networks[name] |= _score(planned, teachers[name])
+    views = planned.settings.teacher.views
+    examples = len(planned.dataset.splits["train"])
+    stored = np.zeros((examples, planned.dataset.task.outputs), np.float32)
+    return {
+        "networks": networks,
+        "stages": [
+            _rehearse(planned, stage, start, teachers, {n: [stored] for n in teachers if views})
+            for stage in planned.method.stages
+        ],
+        "cache": stored.nbytes * views * len(teachers),
+    }
+
+
+def _rehearse(
+    planned: Plan,
+    stage: Stage,
+    variables: Variables,
+    models: Mapping[str, Model],
+    stored: Mapping[str, list[np.ndarray]],
+) -> dict[str, Any]:
+    """Takes the first steps of a stage, from the student's initial variables."""
+    read = {name: stored[name] for name in stage.teachers if name in stored}
+    batches = planned.batches("train", seed=planned.settings.seed, views=1, teacher_logits=read)
+    state, learning_rate = stage_state(
+        planned, planned.student, stage, variables, jax.random.key(0), len(batches)
+    )
+    teachers: dict[str, Teacher] = {
+        name: CachedTeacher(name) if name in read else LiveTeacher(models[name])
+        for name in stage.teachers
+    }
+    step = parallel.compile_train_step(train_step)
+    state, teachers = parallel.replicate((state, teachers))
+    temperature_step = parallel.replicate(schedules.temperature_step(0, stage.epochs, 1))
+    batch = max(itertools.islice(batches.epoch(), _BATCHES_LOOKED_AT), key=_bytes)
+    seconds = []
+    for number in range(_STEPS):
+        started = time.monotonic()
+        if number == 0:
+            memory = step.memory(state, teachers, parallel.shard(batch), temperature_step)
+        state, found = step(state, teachers, parallel.shard(batch), temperature_step)
+        jax.block_until_ready((state, found))
+        seconds.append(time.monotonic() - started)
+    return {
+        "name": stage.name,
+        "epochs": stage.epochs,
+        "updates": stage.epochs * len(batches),
+        "first_step_seconds": seconds[0],
+        "steps_per_second": 1 / seconds[-1],
+        "bytes": memory,
+        "loss": metrics.Totals().add(found).means()["loss"],
+        "phi": _factors(stage),
+        "learning_rate": [
+            float(learning_rate((epoch + 1) * len(batches) - 1)) for epoch in range(stage.epochs)
+        ],
+    }
+
+
+def _factors(stage: Stage) -> list[float]:
+    """The annealing factor of each epoch."""
+    steps = [
+        schedules.temperature_step(epoch, stage.epochs, stage.max_temperature)
+        for epoch in range(stage.epochs)
+    ]
+    return [float(schedules.annealing_factor(step, stage.max_temperature)) for step in steps]
+
+
+def _finished(planned: Plan, name: str, network: Network) -> Variables | None:
+    """The variables of a teacher that is there, here or in a Hugging Face folder."""
+    if not methods.teacher_config(planned.settings, name).path:
+        return None
+    if is_made(planned.settings, name):
+        return network.start(jax.random.key(0), planned.dataset.example)
+    return load_teacher(planned, name, Path()).model.variables
+
+
+def _score(planned: Plan, model: Model) -> dict[str, float]:
+    """A teacher's metrics on the first validation examples."""
+    count = _TEACHER_BATCHES * planned.settings.batch_size
+    split = planned.dataset.splits["validation"]
+    first = split.take(np.arange(min(count, len(split))))
+    return loop.Evaluator(predictor(), planned.dataset.task)(model, planned.batches(first))
+
+
+def _parameters(variables: Variables) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+def _bytes(batch: Batch) -> int:
+    return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(batch))

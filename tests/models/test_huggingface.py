@@ -304,7 +304,7 @@ def test_tokens_of_the_older_files_are_those_of_transformers(kind, tmp_path):
 
 
 def test_the_options_of_a_cased_vocabulary_are_kept(tmp_path):
-    save_tokenizer(tmp_path, "bert", sentences(100))
+    save_tokenizer(tmp_path, "bert", sentences(100), vocab_size=200)
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     text = "UPPER and lower"
     expected = transformers.BertTokenizer.from_pretrained(tmp_path, do_lower_case=False)(text)

@@ -190,8 +190,7 @@ def _lines(path: Path) -> list[str]:
         lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
     except FileNotFoundError:
         raise InputError(
-            f"{path}: expected a file, got none; set config.dataset.data_dir to the folder of the"
-            " TSV files"
+            f"{path}: expected a file, got none; check the path, or config.dataset.data_dir"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected a text file in UTF-8, got: {error}") from None

@@ -57,9 +57,13 @@ class CompiledStep:
         """Runs the step on all devices; returns before they are done."""
         return self._call(*args)
 
+    def program(self, *args: Any) -> Any:
+        """The compiled program of a step on such arguments, to be looked at."""
+        return self._call.lower(*args).compile()
+
     def memory(self, *args: Any) -> int:
         """Bytes that a step on such arguments takes on each device, themselves counted in."""
-        found = self._call.lower(*args).compile().memory_analysis()
+        found = self.program(*args).memory_analysis()
         held = found.argument_size_in_bytes + found.output_size_in_bytes
         return int(held + found.temp_size_in_bytes - found.alias_size_in_bytes)
 

@@ -1,9 +1,17 @@
+import math
+import re
+
+import flax.linen as nn
 import jax
 import numpy as np
+import optax
 import pytest
 
 from akd_jax import parallel
 from akd_jax.errors import InputError
+from akd_jax.methods.scratch import hard_label_loss
+from akd_jax.step import train_step
+from akd_jax.types import Batch, Outputs, TrainState
 
 
 def test_shard_keeps_the_order_of_the_examples():
@@ -43,3 +51,53 @@ def test_replicate_places_on_every_device():
     placed = parallel.replicate({"x": np.ones(3)})["x"]
     assert placed.sharding.is_fully_replicated
     assert len(placed.addressable_shards) == 4
+
+
+COLLECTIVE = re.compile(
+    r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+)
+
+
+def collectives(program):
+    """The collectives of a program: names, and the numbers that each of them adds."""
+    found = []
+    for line in program.as_text().splitlines():
+        if match := COLLECTIVE.search(line):
+            shapes = re.findall(r"[a-z]+[0-9]+\[([0-9,]*)\]", match[1])
+            sizes = [math.prod(int(n) for n in shape.split(",") if n) for shape in shapes]
+            found.append((match[2], sizes))
+    return found
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_devices_add_the_gradients_once_and_gather_nothing(accumulation):
+    rng = np.random.default_rng(0)
+    images = np.float32(rng.normal(size=(16, 8, 8, 1)))
+    batch = Batch(images, np.int32(rng.integers(10, size=16)), np.ones(16, np.float32))
+    module = TwoLayers()  # Without batch norm, whose statistics are added too.
+    state = TrainState.create(
+        module.apply,
+        module.init(jax.random.key(0), images),
+        optimizer=optax.sgd(0.1, momentum=0.9),
+        loss=hard_label_loss,
+        key=jax.random.key(1),
+        accumulation=accumulation,
+    )
+    step = parallel.compile_train_step(train_step)
+    program = step.program(
+        parallel.replicate(state), {}, parallel.shard(batch), parallel.replicate(np.int32(0))
+    )
+    found = collectives(program)
+    assert {name for name, _ in found} == {"all-reduce"}
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    # The gradients, and the total and weight of 'loss' and of 'accuracy'; XLA may see that the
+    # two weights are one.
+    assert sum(sum(sizes) for _, sizes in found) - parameters in (3, 4)
+    assert len(found) <= 2
+
+
+class TwoLayers(nn.Module):
+    @nn.compact
+    def __call__(self, inputs, *, train=False, axis_name=None):
+        hidden = nn.relu(nn.Dense(32)(inputs.reshape(len(inputs), -1)))
+        return Outputs(logits=nn.Dense(10)(hidden))

@@ -58,13 +58,13 @@ def read(planned: Plan, path: Path) -> Examples:
         return examples
     expected = planned.dataset.example
     try:
-        images = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            images = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: expected a .npy file of images, got: {error}") from None
     shape = ", ".join(map(str, expected.shape[1:]))
-    if not isinstance(images, np.ndarray) or not images.size:
-        raise InputError(f"{path}: expected images {expected.dtype} [N, {shape}], got none")
-    if images.shape[1:] != expected.shape[1:] or images.dtype != expected.dtype:
+    same = images.shape[1:] == expected.shape[1:] and images.dtype == expected.dtype
+    if not same or not images.size:
         raise InputError(
             f"{path}: expected images {expected.dtype} [N, {shape}], got {images.dtype}"
             f" {list(images.shape)}"

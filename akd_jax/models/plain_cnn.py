@@ -68,11 +68,11 @@ class PlainCNN(nn.Module):
                         f" pool, got {images.shape[1]}x{images.shape[2]}; take out an M"
                     )
             elif word.startswith("FC"):
-                x = nn.relu(nn.Dense(int(word[2:]), dtype=self.dtype)(x.reshape(len(x), -1)))
+                x = nn.relu(nn.Dense(int(word[2:]), dtype=self.dtype)(x.reshape(x.shape[0], -1)))
             else:
                 x = conv(int(word), self.dtype)(x)
                 x = nn.relu(batch_norm(self.dtype, train=train, axis_name=axis_name)(x))
-        return Outputs(logits=classifier(self.num_classes)(x.reshape(len(x), -1)))
+        return Outputs(logits=classifier(self.num_classes)(x.reshape(x.shape[0], -1)))
 
 
 def build(layers: str, num_classes: int, dtype: Any) -> PlainCNN:

@@ -260,14 +260,16 @@ class Predictor:
         """
         model = parallel.replicate(model)
         taken: collections.deque[tuple[Batch, jax.Array]] = collections.deque()
-        found: dict[int, np.ndarray] = {}
+        ids: list[np.ndarray] = []
+        found: list[np.ndarray] = []
 
         def finish_oldest() -> None:
             batch, logits = taken.popleft()
             assert batch.ids is not None, "expected a batch that knows its examples"
             rows = np.asarray(logits).reshape(batches.batch_size, -1)
             real = batch.weights > 0
-            found.update(zip(np.asarray(batch.ids)[real].tolist(), rows[real], strict=True))
+            ids.append(np.asarray(batch.ids)[real])
+            found.append(rows[real])
 
         for batch in batches.epoch(view):
             interrupts.check("a pass over a split")
@@ -276,7 +278,7 @@ class Predictor:
                 finish_oldest()
         while taken:
             finish_oldest()
-        return np.stack([found[number] for number in range(len(batches.examples))])
+        return np.concatenate(found)[np.argsort(np.concatenate(ids))]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,14 +52,7 @@ class Plan:
         """Texts [N, 1], or pairs [N, 2], without labels, as examples of these networks; and how
         many of them were cut.
         """
-        found = {
-            vocabulary.key: text.tokenise(
-                vocabulary.tokenizer, texts, self.settings.dataset.max_length
-            )
-            for vocabulary in self.vocabularies
-        }
-        cut = np.any([cut for _, cut in found.values()], axis=0)
-        inputs = {key: tokens for key, (tokens, _) in found.items()}
+        inputs, cut = text.read(self.vocabularies, texts, self.settings.dataset.max_length)
         return Examples(inputs, np.zeros(len(texts), np.int32)), int(cut.sum())
 
 
@@ -287,10 +280,7 @@ def _tokenised(
         dict.fromkeys(vocabularies.values()),
         functools.partial(_read_split, settings),
     )
-    example = {
-        vocabulary.key: text.tokenise(vocabulary.tokenizer, dataset.example, settings.max_length)[0]
-        for vocabulary in vocabularies.values()
-    }
+    example, _ = text.read(vocabularies.values(), dataset.example, settings.max_length)
     return dataclasses.replace(
         dataset,
         splits=splits,

@@ -169,7 +169,8 @@ def predict(
     """
     planned, found = load(workdir, teachers=teachers)
     _check_split(planned, split)
-    return {name: predictor()(model, planned.batches(split)) for name, model in found.items()}
+    run_model, batches = predictor(), planned.batches(split)
+    return {name: run_model(model, batches) for name, model in found.items()}
 
 
 def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, float]]:
@@ -368,14 +369,14 @@ def _train(
         first_epoch += stage.epochs
     writer.close()
 
-    name = method.stages[-1].name
+    name, metric = method.stages[-1].name, planned.dataset.task.metric
     last = results[name]
     scores = {
         "stage": name,
         "epoch": last.progress.best_epoch,
         "validation": last.progress.best_validation,
         **_scores(planned, evaluator, Model(last.best, network.apply)),
-        "test_last": _scores(planned, evaluator, Model(last.last, network.apply))["test"],
+        "test_last": evaluator(Model(last.last, network.apply), planned.batches("test"))[metric],
     }
     trained: dict[str, Any] = {STUDENT: scores, "stages": stages}
     if cached:

@@ -32,5 +32,5 @@ def get_config(argument: str = "annealing_kd") -> ConfigDict:
     config.takd.assistant.model = "plain_cnn:6" if plain else "resnet:20"
     config.student.model = "plain_cnn:2" if plain else "resnet:8"
     if plain:
-        default.set_learning_rate(config, 0.01, schedule="constant")
+        default.set_optimizers(config, learning_rate=0.01, schedule="constant")
     return config

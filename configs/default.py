@@ -4,6 +4,8 @@ akd_jax/config.py checks them. On the command line a field is set with
 --config.FIELD=VALUE, such as --config.student.epochs=80.
 """
 
+from typing import Any
+
 from ml_collections import config_dict
 from ml_collections.config_dict import ConfigDict
 
@@ -30,8 +32,8 @@ def optimizer(
     )
 
 
-def set_learning_rate(config: ConfigDict, rate: float, *, schedule: str = "step") -> None:
-    """Sets the learning rate and its schedule for all networks and stages."""
+def set_optimizers(config: ConfigDict, **settings: Any) -> None:
+    """Sets fields of `optimizer`, such as learning_rate, for all networks and stages."""
     for section in (
         config.teacher.optimizer,
         config.takd.assistant.optimizer,
@@ -39,8 +41,7 @@ def set_learning_rate(config: ConfigDict, rate: float, *, schedule: str = "step"
         config.annealing_kd.stage_1.optimizer,
         config.continuation_kd.optimizer,
     ):
-        section.learning_rate = rate
-        section.schedule = schedule
+        section.update(settings)
 
 
 def get_config() -> ConfigDict:

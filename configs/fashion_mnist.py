@@ -45,7 +45,7 @@ def _small(config: ConfigDict) -> None:
     # Chosen on the validation split with one student of seed 10: 0.05 of 0.02, 0.05 and 0.1
     # for scratch and (of the first two) kd, 0.01 of 0.01 and 0.02 for stage I; the others were
     # not searched, and continuation_kd has stage I's.
-    default.set_learning_rate(config, 0.02)
+    default.set_optimizers(config, learning_rate=0.02)
     config.student.optimizer.learning_rate = 0.05
     config.annealing_kd.stage_1.optimizer.learning_rate = 0.01
     config.continuation_kd.optimizer.learning_rate = 0.01

@@ -17,7 +17,6 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax.data.glue import TASKS
 from configs import default
 
-_RATE = 2e-5
 # Held out of train to choose checkpoints on: about a tenth, of large tasks 2,000.
 _VALIDATION = {
     "cola": 850,
@@ -61,18 +60,12 @@ def get_config(argument: str = "rte") -> ConfigDict:
     config.continuation_kd.max_temperature = 10
     config.continuation_kd.psi_epochs = 24
     config.continuation_kd.psi_until = 12
-    for section in (
-        config.teacher,
-        config.takd.assistant,
-        config.student,
-        config.annealing_kd.stage_1,
-        config.continuation_kd,
-    ):
-        section.optimizer = default.optimizer(
-            name="adamw",
-            learning_rate=_RATE,
-            weight_decay=0.01,
-            clip_norm=1.0,
-            schedule="linear",
-        )
+    default.set_optimizers(
+        config,
+        name="adamw",
+        learning_rate=2e-5,
+        weight_decay=0.01,
+        clip_norm=1.0,
+        schedule="linear",
+    )
     return config

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ml_collections.config_dict import ConfigDict
 
-from configs import glue
+from configs import default, glue
 
 
 def get_config(method: str = "annealing_kd") -> ConfigDict:
@@ -39,12 +39,6 @@ def get_config(method: str = "annealing_kd") -> ConfigDict:
     config.continuation_kd.psi_epochs = 12
     config.continuation_kd.psi_until = 6
     # Of networks this small; the paper's is for larger ones. Not searched.
+    default.set_optimizers(config, learning_rate=1e-4)
     config.teacher.optimizer.learning_rate = 5e-5
-    for section in (
-        config.takd.assistant,
-        config.student,
-        config.annealing_kd.stage_1,
-        config.continuation_kd,
-    ):
-        section.optimizer.learning_rate = 1e-4
     return config

@@ -21,12 +21,13 @@ import numpy as np
 import optax
 from absl import flags
 
-from akd_jax import data, losses, models, optimizers, parallel, records
+from akd_jax import data, losses, models, parallel, records
 from akd_jax.data import text as text_data
 from akd_jax.data.augmentation import Augmentation
 from akd_jax.errors import InputError
 from akd_jax.methods.scratch import hard_label_loss
 from akd_jax.plan import plan
+from akd_jax.run import stage_state
 from akd_jax.step import predict_step, train_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
 from akd_jax.types import Model, Network, TrainState
@@ -137,16 +138,11 @@ def text(repeats: int) -> dict[str, Any]:
         planned = plan(config)
         (stage,) = planned.method.stages
         batches = planned.batches("train", seed=0)
-        network, rate = planned.student, optimizers.learning_rate(stage, len(batches))
-        state = parallel.replicate(
-            TrainState.create(
-                network.apply,
-                network.start(jax.random.key(0), planned.dataset.example),
-                optimizer=optimizers.build(stage.optimizer, rate),
-                loss=stage.loss,
-                key=jax.random.key(0),
-            )
+        start = planned.student.start(jax.random.key(0), planned.dataset.example)
+        state, _ = stage_state(
+            planned, planned.student, stage, start, jax.random.key(0), len(batches)
         )
+        state = parallel.replicate(state)
         step = parallel.compile_train_step(train_step)
         temperature_step = parallel.replicate(np.int32(0))
 

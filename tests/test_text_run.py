@@ -14,7 +14,7 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax import data, loop, methods, records, run
 from akd_jax.errors import InputError
 from akd_jax.plan import identity, plan
-from configs import glue
+from configs import default, glue
 from experiments import export, predict
 from tests.encoders import save, save_tokenizer
 
@@ -80,13 +80,7 @@ def text_config(folders):
     config.continuation_kd.max_temperature = 2
     config.continuation_kd.psi_until = 2
     config.checkpoint_every = 10
-    for section in (
-        config.takd.assistant,
-        config.student,
-        config.annealing_kd.stage_1,
-        config.continuation_kd,
-    ):
-        section.optimizer.learning_rate = 1e-2
+    default.set_optimizers(config, learning_rate=1e-2)
     return config
 
 

@@ -56,7 +56,9 @@ class Batches:
     def padding(self) -> float:
         """The share of padding among the tokens of the first epoch's batches."""
         lengths = text.longest(self.examples.inputs)
-        sizes = [self.batch_size * self.buckets[bucket] for _, bucket in self._cut(0)]
+        sizes = [
+            self.batch_size * self.buckets[bucket] for _, bucket in self._cut(self._order(0), 0)
+        ]
         return 1 - float(lengths.sum() / np.sum(sizes))
 
     def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
@@ -65,7 +67,7 @@ class Batches:
         """
         order = self._order(epoch)
         view = epoch % self.views if self.views else epoch
-        for real, bucket in self._cut(epoch)[first:]:
+        for real, bucket in self._cut(order, epoch)[first:]:
             rows = np.concatenate([real, np.resize(order, self.batch_size - len(real))])
             examples = self.examples.take(rows)
             inputs = examples.inputs
@@ -87,9 +89,8 @@ class Batches:
             return order
         return np.random.default_rng((self.seed, epoch)).permutation(order)
 
-    def _cut(self, epoch: int) -> list[tuple[np.ndarray, int]]:
+    def _cut(self, order: np.ndarray, epoch: int) -> list[tuple[np.ndarray, int]]:
         """The ids of each batch, without those that fill it up, and its bucket."""
-        order = self._order(epoch)
         batches: list[tuple[np.ndarray, int]] = []
         waiting = order[:0]
         for bucket in np.unique(self._bucket):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from akd_jax.data import prepared
 from akd_jax.data.dataset import Examples, Normalise, Source
 from akd_jax.errors import InputError
 from akd_jax.types import Task
@@ -145,21 +146,9 @@ def _read_tar(path: Path, archive: Archive) -> tuple[Examples, Examples]:
 
 
 def _read_tfds(name: str, data_dir: Path, split: str) -> Examples:
-    import tensorflow_datasets as tfds  # Takes seconds, and few need it.
-
-    try:
-        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-    except ValueError:  # It is there in another format.
-        builder = None
-    if builder is None or not builder.is_prepared():  # Else it tries the network for minutes.
-        raise InputError(
-            f"config.dataset.data_dir: expected {name} prepared as array_record in"
-            f" {data_dir / name}, got none; run python -m experiments.prepare"
-            f" --dataset={name} --data_dir=DIR with another DIR"
-        )
-    source = builder.as_data_source(split)
-    # On disk they are shuffled by a hash; their ids count through the archive's records.
-    records = sorted((source[i] for i in range(len(source))), key=lambda record: record["id"])
+    remedy = f"run python -m experiments.prepare --dataset={name} --data_dir=DIR with another DIR"
+    # Their ids count through the archive's records.
+    records = prepared.records(prepared.find(name, data_dir, remedy), split, "id")
     return Examples(
         np.stack([record["image"] for record in records]),
         np.array([record["label"] for record in records], np.int32),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from akd_jax.data import tsv
+from akd_jax.data import prepared, tsv
 from akd_jax.data.dataset import Examples, Source
 from akd_jax.errors import InputError
 from akd_jax.types import Task
@@ -155,16 +155,8 @@ def _load_tfds(name: str, task: GlueTask, data_dir: Path) -> Source:
     import tensorflow_datasets as tfds
     import tensorflow_datasets.text.glue
 
-    try:
-        builder = tfds.builder(f"glue/{name}", data_dir=data_dir, file_format="array_record")
-    except ValueError:  # It is there in another format.
-        builder = None
-    if builder is None or not builder.is_prepared():  # Else it tries the network for minutes.
-        raise InputError(
-            f"config.dataset.data_dir: expected glue/{name} prepared as array_record in"
-            f" {data_dir / 'glue' / name}, got none; prepare it with tensorflow-datasets where"
-            " TensorFlow is installed, or give GLUE's TSV files"
-        )
+    remedy = "prepare it with tensorflow-datasets where TensorFlow is installed, or give GLUE's TSV"
+    builder = prepared.find(f"glue/{name}", data_dir, f"{remedy} files")
     # As it was prepared: the names and the order of the classes are those of the folder.
     builder = tfds.builder_from_directory(builder.data_dir)
     splits = {"train": "train"}
@@ -172,10 +164,8 @@ def _load_tfds(name: str, task: GlueTask, data_dir: Path) -> Source:
     classes = None if task.task.regression else builder.info.features["label"].names
     found = {}
     for file, split in splits.items():
-        source = builder.as_data_source(file)
-        # On disk they are shuffled by a hash; their indices count through the TSV file.
-        records = sorted((source[i] for i in range(len(source))), key=lambda record: record["idx"])
-        features = task.features or task.sentences
+        records = prepared.records(builder, file, "idx")  # They count through the TSV file.
+        features = task.features or tuple(map(str, task.sentences))
         texts = [[_text(record[feature]) for feature in features] for record in records]
         if classes is None:
             labels = np.array([record["label"] for record in records], np.float32)

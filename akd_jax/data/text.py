@@ -96,6 +96,15 @@ def tokenise(tokenizer: Tokenizer, texts: np.ndarray, max_length: int) -> tuple[
     return Tokens(ids, types, lengths), cut
 
 
+def read(
+    vocabularies: Iterable[Vocabulary], texts: np.ndarray, max_length: int
+) -> tuple[dict[str, Tokens], np.ndarray]:
+    """As `tokenise`, the tokens of each vocabulary, and whether any of them cut a text [N]."""
+    found = {v.key: tokenise(v.tokenizer, texts, max_length) for v in vocabularies}
+    inputs = {key: tokens for key, (tokens, _) in found.items()}
+    return inputs, np.any([cut for _, cut in found.values()], axis=0)
+
+
 def bucket_lengths(max_length: int) -> tuple[int, ...]:
     """The lengths that batches are filled up to; the last one is `max_length`."""
     return (*(length for length in _LENGTHS if length < max_length), max_length)

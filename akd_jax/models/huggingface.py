@@ -229,16 +229,12 @@ class Weights:
             }
         params = traverse_util.flatten_dict(dict(shapes["params"]))
         prefix = "" if "embeddings.word_embeddings.weight" in found else f"{kind}."
-        every = _tensor_names(kind, self.folder.all_layers, prefix)
+        every = _module_names(kind, self.folder.all_layers, prefix)
         known = {f"{name}.{leaf}" for name in every.values() for leaf in _LEAVES.values()}
 
         new = () if self._head_is_kept(found) else _HEAD[kind]
-        modules = _tensor_names(kind, self.folder.layers, prefix)
-        tensors = {
-            path: f"{modules[path[:-1]]}.{_LEAVES[path[-1]]}"
-            for path in params
-            if path[0] not in new
-        }
+        modules = _module_names(kind, self.folder.layers, prefix)
+        tensors = {path: _tensor_name(modules, path) for path in params if path[0] not in new}
         if not self.fine_tuned:  # Encoders for other uses come without BERT's pooler.
             tensors = {k: v for k, v in tensors.items() if k[0] != "pooler" or v in found}
         problems = {
@@ -278,7 +274,7 @@ class Weights:
           InputError: it is not, and has to be.
         """
         kind, path, task = self.folder.encoder_config().model_type, self.folder.path, self.task
-        name = _tensor_names(kind, (), "")["classifier",] + ".weight"
+        name = _module_names(kind, (), "")["classifier",] + ".weight"
         if name not in found and self.fine_tuned:
             raise InputError(
                 f"{path}: expected a fine-tuned model with a head, got no {name}; to fine-tune it"
@@ -329,9 +325,9 @@ def write(
     for field in ("_name_or_path", "torch_dtype", "dtype"):
         config.pop(field, None)
     params = traverse_util.flatten_dict(dict(variables["params"]))
-    modules = _tensor_names(kind, range(module.config.num_hidden_layers), f"{kind}.")
+    modules = _module_names(kind, range(module.config.num_hidden_layers), f"{kind}.")
     tensors = {
-        f"{modules[path[:-1]]}.{_LEAVES[path[-1]]}": np.ascontiguousarray(
+        _tensor_name(modules, path): np.ascontiguousarray(
             _transposed(path, np.asarray(value, np.float32))
         )
         for path, value in params.items()
@@ -349,7 +345,7 @@ def write(
         raise InputError(f"{output}: expected a folder to write into, got: {error}") from None
 
 
-def _tensor_names(kind: str, layers: Sequence[int], prefix: str) -> dict[_Path, str]:
+def _module_names(kind: str, layers: Sequence[int], prefix: str) -> dict[_Path, str]:
     """The modules here and their names there.
 
     Args:
@@ -366,6 +362,11 @@ def _tensor_names(kind: str, layers: Sequence[int], prefix: str) -> dict[_Path, 
     if kind == "bert":
         return modules | {("pooler",): f"{prefix}pooler.dense", ("classifier",): "classifier"}
     return modules | {("pooler",): "classifier.dense", ("classifier",): "classifier.out_proj"}
+
+
+def _tensor_name(modules: Mapping[_Path, str], path: _Path) -> str:
+    """The name of a parameter's tensor."""
+    return f"{modules[path[:-1]]}.{_LEAVES[path[-1]]}"
 
 
 def _transposed(path: _Path, value: np.ndarray) -> np.ndarray:

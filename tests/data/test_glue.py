@@ -10,7 +10,7 @@ from tensorflow_datasets.text.glue import Glue
 
 from akd_jax import data
 from akd_jax.data import glue, tsv
-from akd_jax.errors import InputError
+from tests.errors import error_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,14 +193,6 @@ def assert_is_what_was_written(name, source):
         assert found.labels.dtype == (np.int32 if layout.names else np.float32)
     assert source.validation is None
     assert source.normalise is None
-
-
-def error_of(function, *args):
-    with pytest.raises(InputError) as error:
-        function(*args)
-    message = str(error.value)
-    assert len(message.splitlines()) == 1
-    return message
 
 
 def prepare(folder, name, files):

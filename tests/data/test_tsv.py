@@ -3,6 +3,7 @@ import pytest
 
 from akd_jax.data import tsv
 from akd_jax.errors import InputError
+from tests.errors import error_of
 
 TRAIN = "sentence\tlabel\nGood .\tpos\nBad .\tneg\n"
 TEST = "sentence\tlabel\nFine .\tpos\n"
@@ -14,14 +15,6 @@ def write(folder, **files):
         content = content if isinstance(content, bytes) else content.encode()
         (folder / f"{name}.tsv").write_bytes(content)
     return folder
-
-
-def error_of(function, *args):
-    with pytest.raises(InputError) as error:
-        function(*args)
-    message = str(error.value)
-    assert len(message.splitlines()) == 1
-    return message
 
 
 def assert_parts(message, *parts):

@@ -3,11 +3,14 @@
 One checkpoint holds everything a stage needs to go on, in one atomic save: items (trees of
 arrays, such as the latest state and the best variables) and a JSON record of the progress.
 Kept in one save, the latest and the best cannot come from different moments.
+
+What is trained is the same on all devices of all processes, so that the primary process
+alone saves it, and what it restores is sent to the others. A run can go on with another
+number of devices or processes.
 """
 
-import shutil
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +18,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from akd_jax import processes
 from akd_jax.errors import InputError
+from akd_jax.files import Path, absolute, delete_tree, is_remote, reason, unwritable
 
 _PROGRESS = "progress"
 _TRASH = "trash"
@@ -32,38 +37,57 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, *, read_only: bool = False):
-        self.directory = directory.absolute()
+        self.directory = absolute(directory)
         self.read_only = read_only
+        self._manager: ocp.CheckpointManager | None = None
+        if not processes.is_primary():
+            return
+        if not read_only:
+            self.directory.mkdir(parents=True, exist_ok=True)
         # Orbax deletes old checkpoints file by file: killed meanwhile, it would leave half a
         # one under its number. Renamed into the trash first, none is ever seen half deleted.
+        keep: dict[str, Any] = {} if read_only else {"max_to_keep": 2}
+        if keep and not is_remote(self.directory):  # There a renaming copies each file.
+            keep["todelete_subdir"] = _TRASH
         self._manager = ocp.CheckpointManager(
             self.directory,
-            options=ocp.CheckpointManagerOptions(create=False)  # Its read_only only warns.
-            if read_only
-            else ocp.CheckpointManagerOptions(max_to_keep=2, todelete_subdir=_TRASH),
+            options=ocp.CheckpointManagerOptions(
+                create=False,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=0, active_processes={0}
+                ),
+                **keep,
+            ),
         )
 
     def save(self, number: int, items: Mapping[str, Any], progress: Mapping[str, Any]) -> None:
         """Starts to save trees of arrays by name, and a record that JSON can hold.
 
         A checkpoint that is there under the same number stays: it is the same.
+
+        Raises:
+          InputError: this one, or the one before, cannot be written.
         """
-        if number in self._manager.all_steps():
+        if self._manager is None or number in self._manager.all_steps():
             return
-        self._manager.save(
-            number,
-            args=ocp.args.Composite(
-                **{name: ocp.args.StandardSave(tree) for name, tree in items.items()},
-                **{_PROGRESS: ocp.args.JsonSave(dict(progress))},
-            ),
-        )
+        with self._writing():
+            self._manager.save(
+                number,
+                args=ocp.args.Composite(
+                    **{
+                        name: ocp.args.StandardSave(jax.tree.map(_to_host, tree))
+                        for name, tree in items.items()
+                    },
+                    **{_PROGRESS: ocp.args.JsonSave(dict(progress))},
+                ),
+            )
 
     def restore(self, items: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Reads the newest checkpoint that can be read.
+        """Reads the newest checkpoint that can be read, in all processes the same one.
 
         Args:
           items: name to a tree of arrays with the shapes, types and devices to restore to;
-            a subset of what was saved is enough.
+            a subset of what was saved is enough. Leaves that are NumPy's are restored as such.
 
         Returns:
           The items and the progress; None where nothing was saved yet.
@@ -71,27 +95,42 @@ class Checkpoints:
         Raises:
           InputError: there are checkpoints, and none can be read.
         """
+        template = jax.tree.map(_blank, dict(items))
+        found: dict[str, Any] = {}
+
+        def read() -> dict[str, Any] | None:
+            newest = self._read_newest(template)
+            if newest is None:
+                return None
+            found.update(newest[0])
+            return newest[1]
+
+        progress = processes.on_primary(read)
+        if progress is None:
+            return None
+        values = processes.broadcast(found or template)
+        return jax.tree.map(_like, dict(items), values), progress
+
+    def _read_newest(self, template: dict[str, Any]) -> tuple[dict[str, Any], Any] | None:
+        """The newest checkpoint that can be read, as NumPy arrays, and its progress."""
+        assert self._manager is not None, "expected the primary process"
         unreadable: list[int] = []
         for number in sorted(self._manager.all_steps(), reverse=True):
             try:
                 restored = self._manager.restore(
                     number,
                     args=ocp.args.Composite(
-                        **{
-                            name: ocp.args.StandardRestore(jax.tree.map(_abstract, tree))
-                            for name, tree in items.items()
-                        },
+                        **{name: ocp.args.StandardRestore(tree) for name, tree in template.items()},
                         **{_PROGRESS: ocp.args.JsonRestore()},
                     ),
                 )
             # Orbax and TensorStore raise errors of many kinds for a damaged file.
             except Exception as error:
-                reason = str(error).split("\n")[0]
-                logging.warning("%s/%s cannot be read: %s", self.directory, number, reason)
+                logging.warning("%s/%s cannot be read: %s", self.directory, number, reason(error))
                 unreadable.append(number)
             else:
                 self._set_aside(unreadable)
-                return {name: restored[name] for name in items}, restored[_PROGRESS]
+                return {name: restored[name] for name in template}, restored[_PROGRESS]
         if unreadable:
             raise InputError(
                 f"{self.directory}: expected a checkpoint that can be read, got {len(unreadable)}"
@@ -99,25 +138,48 @@ class Checkpoints:
             )
         return None
 
-    def latest(self) -> int:
-        """The number of the newest checkpoint; 0 where there is none."""
-        return self._manager.latest_step() or 0
+    def reached(self, number: int) -> bool:
+        """Whether the newest checkpoint has this number, or a higher one."""
+
+        def look() -> bool:
+            assert self._manager is not None, "expected the primary process"
+            return (self._manager.latest_step() or 0) >= number
+
+        return processes.on_primary(look)
 
     def _set_aside(self, numbers: Sequence[int]) -> None:
         """Renames checkpoints that cannot be read, out of the way of their next save."""
-        if numbers and not self.read_only:
+        if numbers and not self.read_only and self._manager is not None:
             for number in numbers:
                 aside = self.directory / f"unreadable_{number}"
-                shutil.rmtree(aside, ignore_errors=True)
+                delete_tree(aside)
                 (self.directory / str(number)).rename(aside)
             self._manager.reload()
 
     def close(self) -> None:
-        """Waits for the save in progress and empties the trash."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for the save in progress and empties the trash.
+
+        Raises:
+          InputError: the save failed.
+        """
+        if self._manager is None:
+            return
+        with self._writing():
+            try:
+                self._manager.wait_until_finished()
+            finally:
+                self._manager.close()
         if not self.read_only:
-            shutil.rmtree(self.directory / _TRASH, ignore_errors=True)
+            delete_tree(self.directory / _TRASH)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raises InputError where a checkpoint cannot be written; those before it are kept."""
+        try:
+            yield
+        # A full disk is an OSError, or a ValueError of TensorStore's.
+        except (OSError, ValueError) as error:
+            raise unwritable(self.directory, error) from None
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -126,6 +188,25 @@ class Checkpoints:
         self.close()
 
 
-def _abstract(leaf: Any) -> Any:
-    """NumPy leaves are restored as NumPy's, JAX's onto the devices they are on now."""
-    return leaf if isinstance(leaf, np.ndarray) else ocp.utils.to_shape_dtype_struct(leaf)
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _to_host(leaf: Any) -> np.ndarray:
+    """A copy of an array, or of a key's data, on the host."""
+    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _blank(leaf: Any) -> np.ndarray:
+    """An array of the shape and type that `_to_host` gives."""
+    found = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return np.zeros(found.shape, found.dtype)
+
+
+def _like(leaf: Any, value: Any) -> Any:
+    """What `_to_host` copied, as an array or key on the devices where `leaf` is."""
+    if not isinstance(leaf, jax.Array):
+        return value
+    if _is_key(leaf):
+        value = jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf))
+    return jax.device_put(value, leaf.sharding, may_alias=False)

@@ -1,9 +1,9 @@
 """A rehearsal: all of a run is built and compiled and takes two steps, and nothing is kept."""
 
 import itertools
+import pathlib
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -122,7 +122,7 @@ def _finished(planned: Plan, name: str, network: Network) -> Variables | None:
         return None
     if is_made(planned.settings, name):
         return network.start(jax.random.key(0), planned.dataset.example)
-    return load_teacher(planned, name, Path()).model.variables
+    return load_teacher(planned, name, pathlib.Path()).model.variables
 
 
 def _score(planned: Plan, model: Model) -> dict[str, float]:

@@ -1,26 +1,36 @@
 """A request to stop, such as the notice of a preemption, that is heard between two steps.
 
 A launcher listens; the loop looks whether something was heard, saves what it has, and raises
-StoppedError. Where nobody listens, signals do what they always do.
+StoppedError. Where nobody listens, signals do what they always do. Of several processes, all
+hear what one of them was told, and stop before the same step.
 """
 
 import contextlib
+import itertools
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from jax.experimental import multihost_utils
+
+from akd_jax import processes
 from akd_jax.errors import StoppedError
 
 _heard = threading.Event()
+_looks = itertools.count()  # As many in each process.
 
 
 @contextlib.contextmanager
 def listen(number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
     """Hears a signal while the context lasts; a second one ends the process as it always does.
 
-    Only Python's main thread can listen.
+    Only Python's main thread can listen. Of several processes JAX hears SIGTERM, and no other
+    signal.
     """
+    if processes.count() > 1:
+        yield
+        return
     before = signal.getsignal(number)
 
     def hear(received: int, frame: FrameType | None) -> None:
@@ -37,7 +47,12 @@ def listen(number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
 
 
 def heard() -> bool:
-    """Whether somebody asked to stop."""
+    """Whether somebody asked to stop.
+
+    All processes must look as often; the answer is yes in all of them from the same look on.
+    """
+    if processes.count() > 1 and multihost_utils.reached_preemption_sync_point(next(_looks)):
+        _heard.set()
     return _heard.is_set()
 
 

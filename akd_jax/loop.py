@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from akd_jax import interrupts, metrics, parallel, schedules
+from akd_jax import interrupts, metrics, parallel, processes, schedules
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.data import Batches
 from akd_jax.errors import DivergedError, StoppedError
@@ -130,9 +130,9 @@ def run_stage(
         checkpoints.save(place(progress, train), items, dataclasses.asdict(progress))
 
     step = parallel.compile_train_step(train_step)
-    examples = len(train.examples)
-    done = progress.epoch * examples + progress.step * train.batch_size
-    bar = ProgressBar(label, total=stage.epochs * examples, done=done)
+    done = (progress.epoch * len(train) + progress.step) * train.batch_size
+    total = stage.epochs * len(train) * train.batch_size
+    bar = ProgressBar(label, total=total, done=done)
     with contextlib.closing(bar):
         for epoch in range(progress.epoch, stage.epochs):
             started, first_step = time.monotonic(), progress.step
@@ -145,7 +145,15 @@ def run_stage(
             batches = train.epoch(first_epoch + epoch, progress.step)
             try:
                 state = _train_epoch(
-                    step, state, teachers, batches, temperature_step, progress, bar, position
+                    step,
+                    state,
+                    teachers,
+                    batches,
+                    train.batch_size,
+                    temperature_step,
+                    progress,
+                    bar,
+                    position,
                 )
                 rate = (len(train) - first_step) * train.batch_size / (time.monotonic() - started)
                 interrupts.check(label)
@@ -205,6 +213,7 @@ def _train_epoch(
     state: TrainState,
     teachers: Mapping[str, Teacher],
     batches: Iterable[Batch],
+    batch_size: int,
     temperature_step: jax.Array,
     progress: Progress,
     bar: ProgressBar,
@@ -217,7 +226,7 @@ def _train_epoch(
     """
     temperature_step = parallel.replicate(temperature_step)
     totals = metrics.Totals(progress.sums)
-    in_flight: collections.deque[tuple[int, Metrics]] = collections.deque()
+    in_flight: collections.deque[Metrics] = collections.deque()
 
     def show(examples: int, means: Mapping[str, float]) -> None:
         shown = {name: value for name, value in means.items() if value or name != "nonfinite"}
@@ -225,19 +234,17 @@ def _train_epoch(
         bar.update(examples, " ".join([position, *words]))
 
     def finish_oldest() -> None:
-        examples, finished = in_flight.popleft()
-        found = totals.add(finished)
+        found = totals.add(in_flight.popleft())
         if found.sums["nonfinite"][0] and not state.skip_nonfinite:
             raise _NonFiniteError
         progress.step, progress.sums = progress.step + 1, totals.sums
-        show(examples, found.means())
+        show(batch_size, found.means())
 
     for batch in batches:
         if interrupts.heard():
             break
-        examples = int(batch.weights.sum())
         state, step_metrics = step(state, teachers, parallel.shard(batch), temperature_step)
-        in_flight.append((examples, step_metrics))
+        in_flight.append(step_metrics)
         if len(in_flight) > _STEPS_IN_FLIGHT:
             finish_oldest()
     while in_flight:
@@ -259,26 +266,28 @@ class Predictor:
           StoppedError: somebody asked to stop.
         """
         model = parallel.replicate(model)
-        taken: collections.deque[tuple[Batch, jax.Array]] = collections.deque()
-        ids: list[np.ndarray] = []
+        taken: collections.deque[jax.Array] = collections.deque()
         found: list[np.ndarray] = []
+        ids: list[np.ndarray] = []
+        weights: list[np.ndarray] = []
 
         def finish_oldest() -> None:
-            batch, logits = taken.popleft()
-            assert batch.ids is not None, "expected a batch that knows its examples"
-            rows = np.asarray(logits).reshape(batches.batch_size, -1)
-            real = batch.weights > 0
-            ids.append(np.asarray(batch.ids)[real])
-            found.append(rows[real])
+            logits = np.asarray(taken.popleft())
+            found.append(logits.reshape(-1, logits.shape[-1]))
 
         for batch in batches.epoch(view):
             interrupts.check("a pass over a split")
-            taken.append((batch, self._predict_step(model, parallel.shard(batch))))
+            assert batch.ids is not None, "expected a batch that knows its examples"
+            ids.append(np.asarray(batch.ids))
+            weights.append(np.asarray(batch.weights))
+            taken.append(self._predict_step(model, parallel.shard(batch)))
             if len(taken) > _STEPS_IN_FLIGHT:
                 finish_oldest()
         while taken:
             finish_oldest()
-        return np.concatenate(found)[np.argsort(np.concatenate(ids))]
+        # Of all processes; without the rows that fill up a batch.
+        rows, order, real = (processes.gather(np.concatenate(x)) for x in (found, ids, weights))
+        return rows[real > 0][np.argsort(order[real > 0])]
 
 
 @dataclasses.dataclass(frozen=True)

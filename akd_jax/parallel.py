@@ -1,6 +1,7 @@
 """Devices: the only file that says pmap.
 
-State and teachers are replicated, a batch is cut into equal shares, one for each device.
+State and teachers are replicated, a batch is cut into equal shares, one for each device of
+all processes. Each process places what its own devices need; the steps add over all of them.
 """
 
 import functools
@@ -17,7 +18,7 @@ AXIS = "device"  # The axis that the steps add over.
 
 
 class CompiledStep:
-    """A step compiled for all devices of this process, which counts how often it was traced.
+    """A step compiled for all devices, which counts how often it was traced.
 
     Args:
       step: a function with a keyword `axis_name`.
@@ -25,8 +26,8 @@ class CompiledStep:
       sharded: positions of the arguments that `shard` has cut; the others are replicated.
       donated: positions of the arguments whose memory the results may take over. They
         must not be used again.
-      gathered: whether each device returns its share of the result, [devices, ...], rather
-        than all of them the same one.
+      gathered: whether each device returns its share of the result, [devices, ...] of those of
+        this process, rather than all of them the same one.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ def compile_predict_step(predict_step: Callable[..., Any]) -> CompiledStep:
 
 
 def replicate(tree: Any) -> Any:
-    """Copies a tree of arrays to every device.
+    """Copies a tree of arrays to every device of this process.
 
     Placed as the compiled step returns it, so that the first call and the second are the
     same program. Never the same memory: the step that the copy is donated to would take the
@@ -90,17 +91,20 @@ def replicate(tree: Any) -> Any:
 
 
 def shard(batch: Any) -> Any:
-    """Cuts a batch for the devices: each array [B, ...] becomes [devices, B / devices, ...]."""
+    """Cuts this process's rows of a batch for its devices: each array [B / processes, ...]
+    becomes [devices, B / all devices, ...].
+    """
     count = jax.local_device_count()
     return jax.tree.map(lambda x: x.reshape((count, x.shape[0] // count, *x.shape[1:])), batch)
 
 
 def check_batch_size(batch_size: int, accumulation: int = 1) -> None:
-    """Raises InputError unless the devices, and the parts of each one's share, divide the batch.
+    """Raises InputError unless the devices of all processes, and the parts of each one's share,
+    divide the batch.
 
     Not left to pmap, which says something of a squeeze or runs on fewer devices.
     """
-    devices = jax.local_device_count()
+    devices = jax.device_count()
     count = devices * accumulation
     if batch_size % count:
         below, above = batch_size // count * count, (batch_size // count + 1) * count

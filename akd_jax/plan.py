@@ -3,17 +3,17 @@
 import dataclasses
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from akd_jax import config, data, methods, models, parallel, records
+from akd_jax import config, data, methods, models, parallel, processes, records
 from akd_jax.config import DatasetConfig, RunConfig
 from akd_jax.data import Batches, Dataset, Examples, text
 from akd_jax.data.augmentation import Augmentation
 from akd_jax.errors import InputError
+from akd_jax.files import Path, readable
 from akd_jax.models import huggingface
 from akd_jax.types import Method, Network, Preprocess, Tokens
 
@@ -44,9 +44,17 @@ class Plan:
     vocabularies: tuple[text.Vocabulary, ...]
 
     def batches(self, split: str | Examples, **options: Any) -> Batches:
-        """The batches of a split, or of other examples whose inputs are as a split's."""
+        """The batches of a split, or of other examples whose inputs are as a split's; of each
+        one the rows of this process.
+        """
         examples = self.dataset.splits[split] if isinstance(split, str) else split
-        return Batches(examples, self.settings.batch_size, buckets=self.dataset.buckets, **options)
+        return Batches(
+            examples,
+            self.settings.batch_size,
+            buckets=self.dataset.buckets,
+            part=(jax.process_index(), jax.process_count()),
+            **options,
+        )
 
     def tokenise(self, texts: np.ndarray) -> tuple[Examples, int]:
         """Texts [N, 1], or pairs [N, 2], without labels, as examples of these networks; and how
@@ -136,7 +144,7 @@ def teacher_identity(settings: RunConfig, name: str) -> dict[str, Any]:
     """What makes two teachers the same, by the sections of the configuration."""
     section = methods.teacher_config(settings, name)
     field = methods.TEACHER_FIELDS[name]
-    path = Path(section.path)
+    path = readable(f"config.{field}.path", section.path)
     if section.path and huggingface.is_folder(path):
         return {field: {"digest": huggingface.Folder(path).digest()}}
     if section.path:
@@ -156,12 +164,13 @@ def is_made(settings: RunConfig, name: str) -> bool:
     Hugging Face folder. If not, the folder is there, under the path of the configuration.
     """
     path = methods.teacher_config(settings, name).path
-    return not path or huggingface.is_folder(Path(path))
+    field = f"config.{methods.TEACHER_FIELDS[name]}.path"
+    return not path or huggingface.is_folder(readable(field, path))
 
 
 def finished_teacher(field: str, folder: Path) -> dict[str, Any]:
     """The results of a teacher that was trained before."""
-    results = records.read(folder / records.RESULTS)
+    results = processes.on_primary(lambda: records.read(folder / records.RESULTS))
     if results is None or not {"model", "labels", "digest"} <= results.keys():
         raise InputError(
             f"{field}: expected the folder of a finished teacher, got {folder}; give such a"
@@ -191,7 +200,7 @@ def _teacher_model(name: str, settings: RunConfig, dataset: Dataset) -> _Model:
         return _Model(f"{field}.model", section.model)
     if is_made(settings, name):
         return _Model(f"{field}.path", f"huggingface:{section.path}", fine_tuned=True)
-    results = finished_teacher(f"{field}.path", Path(section.path))
+    results = finished_teacher(f"{field}.path", readable(f"{field}.path", section.path))
     there, here = results["labels"], list(dataset.task.labels)
     if there != here:
         other = len(there) != len(here)

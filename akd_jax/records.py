@@ -5,14 +5,15 @@ import fcntl
 import importlib.metadata
 import json
 import os
+import pathlib
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from akd_jax import parallel
+from akd_jax import parallel, processes
 from akd_jax.errors import InputError
+from akd_jax.files import Path, absolute, is_remote, reached, reason, unwritable
 
 CONFIG = "config.json"
 RESULTS = "results.json"
@@ -31,7 +32,9 @@ def claim(
 ) -> Iterator[None]:
     """Makes a folder this run's own while the context lasts, or finds that it is.
 
-    Writes config.json: the configuration, and the versions, devices and revision it ran with.
+    The primary process does, for all. A remote folder is not locked: no store that etils.epath
+    reads has locks. Writes config.json: the configuration, and the versions, devices and
+    revision it ran with.
 
     Args:
       folder: of the run; made where it does not exist.
@@ -46,26 +49,37 @@ def claim(
         configuration, or one that another process is working on.
     """
     identity = _jsonable(config if identity is None else identity)
-    existing = check(folder, kind, identity, subfolders=subfolders)
     record = {"kind": kind, "config": _jsonable(config), "identity": identity}
+    with contextlib.ExitStack() as held:
+
+        def take() -> None:
+            existing = check(folder, kind, identity, subfolders=subfolders)
+            _lock(folder, held)
+            if existing is None:
+                write(folder / CONFIG, {**record, "environment": _environment()})
+            elif existing["config"] != record["config"]:  # Files were moved.
+                write(folder / CONFIG, {**existing, **record})
+
+        processes.on_primary(take)
+        yield
+
+
+def _lock(folder: Path, held: contextlib.ExitStack) -> None:
+    """Makes a folder and locks it, until `held` is closed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / _LOCK).open("w")
+        if is_remote(folder):
+            return
+        lock = held.enter_context((folder / _LOCK).open("w"))
     except OSError as error:
-        raise _unwritable(folder, error) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{folder}: expected to be the only process at work here, found another one;"
-                " wait for its end or choose another workdir"
-            ) from None
-        if existing is None:
-            write(folder / CONFIG, {**record, "environment": _environment()})
-        elif existing["config"] != record["config"]:  # Files were moved.
-            write(folder / CONFIG, {**existing, **record})
-        yield
+        raise unwritable(folder, error) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise InputError(
+            f"{folder}: expected to be the only process at work here, found another one;"
+            " wait for its end or choose another workdir"
+        ) from None
 
 
 def check(
@@ -115,19 +129,21 @@ def check_identity(
 
 def check_writable(folder: Path) -> None:
     """Raises InputError unless the folder, or the one it would be made in, can be written."""
-    nearest = folder.absolute()
-    try:
+    nearest = absolute(folder)
+    if isinstance(nearest, pathlib.Path):
         while not (nearest.exists() or nearest.is_symlink()):
             nearest = nearest.parent
         if not nearest.is_dir():
             raise InputError(
                 f"{folder}: expected a folder, got {nearest}, which is none; choose another"
             )
-        probe = nearest / f".akd_jax_{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+    probe = nearest / f".akd_jax_{os.getpid()}"
+    try:
+        with reached(str(folder)) if is_remote(nearest) else contextlib.nullcontext():
+            probe.touch()
+            probe.unlink()
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
@@ -156,7 +172,7 @@ def read(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise InputError(f"{path}: expected a file to read, got: {error.strerror}") from None
+        raise InputError(f"{path}: expected a file to read, got: {reason(error)}") from None
     except ValueError:
         found = None
     if not isinstance(found, dict):
@@ -178,14 +194,7 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
         replacement.write_text(json.dumps(record, indent=2) + "\n")
         replacement.replace(path)
     except OSError as error:
-        raise _unwritable(path.parent, error) from None
-
-
-def _unwritable(folder: Path, error: OSError) -> InputError:
-    return InputError(
-        f"{folder}: expected a folder that can be written, got: {error.strerror};"
-        " choose another or change its permissions"
-    )
+        raise unwritable(path.parent, error) from None
 
 
 def _differences(before: Any, now: Any, name: str = "config") -> Iterator[tuple[str, Any, Any]]:
@@ -222,7 +231,7 @@ def _version(package: str) -> str | None:
 
 def _git_revision() -> str | None:
     """The revision of the checkout that this file is tracked in; None elsewhere."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    git = ["git", "-C", str(pathlib.Path(__file__).parent)]
     try:
         # Installed into somebody else's checkout, their revision would say nothing of this.
         tracked = [*git, "ls-files", "--error-unmatch", __file__]

@@ -2,20 +2,28 @@
 
 import dataclasses
 import functools
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from akd_jax import loop, methods, models, optimizers, parallel, records, teacher_cache
+from akd_jax import (
+    loop,
+    methods,
+    models,
+    optimizers,
+    parallel,
+    processes,
+    records,
+    teacher_cache,
+)
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.config import RunConfig
 from akd_jax.data import Dataset
 from akd_jax.data.text import TokenisedSplits, Vocabulary
 from akd_jax.errors import InputError
+from akd_jax.files import Path, absolute, delete_tree
 from akd_jax.plan import (
     STUDENT,
     Plan,
@@ -78,9 +86,10 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
     settings = planned.settings
     if not str(workdir):
         raise InputError("workdir: expected a folder, got an empty name")
-    folder = Path(workdir).absolute()
+    folder = absolute(workdir)
     if settings.teacher.views:
-        records.check_writable(_cache_folder(settings, folder))
+        cache_folder = _cache_folder(settings, folder)
+        processes.on_primary(lambda: records.check_writable(cache_folder))
     with records.claim(
         folder,
         "run",
@@ -88,7 +97,7 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
         identity=identity(planned),
         subfolders=(STUDENT, *methods.TEACHERS, TEACHER_LOGITS),
     ):
-        return records.read(folder / records.RESULTS) or _run(planned, folder)
+        return _results(folder) or _run(planned, folder)
 
 
 def _run(planned: Plan, folder: Path) -> dict[str, Any]:
@@ -117,8 +126,13 @@ def _run(planned: Plan, folder: Path) -> dict[str, Any]:
         **_truncated(planned),
         "devices": parallel.describe(),
     }
-    records.write(folder / records.RESULTS, results)
+    processes.on_primary(lambda: records.write(folder / records.RESULTS, results))
     return results
+
+
+def _results(folder: Path) -> dict[str, Any] | None:
+    """What is in a folder's results.json, by the primary process; None where there is none."""
+    return processes.on_primary(lambda: records.read(folder / records.RESULTS))
 
 
 def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
@@ -144,7 +158,7 @@ def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
 def load_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     """A teacher that is finished, at its path or in workdir/NAME; nothing is written."""
     path = methods.teacher_config(planned.settings, name).path
-    folder = workdir / name if is_made(planned.settings, name) else Path(path).absolute()
+    folder = workdir / name if is_made(planned.settings, name) else absolute(path)
     results = finished_teacher(f"config.{methods.TEACHER_FIELDS[name]}.path", folder)
     network = planned.teachers[name]
     variables = _restore_best(folder / results["stage"], network, planned.dataset)
@@ -206,9 +220,9 @@ def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str,
       InputError: the folder holds no finished run, or what it was made from (the data, a
         folder of weights) is gone or is another by now.
     """
-    folder = Path(workdir).absolute()
-    record = records.read_config(folder)
-    if record is None or record["kind"] != "run" or not (folder / records.RESULTS).exists():
+    folder = absolute(workdir)
+    record = processes.on_primary(lambda: records.read_config(folder))
+    if record is None or record["kind"] != "run" or _results(folder) is None:
         kind = "none" if record is None else f"an unfinished one, or a {record['kind']}"
         raise InputError(
             f"{folder}: expected a finished run, got {kind}; run experiments.train on it first"
@@ -253,7 +267,7 @@ def _make_teacher(planned: Plan, name: str, workdir: Path) -> None:
     if method.teachers and not section.path:
         recorded["views"] = settings.teacher.views
     with records.claim(folder, "teacher", recorded):
-        if records.read(folder / records.RESULTS) is not None:
+        if _results(folder) is not None:
             return
         if section.path:
             trained, read = _take_over_teacher(planned, network, folder), {}
@@ -283,7 +297,7 @@ def _make_teacher(planned: Plan, name: str, workdir: Path) -> None:
             **_teacher_scores(read),
             **trained,
         }
-        records.write(folder / records.RESULTS, results)
+        processes.on_primary(lambda: records.write(folder / records.RESULTS, results))
 
 
 def _take_over_teacher(planned: Plan, network: Network, folder: Path) -> dict[str, Any]:
@@ -347,10 +361,9 @@ def _train(
             planned, network, stage, start, jax.random.fold_in(key, number), len(train)
         )
         with Checkpoints(folder / stage.name) as checkpoints:
-            end = loop.place(loop.Progress(stage.epochs), train)
-            if checkpoints.latest() < end:  # What came of an earlier training is void.
-                for later in method.stages[number:]:
-                    shutil.rmtree(folder / later.name, ignore_errors=True)
+            if not checkpoints.reached(loop.place(loop.Progress(stage.epochs), train)):
+                for later in method.stages[number:]:  # What came of an earlier training is void.
+                    processes.on_primary(functools.partial(delete_tree, folder / later.name))
             results[stage.name] = loop.run_stage(
                 stage,
                 state,
@@ -454,7 +467,7 @@ def _truncated(planned: Plan) -> dict[str, Any]:
 
 def _cache_folder(settings: RunConfig, workdir: Path) -> Path:
     shared = settings.teacher.cache_dir
-    return Path(shared).absolute() if shared else workdir / TEACHER_LOGITS
+    return absolute(shared) if shared else workdir / TEACHER_LOGITS
 
 
 def _teacher_scores(teachers: Mapping[str, TrainedTeacher]) -> dict[str, Any]:
@@ -471,7 +484,7 @@ def _restore_best(folder: Path, network: Network, dataset: Dataset) -> Variables
     """The best variables among a stage's checkpoints."""
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes(network, dataset))
     restored = None
-    if folder.exists():
+    if processes.on_primary(folder.exists):
         with Checkpoints(folder, read_only=True) as checkpoints:
             restored = checkpoints.restore({"best": template})
     if restored is None:

@@ -4,14 +4,20 @@ Annealing only scales the logits, so one cache serves every temperature, and eve
 student and seed that the teacher teaches. A cache is a folder, named after the fingerprint of
 all that its numbers depend on; each view of the split is a file of its own, float32 [N, C],
 in the order of the examples' ids, with its checksum in the folder's index.
+
+Of several processes each runs the teacher over its share of the examples; the primary one
+keeps the folder, and sends what is in it to the others.
 """
 
+import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
+import io
+import pathlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -19,13 +25,14 @@ import jax
 import numpy as np
 from absl import logging
 
-from akd_jax import records
+from akd_jax import processes, records
 from akd_jax.errors import InputError
+from akd_jax.files import Path, unwritable
 from akd_jax.types import Variables
 
 _INDEX = "index.json"
 _LOCK = ".lock"
-_ENTRY = ("sha256", "seconds")  # What the index holds of a view.
+_ENTRY = ("sha256", "seconds", "shape")  # What the index holds of a view.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,47 +110,87 @@ def load_or_build(
       InputError: the folder cannot be written.
     """
     cache = folder / f"{name}-{fingerprint.digest()}"
-    if not cache.exists():
-        _say_what_differs(folder, name, fingerprint)
+    with contextlib.ExitStack() as held:
+
+        def look() -> dict[str, Any]:
+            if not cache.exists():
+                _say_what_differs(folder, name, fingerprint)
+            _lock(cache, held)
+            return _whole_views(cache, views)
+
+        stored = processes.on_primary(look)
+        for view in range(views):
+            if str(view) not in stored:
+                started = time.monotonic()
+                logits = predict(view)  # In all processes.
+                seconds = time.monotonic() - started
+                save = functools.partial(_save, cache, fingerprint, view, logits, seconds)
+                stored[str(view)] = processes.on_primary(save)
+    seconds = sum(stored[str(view)]["seconds"] for view in range(views))
+    return TeacherLogits([_load(cache, view, stored[str(view)]) for view in range(views)], seconds)
+
+
+def _lock(cache: Path, held: contextlib.ExitStack) -> None:
+    """Makes the folder of a cache and waits until it is this run's, until `held` is closed."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with (cache / _LOCK).open("w") as lock:
+        if isinstance(cache, pathlib.Path):  # A remote folder cannot be locked.
+            lock = held.enter_context((cache / _LOCK).open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)  # Another run may be making the same one.
-            seconds = _build(cache, fingerprint, views, predict)
     except OSError as error:
-        raise InputError(
-            f"{cache}: expected a folder for a teacher's logits that can be written, got:"
-            f" {error.strerror}; set config.teacher.cache_dir to another"
-        ) from None
-    arrays = [np.load(_view_path(cache, view), mmap_mode="r") for view in range(views)]
-    return TeacherLogits(arrays, seconds)
+        raise _no_cache(cache, error) from None
 
 
-def _build(
-    cache: Path, fingerprint: Fingerprint, views: int, predict: Callable[[int], np.ndarray]
-) -> float:
-    """Makes the views that are missing or damaged; the seconds that all of them took."""
-    stored = _read_index(cache)
-    for view in range(views):
-        path = _view_path(cache, view)
-        entry = stored.get(str(view))
-        if entry is not None and path.exists() and _checksum(path) == entry["sha256"]:
-            continue
-        if entry is not None:
+def _whole_views(cache: Path, views: int) -> dict[str, Any]:
+    """The entries of the views in a cache that are not missing or damaged."""
+    found = {}
+    for view, entry in _read_index(cache).items():
+        path = _view_path(cache, int(view))
+        if int(view) >= views or (path.exists() and _checksum(path) == entry["sha256"]):
+            found[view] = entry
+        else:
             logging.warning("%s is damaged or missing; the teacher is run again", path)
-        started = time.monotonic()
-        logits = predict(view)
-        seconds = time.monotonic() - started
-        replacement = path.with_suffix(".tmp")
+    return found
+
+
+def _save(
+    cache: Path, fingerprint: Fingerprint, view: int, logits: np.ndarray, seconds: float
+) -> dict[str, Any]:
+    """Writes a view, and its entry into the index; returns the entry."""
+    path = _view_path(cache, view)
+    replacement = path.with_suffix(".tmp")
+    try:
         with replacement.open("wb") as file:
             np.save(file, logits)
-        entry = {"sha256": _checksum(replacement), "seconds": seconds}
+        entry = {
+            "sha256": _checksum(replacement),
+            "seconds": seconds,
+            "shape": logits.shape,
+        }
         replacement.replace(path)
-        # Only now: a view is in the index when the whole of it is on disk.
-        stored[str(view)] = entry
-        index = {"fingerprint": dataclasses.asdict(fingerprint), "views": stored}
-        records.write(cache / _INDEX, index)
-    return sum(stored[str(view)]["seconds"] for view in range(views))
+    except OSError as error:
+        raise _no_cache(cache, error) from None
+    # Only now: a view is in the index when the whole of it is on disk.
+    index = {"fingerprint": dataclasses.asdict(fingerprint)}
+    index["views"] = {**_read_index(cache), str(view): entry}
+    records.write(cache / _INDEX, index)
+    return entry
+
+
+def _load(cache: Path, view: int, entry: dict[str, Any]) -> np.ndarray:
+    """A view's logits; mapped from disk where there is but one process, at the disk."""
+    path = _view_path(cache, view)
+    if isinstance(path, pathlib.Path) and processes.count() == 1:
+        return np.load(path, mmap_mode="r")
+    logits = np.zeros(entry["shape"], np.float32)
+    if processes.is_primary():
+        logits = np.load(io.BytesIO(path.read_bytes()))
+    return processes.broadcast(logits)
+
+
+def _no_cache(cache: Path, error: OSError) -> InputError:
+    remedy = "set config.teacher.cache_dir to another"
+    return unwritable(cache, error, "folder for a teacher's logits", remedy)
 
 
 def _read_index(cache: Path) -> dict[str, dict[str, Any]]:

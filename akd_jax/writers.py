@@ -1,15 +1,24 @@
 """What is written while a run goes on: JSON lines, TensorBoard, and the progress bar."""
 
 import json
+import pathlib
 import sys
-from pathlib import Path
+import tempfile
 from typing import Any
 
 import tqdm
 
+from akd_jax import processes
+from akd_jax.files import Path
+
+METRICS = "metrics.jsonl"
+
 
 class MetricWriter:
     """Appends records to `metrics.jsonl` and their numbers to TensorBoard's event files.
+
+    Only in the primary process. A remote folder is written through copies on this machine,
+    since its files can only be replaced.
 
     Args:
       folder: where both are written; made where it does not exist.
@@ -17,7 +26,8 @@ class MetricWriter:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.path = folder / "metrics.jsonl"
+        self.path = folder / METRICS
+        self._local = folder if isinstance(folder, pathlib.Path) else None
         self._purge_step = 0
         self._tensorboard: Any = None
 
@@ -28,7 +38,7 @@ class MetricWriter:
         half a line.
         """
         self._purge_step = step + 1
-        if not self.path.exists():
+        if not processes.is_primary() or not self.path.exists():
             return
         kept = [
             line
@@ -41,22 +51,44 @@ class MetricWriter:
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes one record; it has a 'stage' and, counted over all stages, a 'step'."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
+        if not processes.is_primary():
+            return
+        local = self._local_folder()
+        with (local / METRICS).open("a") as file:
             file.write(json.dumps(record) + "\n")
         if self._tensorboard is None:
             # Imported late: it imports PyTorch where that is installed, for seconds.
             from tensorboardX import SummaryWriter
 
-            self._tensorboard = SummaryWriter(str(self.folder), purge_step=self._purge_step)
+            self._tensorboard = SummaryWriter(str(local), purge_step=self._purge_step)
         for name, value in record.items():
             if isinstance(value, float):
                 self._tensorboard.add_scalar(f"{record['stage']}/{name}", value, record["step"])
+        self._publish()
 
     def close(self) -> None:
         """Flushes the event files."""
         if self._tensorboard is not None:
             self._tensorboard.close()
+            self._publish()
+
+    def _local_folder(self) -> pathlib.Path:
+        """Where the files are written."""
+        if self._local is None:
+            self._local = pathlib.Path(tempfile.mkdtemp(prefix="akd_jax_"))
+            if self.path.exists():
+                (self._local / METRICS).write_text(self.path.read_text())
+        self._local.mkdir(parents=True, exist_ok=True)
+        return self._local
+
+    def _publish(self) -> None:
+        """Copies the files to where they belong, where that is not here."""
+        local = self._local_folder()
+        if local != self.folder:
+            if self._tensorboard is not None:
+                self._tensorboard.flush()
+            for path in local.iterdir():
+                (self.folder / path.name).write_bytes(path.read_bytes())
 
 
 class ProgressBar:
@@ -73,7 +105,7 @@ class ProgressBar:
             desc=label,
             total=total,
             initial=done,
-            disable=not sys.stderr.isatty(),
+            disable=not (processes.is_primary() and sys.stderr.isatty()),
             dynamic_ncols=True,
             postfix=[""],
             bar_format="{desc} {percentage:3.0f}%|{bar:10}| {postfix[0]} {remaining}",

@@ -13,7 +13,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -212,7 +211,7 @@ def _markdown(record: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Runs a suite, prints its tables and writes them."""
-    suite, output = _SUITE.value or "", Path(_OUTPUT.value or "")
+    suite, output = _SUITE.value or "", cli.path(_OUTPUT)
     if suite not in SUITES:
         raise InputError(f"--suite: expected one of {', '.join(SUITES)}, got {suite!r}")
     records.check_writable(output.parent)

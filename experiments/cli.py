@@ -2,18 +2,20 @@
 
 import functools
 import os
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
-from akd_jax import interrupts
+from akd_jax import interrupts, processes
 from akd_jax.config import unknown_field
 from akd_jax.errors import DivergedError, InputError, StoppedError
+from akd_jax.files import Path, as_path
+from experiments import cluster
 
 
 # Cached, since a flag can be defined only once, and several launchers can be imported.
@@ -37,36 +39,78 @@ def output_flag() -> flags.FlagHolder:
     return flags.DEFINE_string("output", None, "The file, or folder, to write.")
 
 
-def launch(main: Callable[[], None], *, required: Sequence[str]) -> None:
+def path(flag: flags.FlagHolder) -> Path:
+    """The path that a flag says."""
+    return as_path(flag.value or "")
+
+
+def launch(
+    main: Callable[[], None], *, required: Sequence[str], several_processes: bool = False
+) -> None:
     """Parses the flags and runs `main`.
 
     Wrong flags, InputError and DivergedError end the process with one line and code 1. A
     SIGTERM, the notice of a preemption, ends it with one line and code 75 (EX_TEMPFAIL: the
-    same command goes on) when what was trained is saved.
+    same command goes on) when what was trained is saved; so does the loss of another process.
+
+    Args:
+      main: what the launcher is for.
+      required: names of the flags that must be given.
+      several_processes: whether it can be one of several, by --coordinator_address,
+        --num_processes and --process_id, or as found in the environment.
     """
     flags.mark_flags_as_required(list(required))
+    if several_processes:
+        cluster.define_flags()
 
     def guarded(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             fail(f"expected flags only, got {argv[1]!r}; write it as --flag=value")
-        _keep_compiled_programs()
         try:
-            with interrupts.listen():
-                main()
-        except StoppedError as error:
-            fail(str(error), code=os.EX_TEMPFAIL)
-        except (InputError, DivergedError) as error:
+            several = several_processes and cluster.wanted()
+        except InputError as error:
             fail(str(error))
-        except KeyboardInterrupt:
-            fail("interrupted; the same command goes on from the last checkpoint")
+        if several:
+            cluster.join(lambda: _guard(main), report=_report)
+        ending = _guard(main)
+        if ending[0]:
+            _report(ending)
+            sys.exit(ending[0])
 
     app.run(guarded, flags_parser=_parse_flags)
 
 
+def _guard(main: Callable[[], None]) -> cluster.Ending:
+    """Runs `main`; one error line of those that people are meant to read."""
+    _keep_compiled_programs()
+    if not processes.is_primary():
+        logging.set_verbosity(logging.ERROR)  # One process tells for all.
+    try:
+        with interrupts.listen():
+            main()
+    except StoppedError as error:
+        return os.EX_TEMPFAIL, str(error)
+    except (InputError, DivergedError) as error:
+        return 1, str(error)
+    except KeyboardInterrupt:
+        return 1, "interrupted; the same command goes on from the last checkpoint"
+    return 0, ""
+
+
 def fail(message: str, code: int = 1) -> NoReturn:
     """Prints one line to standard error and ends the process with a code."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    _report((code, message))
     sys.exit(code)
+
+
+def _report(ending: cluster.Ending) -> None:
+    print("error: " + " ".join(ending[1].split()), file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """Prints, in the primary process."""
+    if processes.is_primary():
+        print(text, flush=True)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -149,6 +193,6 @@ def _given(argv: Sequence[str]) -> dict[str, str]:
 def _keep_compiled_programs() -> None:
     """Keeps compiled programs in the user's cache folder, for the next run of the same ones."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(cache) / "akd_jax"))
+        cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "akd_jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -7,9 +7,9 @@ All methods make the same number of student updates, on the same batches for a s
 that are finished are reused, so that the same command goes on where it stopped.
 """
 
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from absl import flags
 from ml_collections.config_dict import ConfigDict
 
 from akd_jax import methods as all_methods
-from akd_jax import records
+from akd_jax import processes, records
 from akd_jax.errors import InputError
+from akd_jax.files import Path, absolute
 from akd_jax.plan import STUDENT, Plan, identity, is_made, plan
 from akd_jax.run import (
     TEACHER,
@@ -61,7 +62,7 @@ def compare(
     updates = {method: planned.method.epochs for method, planned in plans.items()}
     if len(set(updates.values())) > 1:
         raise InputError(f"expected methods with the same student epochs, got {updates}")
-    workdir = workdir.absolute()
+    workdir = absolute(workdir)
     with records.claim(workdir, "comparison", {}, subfolders=methods):
         return _compare(config, plans, seeds, workdir)
 
@@ -87,7 +88,9 @@ def _compare(
     }
     for folders in runs.values():  # All of them, before the first is trained.
         for folder, run_config in folders.items():
-            records.check(workdir / folder, "run", identity(plan(run_config)))
+            wanted = identity(plan(run_config))
+            check = functools.partial(records.check, workdir / folder, "run", wanted)
+            processes.on_primary(check)
 
     first = next(iter(plans.values()))
     task, labels = first.dataset.task, first.dataset.splits["test"].labels
@@ -99,7 +102,7 @@ def _compare(
         for folder, run_config in folders.items():
             results.append(run(run_config, workdir / folder))
             logits[method].append(predict(workdir / folder, teachers=False)[STUDENT])
-            print(f"{folder}: test {task.metric} {results[-1][STUDENT]['test']:.2%}", flush=True)
+            cli.say(f"{folder}: test {task.metric} {results[-1][STUDENT]['test']:.2%}")
         entries[method] = {"runs": list(folders), **_entry(results)}
     teacher_logits = None
     if TEACHER in trained:
@@ -115,7 +118,7 @@ def _compare(
         **_table(entries, teachers),
         "notes": _notes(steps, seeds, len(labels), task, teachers),
     }
-    records.write(workdir / pages.COMPARISON, comparison)
+    processes.on_primary(lambda: records.write(workdir / pages.COMPARISON, comparison))
     return comparison
 
 
@@ -260,14 +263,18 @@ def _percent(score: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Compares what the flags say, prints the table and writes the report."""
-    workdir = Path(_WORKDIR.value)
+    workdir = cli.path(_WORKDIR)
     comparison = compare(_CONFIG.value, _METHODS.value or [], _SEEDS.value, workdir)
     table = cli.table(comparison["headers"], comparison["rows"])
     notes = "\n".join(f"- {note}" for note in comparison["notes"])
-    (workdir / "comparison.md").write_text(f"{table}\n\n{notes}\n", encoding="utf-8")
-    print(f"\n{table}\n\n{notes}")
-    print(f"Report: {pages.write(workdir)}")
+    cli.say(f"\n{table}\n\n{notes}")
+
+    def write() -> str:
+        (workdir / "comparison.md").write_text(f"{table}\n\n{notes}\n", encoding="utf-8")
+        return str(pages.write(workdir))
+
+    cli.say(f"Report: {processes.on_primary(write)}")
 
 
 if __name__ == "__main__":
-    cli.launch(main, required=["config", "methods", "workdir"])
+    cli.launch(main, required=["config", "methods", "workdir"], several_processes=True)

@@ -16,11 +16,11 @@ _SPLIT = flags.DEFINE_string(
 
 def main() -> None:
     """Prints the metrics of student and teacher."""
-    scores = run.evaluate(_WORKDIR.value, _SPLIT.value)
+    scores = run.evaluate(cli.path(_WORKDIR), _SPLIT.value)
     metrics = list(scores[plan.STUDENT])
     rows = [(name, *(f"{found[m]:.2%}" for m in metrics)) for name, found in scores.items()]
-    print(cli.table((_SPLIT.value, *metrics), rows))
+    cli.say(cli.table((_SPLIT.value, *metrics), rows))
 
 
 if __name__ == "__main__":
-    cli.launch(main, required=["workdir"])
+    cli.launch(main, required=["workdir"], several_processes=True)

@@ -11,7 +11,6 @@ at most the length that it has positions for.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +20,7 @@ from jax import export as jax_export
 
 from akd_jax import records, run
 from akd_jax.errors import InputError
+from akd_jax.files import Path
 from akd_jax.models import huggingface
 from akd_jax.models.encoder import Encoder
 from akd_jax.plan import STUDENT, Plan
@@ -99,8 +99,8 @@ FORMATS: dict[str, Callable[[Plan, Network, Model, Path], None]] = {
 
 def main() -> None:
     """Exports what the flags say."""
-    output = Path(_OUTPUT.value or "")
-    export(Path(_WORKDIR.value), _FORMAT.value or "", output, _MODEL.value)
+    output = cli.path(_OUTPUT)
+    export(cli.path(_WORKDIR), _FORMAT.value or "", output, _MODEL.value)
     print(f"{output}: {_FORMAT.value} of the {_MODEL.value}")
 
 

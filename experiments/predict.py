@@ -7,14 +7,13 @@ file of images, uint8 [N, H, W, channels]. The output has a row for each example
 and the predicted label as the task's files name it, or the number of a regression.
 """
 
-from pathlib import Path
-
 import numpy as np
 from absl import flags
 
-from akd_jax import metrics, run
+from akd_jax import metrics, processes, run
 from akd_jax.data import Examples, tsv
 from akd_jax.errors import InputError
+from akd_jax.files import Path, absolute, reason
 from akd_jax.plan import STUDENT, Plan
 from experiments import cli
 
@@ -29,18 +28,22 @@ def predict(workdir: Path, examples: Path, output: Path) -> int:
     Raises:
       InputError: there is no finished run, or the file does not hold examples of its task.
     """
-    if output.absolute() == examples.absolute() or output.is_dir():
+    if absolute(output) == absolute(examples) or output.is_dir():
         raise InputError(f"--output: expected the name of a file other than --input, got {output}")
     planned, models = run.load(workdir, teachers=False)
     unlabelled = read(planned, examples)
     logits = run.predictor()(models[STUDENT], planned.batches(unlabelled))
     found = metrics.predictions(logits, planned.dataset.task)
     rows = [f"{i}\t{planned.dataset.task.write(value)}\n" for i, value in enumerate(found)]
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text("".join(["index\tprediction\n", *rows]), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{output}: expected a file to write, got: {error.strerror}") from None
+
+    def write() -> None:
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text("".join(["index\tprediction\n", *rows]), encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{output}: expected a file to write, got: {reason(error)}") from None
+
+    processes.on_primary(write)
     return len(rows)
 
 
@@ -54,7 +57,7 @@ def read(planned: Plan, path: Path) -> Examples:
         texts = tsv.texts(tsv.read(path, planned.dataset.columns))
         examples, cut = planned.tokenise(texts)
         if cut:
-            print(f"{cut} of {len(texts)} texts are over max_length, and were cut.")
+            cli.say(f"{cut} of {len(texts)} texts are over max_length, and were cut.")
         return examples
     expected = planned.dataset.example
     try:
@@ -74,10 +77,10 @@ def read(planned: Plan, path: Path) -> Examples:
 
 def main() -> None:
     """Predicts what the flags say."""
-    output = Path(_OUTPUT.value or "")
-    count = predict(Path(_WORKDIR.value), Path(_INPUT.value or ""), output)
-    print(f"{output}: {count:,} predictions")
+    output = cli.path(_OUTPUT)
+    count = predict(cli.path(_WORKDIR), cli.path(_INPUT), output)
+    cli.say(f"{output}: {count:,} predictions")
 
 
 if __name__ == "__main__":
-    cli.launch(main, required=["workdir", "input", "output"])
+    cli.launch(main, required=["workdir", "input", "output"], several_processes=True)

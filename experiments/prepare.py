@@ -12,6 +12,7 @@ import hashlib
 import html
 import importlib.util
 import io
+import pathlib
 import random
 import shutil
 import subprocess
@@ -22,13 +23,13 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from absl import flags
 
 from akd_jax import records
 from akd_jax.data import Source, cifar, idx, tsv
 from akd_jax.errors import InputError
+from akd_jax.files import Path
 from experiments import cli
 
 _DATASET = flags.DEFINE_string(
@@ -117,7 +118,7 @@ def _fetch_vader() -> bytes:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--no-binary=:all:", f"--dest={folder}", _VADER]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        archives = list(Path(folder).glob("*.zip"))
+        archives = list(pathlib.Path(folder).glob("*.zip"))
         if done.returncode or not archives:
             reason = (done.stderr.strip() or "no archive came").splitlines()[-1]
             raise InputError(
@@ -142,7 +143,11 @@ def _write_movie_reviews(archive: bytes, data_dir: Path) -> None:
     with zipfile.ZipFile(io.BytesIO(archive)) as packed:
         (name,) = (name for name in packed.namelist() if name.endswith("hutto_ICWSM_2014.tar.gz"))
         with tarfile.open(fileobj=io.BytesIO(packed.read(name))) as ratings:
-            (member,) = (m for m in ratings.getmembers() if Path(m.name).name == _VADER_RATINGS)
+            (member,) = (
+                m
+                for m in ratings.getmembers()
+                if pathlib.PurePosixPath(m.name).name == _VADER_RATINGS
+            )
             file = ratings.extractfile(member)
             assert file is not None, "expected a file"
             lines = file.read().decode("latin-1").rstrip("\n").split("\n")
@@ -178,7 +183,7 @@ def _prepare_with_tfds(dataset: str, data_dir: Path) -> None:
 
 def main() -> None:
     """Prepares the data set that the flags name."""
-    print(prepare(_DATASET.value or "", Path(_DATA_DIR.value or "")))
+    print(prepare(_DATASET.value or "", cli.path(_DATA_DIR)))
 
 
 if __name__ == "__main__":

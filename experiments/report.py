@@ -3,8 +3,6 @@
 python -m experiments.report --workdir=DIR [--png=FILE]
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments import cli, pages
@@ -15,7 +13,7 @@ _PNG = flags.DEFINE_string("png", None, "Where to write the curves as a picture,
 
 def main() -> None:
     """Writes the report, and the picture."""
-    workdir = Path(_WORKDIR.value)
+    workdir = cli.path(_WORKDIR)
     print(f"Report: {pages.write(workdir)}")
     if _PNG.value:
         pages.curves(*pages.read_runs(workdir)).savefig(_PNG.value, dpi=110)

@@ -7,12 +7,11 @@ compiles all of the run, takes two steps of each stage, says what they cost, and
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from akd_jax import records
+from akd_jax import processes, records
 from akd_jax.dry_run import dry_run
 from akd_jax.plan import STUDENT
 from akd_jax.run import run
@@ -29,17 +28,17 @@ _WIDTH = 60  # Characters of a drawn schedule.
 def main() -> None:
     """Runs what the flags say and prints the scores."""
     if _DRY_RUN.value:
-        print(rehearsal(dry_run(_CONFIG.value)))
+        cli.say(rehearsal(dry_run(_CONFIG.value)))
         return
-    workdir = Path(_WORKDIR.value)
-    finished = records.read(workdir / records.RESULTS) is not None
+    workdir = cli.path(_WORKDIR)
+    finished = processes.on_primary(lambda: records.read(workdir / records.RESULTS) is not None)
     results = run(_CONFIG.value, workdir)
     if finished:
-        print(f"{workdir} holds this run already, finished; nothing was trained.")
-    print(scores(results))
+        cli.say(f"{workdir} holds this run already, finished; nothing was trained.")
+    cli.say(scores(results))
     if "truncated" in results:
-        print(texts(results))
-    print(f"Report: {pages.write(workdir)}")
+        cli.say(texts(results))
+    cli.say(f"Report: {processes.on_primary(lambda: str(pages.write(workdir)))}")
 
 
 def texts(results: dict[str, Any]) -> str:
@@ -108,4 +107,4 @@ def _draw(values: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    cli.launch(main, required=["config", "workdir"])
+    cli.launch(main, required=["config", "workdir"], several_processes=True)

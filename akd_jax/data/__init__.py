@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from akd_jax.config import DatasetConfig
 from akd_jax.data import cifar, digits, glue, idx, tsv
 from akd_jax.data.batches import Batches
 from akd_jax.data.dataset import Dataset, Examples, Normalise, Source, hold_out
 from akd_jax.errors import InputError
+from akd_jax.files import Path, readable
 
 __all__ = [
     "DATASETS",
@@ -44,7 +44,8 @@ def load(config: DatasetConfig) -> Dataset:
         raise InputError(
             f"config.dataset.name: expected one of {', '.join(DATASETS)}, got {config.name!r}"
         )
-    source = DATASETS[config.name](Path(config.data_dir) if config.data_dir else None)
+    folder = readable("config.dataset.data_dir", config.data_dir) if config.data_dir else None
+    source = DATASETS[config.name](folder)
     return hold_out(
         source,
         validation_size=config.validation_size,

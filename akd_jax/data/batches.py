@@ -28,6 +28,8 @@ class Batches:
       views: how many views of each example there are, drawn in turn; 0: each epoch draws a
         view of its own.
       teacher_logits: name to a teacher's stored logits for each of the views, [N, C].
+      part: number and count of the parts that each batch is cut into, one for each process;
+        this one is yielded, [batch_size / count, ...].
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Batches:
         buckets: Sequence[int] = (),
         views: int = 0,
         teacher_logits: Mapping[str, Sequence[np.ndarray]] | None = None,
+        part: tuple[int, int] = (0, 1),
     ):
         self.examples = examples
         self.batch_size = batch_size
@@ -46,6 +49,8 @@ class Batches:
         self.buckets = tuple(buckets)
         self.views = views
         self.teacher_logits = teacher_logits or {}
+        number, count = part
+        self._part = slice(number * batch_size // count, (number + 1) * batch_size // count)
         lengths = text.longest(examples.inputs) if buckets else np.zeros(len(examples), np.int32)
         self._bucket = np.searchsorted(self.buckets, lengths)  # Of each example; else 0.
 
@@ -69,12 +74,14 @@ class Batches:
         view = epoch % self.views if self.views else epoch
         for real, bucket in self._cut(order, epoch)[first:]:
             rows = np.concatenate([real, np.resize(order, self.batch_size - len(real))])
+            weights = (np.arange(self.batch_size) < len(real)).astype(np.float32)
+            rows, weights = rows[self._part], weights[self._part]
             examples = self.examples.take(rows)
             inputs = examples.inputs
             yield Batch(
                 text.crop(inputs, self.buckets[bucket]) if self.buckets else inputs,
                 examples.labels,
-                (np.arange(self.batch_size) < len(real)).astype(np.float32),
+                weights,
                 ids=rows,
                 views=np.full_like(rows, view),
                 epochs=np.full_like(rows, epoch),

@@ -7,19 +7,20 @@ same examples in the same order.
 
 import dataclasses
 import functools
+import pathlib
 import tarfile
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from akd_jax.data import prepared
 from akd_jax.data.dataset import Examples, Normalise, Source
 from akd_jax.errors import InputError
+from akd_jax.files import Path
 from akd_jax.types import Task
 
-DEFAULT_DIR = Path.home() / "tensorflow_datasets"
+DEFAULT_DIR = pathlib.Path.home() / "tensorflow_datasets"
 _PIXELS = 32 * 32 * 3
 
 
@@ -134,7 +135,7 @@ def _read_files(read: Callable[[str], bytes], archive: Archive) -> tuple[Example
 
 def _read_tar(path: Path, archive: Archive) -> tuple[Examples, Examples]:
     try:
-        with tarfile.open(path) as tar:
+        with path.open("rb") as file, tarfile.open(fileobj=file) as tar:
 
             def read(file: str) -> bytes:
                 member = tar.extractfile(f"{archive.folder}/{file}")

@@ -7,17 +7,18 @@ public: its dev sets are the test splits here, and validation is held out of the
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from akd_jax.data import prepared, tsv
 from akd_jax.data.dataset import Examples, Source
 from akd_jax.errors import InputError
+from akd_jax.files import Path
 from akd_jax.types import Task
 
-DEFAULT_DIR = Path.home() / "tensorflow_datasets"
+DEFAULT_DIR = pathlib.Path.home() / "tensorflow_datasets"
 
 
 @dataclasses.dataclass(frozen=True)

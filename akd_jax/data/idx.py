@@ -6,18 +6,19 @@ number of dimensions, each dimension as a big-endian 32-bit integer, then the el
 
 import gzip
 import math
+import pathlib
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 
 from akd_jax.data.dataset import Examples, Normalise, Source
 from akd_jax.errors import InputError
+from akd_jax.files import Path
 from akd_jax.types import Task
 
 # Where Debian's package dataset-fashion-mnist puts it.
-FASHION_MNIST_DIR = Path("/usr/share/datasets/fashion-mnist")
+FASHION_MNIST_DIR = pathlib.Path("/usr/share/datasets/fashion-mnist")
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),

@@ -1,9 +1,9 @@
 """Data sets that tensorflow-datasets prepared as array_record, read without TensorFlow."""
 
-from pathlib import Path
 from typing import Any
 
 from akd_jax.errors import InputError
+from akd_jax.files import Path, local
 
 
 def find(name: str, data_dir: Path, remedy: str) -> Any:
@@ -20,7 +20,8 @@ def find(name: str, data_dir: Path, remedy: str) -> Any:
     import tensorflow_datasets as tfds  # Takes seconds, and few need it.
 
     try:
-        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        folder = local(data_dir, (name,))  # array_record reads files of this machine.
+        builder = tfds.builder(name, data_dir=folder, file_format="array_record")
     except ValueError:  # It is there in another format.
         builder = None
     if builder is None or not builder.is_prepared():  # Else it tries the network for minutes.

@@ -4,13 +4,13 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from absl import logging
 
 from akd_jax.data.dataset import Examples, Source
 from akd_jax.errors import InputError
+from akd_jax.files import Path
 from akd_jax.types import Task
 
 _SENTENCES = (("sentence1", "sentence2"), ("sentence",))

@@ -8,9 +8,7 @@ import functools
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -19,11 +17,12 @@ import pydantic
 import safetensors
 from absl import logging
 from flax import traverse_util
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from tokenizers import Tokenizer
 
 from akd_jax.config import describe
 from akd_jax.errors import InputError
+from akd_jax.files import Path, absolute, as_path, local, readable
 from akd_jax.models import tokenizer
 from akd_jax.models.encoder import Encoder, EncoderConfig
 from akd_jax.types import Task, Variables
@@ -31,6 +30,7 @@ from akd_jax.types import Task, Variables
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 _PICKLE = "pytorch_model.bin"
+_FILES = (CONFIG, WEIGHTS, f"{WEIGHTS}.index.json", *tokenizer.FILES)
 
 # The encoder's modules here, and there.
 _EMBEDDINGS = {
@@ -88,16 +88,21 @@ class Folder:
             raise InputError(
                 f"expected huggingface:DIR or huggingface:DIR,every=N, got {argument!r}"
             )
-        if not (Path(path) / CONFIG).is_file():
+        if not (readable("huggingface", path) / CONFIG).is_file():
             raise InputError(
                 f"expected a Hugging Face folder with {CONFIG}, {WEIGHTS} and a tokenizer, got"
                 f" {path!r} without {CONFIG}; fetch one by: hf download NAME --local-dir {path}"
             )
-        return cls(Path(path), int(option or 1))
+        return cls(as_path(path), int(option or 1))
 
     def absolute(self) -> str:
         """The argument that `parse` reads, which means the same in every current folder."""
-        return f"{self.path.absolute()}" + (f",every={self.every}" if self.every > 1 else "")
+        return f"{absolute(self.path)}" + (f",every={self.every}" if self.every > 1 else "")
+
+    @property
+    def here(self) -> Path:
+        """The folder, or a copy of its files on this machine."""
+        return local(self.path, _FILES)
 
     @property
     def layers(self) -> range:
@@ -166,13 +171,13 @@ class Folder:
 
     def digest(self) -> str:
         """A digest of all that is read from it, and of the layers that are kept."""
-        paths = (self.path / name for name in (CONFIG, WEIGHTS, *tokenizer.FILES))
+        paths = (self.here / name for name in _FILES)
         found = {path.name: _file_digest(path) for path in paths if path.exists()}
         return hashlib.sha256(f"{found} {self.every}".encode()).hexdigest()[:16]
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer whose files are there."""
-        return tokenizer.load(self.path)
+        return tokenizer.load(self.here)
 
 
 def build(argument: str, num_classes: int, dtype: Any) -> Encoder:
@@ -203,7 +208,7 @@ class Weights:
         rows = _order(self.folder.labels(), self.task.labels) or list(range(self.task.outputs))
         tensors = self.match(shapes)
         self._say_what_is_assumed(("classifier", "kernel") in tensors)
-        with _open(self.folder.path) as file:
+        with _open(self.folder) as file:
             stored = _names(file)
             for path, name in tensors.items():
                 value = file.get_tensor(stored[name]).astype(np.float32)
@@ -222,7 +227,7 @@ class Weights:
             has to be the task's and is not.
         """
         kind = self.folder.encoder_config().model_type
-        with _open(self.folder.path) as file:
+        with _open(self.folder) as file:
             found = {
                 name: tuple(file.get_slice(there).get_shape())
                 for name, there in _names(file).items()
@@ -337,10 +342,10 @@ def write(
         if any(output.iterdir()):
             raise InputError(f"{output}: expected a new or empty folder, got one with files in it")
         for name in tokenizer.FILES:
-            if (source.path / name).exists():
-                shutil.copyfile(source.path / name, output / name)
+            if (source.here / name).exists():
+                (output / name).write_bytes((source.here / name).read_bytes())
         (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file(tensors, output / WEIGHTS, metadata={"format": "pt"})
+        (output / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
     except (OSError, safetensors.SafetensorError) as error:
         raise InputError(f"{output}: expected a folder to write into, got: {error}") from None
 
@@ -390,9 +395,9 @@ def _order(found: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
     return None
 
 
-def _open(path: Path) -> Any:
+def _open(folder: Folder) -> Any:
     """The open file of weights in a folder."""
-    file = path / WEIGHTS
+    path, file = folder.path, folder.path / WEIGHTS
     if not file.exists() and (path / _PICKLE).exists():
         raise InputError(
             f"{file}: expected safetensors, got only {_PICKLE}, which can run any code and is not"
@@ -408,7 +413,7 @@ def _open(path: Path) -> Any:
     if not file.exists():
         raise InputError(f"{file}: expected the model's weights, got no such file; fetch it")
     try:
-        return safetensors.safe_open(file, framework="numpy")
+        return safetensors.safe_open(folder.here / WEIGHTS, framework="numpy")
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(
             f"{file}: expected whole safetensors, got: {error}; fetch it again"

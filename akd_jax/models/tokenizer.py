@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from akd_jax.errors import InputError
+from akd_jax.files import Path
 
 FILES = (
     "tokenizer.json",

@@ -415,7 +415,9 @@ def stage_state(
         variables,
         optimizer=optimizers.build(stage.optimizer, learning_rate),
         loss=stage.loss,
-        key=key,
+        # As data: of several processes pmap copies a typed key to the host, and so would wait
+        # for each step before it starts the next one.
+        key=jax.random.key_data(key),
         augment=planned.augmentation,
         accumulation=planned.settings.accumulation,
         skip_nonfinite=planned.settings.skip_nonfinite,

@@ -248,7 +248,7 @@ class TrainState(struct.PyTreeNode):
       params: the parameters that are trained.
       model_state: the model's other collections, such as {'batch_stats': ...}.
       opt_state: the optimizer's state.
-      key: PRNG key of the stage; a step folds its number into it.
+      key: PRNG key of the stage, or its data; a step folds its number into it.
       apply_fn: the model's function.
       optimizer: gradients to updates.
       loss: what is minimised.

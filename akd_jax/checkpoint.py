@@ -10,6 +10,9 @@ number of devices or processes.
 """
 
 import contextlib
+import errno
+import pathlib
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +27,7 @@ from akd_jax.files import Path, absolute, delete_tree, is_remote, reason, unwrit
 
 _PROGRESS = "progress"
 _TRASH = "trash"
+_METADATA = 500_000  # Bytes of a checkpoint beside its arrays, and of records until the next one.
 
 
 class Checkpoints:
@@ -70,17 +74,28 @@ class Checkpoints:
         """
         if self._manager is None or number in self._manager.all_steps():
             return
+        trees = jax.tree.map(_to_host, dict(items))
+        self._check_room(sum(leaf.nbytes for leaf in jax.tree.leaves(trees)))
         with self._writing():
             self._manager.save(
                 number,
                 args=ocp.args.Composite(
-                    **{
-                        name: ocp.args.StandardSave(jax.tree.map(_to_host, tree))
-                        for name, tree in items.items()
-                    },
+                    **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()},
                     **{_PROGRESS: ocp.args.JsonSave(dict(progress))},
                 ),
             )
+
+    def _check_room(self, size: int) -> None:
+        """Raises InputError where the disk has no room for a checkpoint of so many bytes.
+
+        Not left to Orbax: on a full disk each of its threads prints a traceback of its own.
+        """
+        if isinstance(self.directory, pathlib.Path):
+            free = shutil.disk_usage(self.directory).free
+            needed = 1.1 * size + _METADATA
+            if free < needed:
+                said = f"{free / 1e6:,.1f} MB free where a checkpoint needs {needed / 1e6:,.1f}"
+                raise unwritable(self.directory, OSError(errno.ENOSPC, said))
 
     def restore(self, items: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Reads the newest checkpoint that can be read, in all processes the same one.
@@ -129,14 +144,27 @@ class Checkpoints:
                 logging.warning("%s/%s cannot be read: %s", self.directory, number, reason(error))
                 unreadable.append(number)
             else:
+                found = {name: restored[name] for name in template}
+                self._check_shapes(number, template, found)
                 self._set_aside(unreadable)
-                return {name: restored[name] for name in template}, restored[_PROGRESS]
+                return found, restored[_PROGRESS]
         if unreadable:
             raise InputError(
                 f"{self.directory}: expected a checkpoint that can be read, got {len(unreadable)}"
                 " that cannot; try again, or delete the folder to train this stage anew"
             )
         return None
+
+    def _check_shapes(self, number: int, template: Any, found: Any) -> None:
+        """Raises InputError where arrays are others than asked for, which Orbax passes over."""
+        pairs = zip(jax.tree.leaves_with_path(template), jax.tree.leaves(found), strict=True)
+        for (path, wanted), got in pairs:
+            if wanted.shape != got.shape or wanted.dtype != got.dtype:
+                raise InputError(
+                    f"{self.directory}/{number}: expected {jax.tree_util.keystr(path)} as"
+                    f" {wanted.dtype} {list(wanted.shape)}, got {got.dtype} {list(got.shape)}; it"
+                    " is the checkpoint of another network: put back the one that belongs here"
+                )
 
     def reached(self, number: int) -> bool:
         """Whether the newest checkpoint has this number, or a higher one."""

@@ -94,7 +94,9 @@ def delete_tree(folder: Path) -> None:
 def reason(error: BaseException) -> str:
     """The first line of what an error says."""
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(said).splitlines()[0]
+    line = str(said).splitlines()[0]
+    full = os.strerror(errno.ENOSPC)
+    return full if full in line else line  # TensorStore tells of each file that it was writing.
 
 
 def unwritable(

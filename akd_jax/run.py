@@ -162,6 +162,11 @@ def load_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     results = finished_teacher(f"config.{methods.TEACHER_FIELDS[name]}.path", folder)
     network = planned.teachers[name]
     variables = _restore_best(folder / results["stage"], network, planned.dataset)
+    if teacher_cache.teacher_digest(network.module, variables) != results["digest"]:
+        raise InputError(
+            f"{folder}: expected the weights that its {records.RESULTS} tells of, got others; put"
+            " back the folder as it was when the teacher was finished"
+        )
     return TrainedTeacher(Model(variables, network.apply), results)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import tqdm
 
 from akd_jax import processes
-from akd_jax.files import Path
+from akd_jax.files import Path, unwritable
 
 METRICS = "metrics.jsonl"
 
@@ -50,9 +50,19 @@ class MetricWriter:
         replacement.replace(self.path)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Writes one record; it has a 'stage' and, counted over all stages, a 'step'."""
+        """Writes one record; it has a 'stage' and, counted over all stages, a 'step'.
+
+        Raises:
+          InputError: it cannot be written.
+        """
         if not processes.is_primary():
             return
+        try:
+            self._write(record)
+        except OSError as error:
+            raise unwritable(self.folder, error) from None
+
+    def _write(self, record: dict[str, Any]) -> None:
         local = self._local_folder()
         with (local / METRICS).open("a") as file:
             file.write(json.dumps(record) + "\n")

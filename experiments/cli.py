@@ -1,5 +1,6 @@
 """What the launchers share: flags in, a line per error out."""
 
+import errno
 import functools
 import os
 import pathlib
@@ -14,7 +15,7 @@ from ml_collections import config_dict, config_flags
 from akd_jax import interrupts, processes
 from akd_jax.config import unknown_field
 from akd_jax.errors import DivergedError, InputError, StoppedError
-from akd_jax.files import Path, as_path
+from akd_jax.files import Path, as_path, unwritable
 from experiments import cluster
 
 
@@ -92,6 +93,10 @@ def _guard(main: Callable[[], None]) -> cluster.Ending:
         return os.EX_TEMPFAIL, str(error)
     except (InputError, DivergedError) as error:
         return 1, str(error)
+    except OSError as error:  # A report, say, on a disk that is full by now.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        return 1, str(unwritable(as_path(error.filename or "."), error))
     except KeyboardInterrupt:
         return 1, "interrupted; the same command goes on from the last checkpoint"
     return 0, ""

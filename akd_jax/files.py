@@ -19,7 +19,13 @@ Path: TypeAlias = pathlib.Path | epath.Path
 
 
 def as_path(value: str | os.PathLike[str]) -> Path:
-    """A path as it is given; remote where it starts with gs://, s3:// or the like."""
+    """A path as it is given; remote where it starts with gs://, s3:// or the like.
+
+    Raises:
+      InputError: no file can have such a name.
+    """
+    if "\0" in os.fspath(value):
+        raise InputError(f"expected a path, got {value!r} with a null character; correct it")
     path = epath.Path(value)
     return path if "://" in str(path) else pathlib.Path(value)
 

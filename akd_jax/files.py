@@ -66,8 +66,9 @@ def reached(name: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # Each store has exceptions of its own.
+        said = "not found" if isinstance(error, FileNotFoundError) else reason(error)
         raise InputError(
-            f"{name}: expected a store that can be reached, got: {reason(error)}; check the name,"
+            f"{name}: expected a store that can be reached, got: {said}; check the name,"
             " and the credentials (gcloud auth application-default login)"
         ) from None
 
@@ -87,6 +88,16 @@ def local(folder: Path, names: tuple[str, ...]) -> pathlib.Path:
         for name in names:
             _copy(folder / name, copy / name)
     return copy
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file, whole or not at all."""
+    if is_remote(path):
+        path.write_text(text)  # Stores keep what was there until all of it has come.
+    else:
+        replacement = path.with_suffix(".tmp")
+        replacement.write_text(text)
+        replacement.replace(path)
 
 
 def delete_tree(folder: Path) -> None:

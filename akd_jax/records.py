@@ -13,7 +13,7 @@ from typing import Any
 
 from akd_jax import parallel, processes
 from akd_jax.errors import InputError
-from akd_jax.files import Path, absolute, is_remote, reached, reason, unwritable
+from akd_jax.files import Path, absolute, is_remote, reached, reason, replace_text, unwritable
 
 CONFIG = "config.json"
 RESULTS = "results.json"
@@ -188,11 +188,10 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
     Raises:
       InputError: it cannot be written.
     """
-    replacement = path.with_suffix(".tmp")
+    text = json.dumps(record, indent=2) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replacement.write_text(json.dumps(record, indent=2) + "\n")
-        replacement.replace(path)
+        replace_text(path, text)
     except OSError as error:
         raise unwritable(path.parent, error) from None
 

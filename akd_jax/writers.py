@@ -9,7 +9,7 @@ from typing import Any
 import tqdm
 
 from akd_jax import processes
-from akd_jax.files import Path, unwritable
+from akd_jax.files import Path, replace_text, unwritable
 
 METRICS = "metrics.jsonl"
 
@@ -45,9 +45,7 @@ class MetricWriter:
             for line in self.path.read_text().splitlines(keepends=True)
             if line.endswith("\n") and json.loads(line)["step"] <= step
         ]
-        replacement = self.path.with_suffix(".tmp")
-        replacement.write_text("".join(kept))
-        replacement.replace(self.path)
+        replace_text(self.path, "".join(kept))
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes one record; it has a 'stage' and, counted over all stages, a 'step'.

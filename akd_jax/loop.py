@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import math
 import statistics
 import time
@@ -21,8 +22,8 @@ from akd_jax.step import train_step
 from akd_jax.types import (
     Batch,
     LearningRate,
-    Metrics,
     Model,
+    PackedMetrics,
     Stage,
     Task,
     Teacher,
@@ -129,32 +130,22 @@ def run_stage(
         items = {"state": state, "best": best}
         checkpoints.save(place(progress, train), items, dataclasses.asdict(progress))
 
-    step = parallel.compile_train_step(train_step)
+    learning_rate = jax.jit(learning_rate)
     done = (progress.epoch * len(train) + progress.step) * train.batch_size
     total = stage.epochs * len(train) * train.batch_size
     bar = ProgressBar(label, total=total, done=done)
+    step = parallel.compile_train_step(train_step)
+    trainer = _Trainer(step, teachers, train.batch_size, progress, bar)
     with contextlib.closing(bar):
         for epoch in range(progress.epoch, stage.epochs):
             started, first_step = time.monotonic(), progress.step
-            temperature_step = schedules.temperature_step(
-                epoch, stage.epochs, stage.max_temperature
+            temperature_step, temperature, phi = jax.device_get(
+                _schedule(epoch, stage.epochs, stage.max_temperature)
             )
-            temperature = int(schedules.temperature(temperature_step, stage.max_temperature))
-            phi = float(schedules.annealing_factor(temperature_step, stage.max_temperature))
-            position = f"epoch {epoch + 1}/{stage.epochs} Phi {phi:.2f}"
+            trainer.position = f"epoch {epoch + 1}/{stage.epochs} Phi {phi:.2f}"
             batches = train.epoch(first_epoch + epoch, progress.step)
             try:
-                state = _train_epoch(
-                    step,
-                    state,
-                    teachers,
-                    batches,
-                    train.batch_size,
-                    temperature_step,
-                    progress,
-                    bar,
-                    position,
-                )
+                state = trainer.train(state, batches, temperature_step)
                 rate = (len(train) - first_step) * train.batch_size / (time.monotonic() - started)
                 interrupts.check(label)
                 scores = evaluate(state.model, validation)
@@ -182,9 +173,9 @@ def run_stage(
                     "stage": stage.name,
                     "epoch": epoch + 1,
                     "step": (first_epoch + epoch + 1) * len(train),
-                    "temperature": temperature,
-                    "phi": phi,
-                    "learning_rate": float(learning_rate((epoch + 1) * len(train) - 1)),
+                    "temperature": int(temperature),
+                    "phi": float(phi),
+                    "learning_rate": _value(learning_rate, (epoch + 1) * len(train) - 1),
                     **{f"train_{name}": value for name, value in trained.items()},
                     **{f"validation_{name}": value for name, value in scores.items()},
                     "examples_per_second": rate,
@@ -208,49 +199,85 @@ class _NonFiniteError(ArithmeticError):
     """A step that was taken had a loss or gradients that are not finite."""
 
 
-def _train_epoch(
-    step: parallel.CompiledStep,
-    state: TrainState,
-    teachers: Mapping[str, Teacher],
-    batches: Iterable[Batch],
-    batch_size: int,
-    temperature_step: jax.Array,
-    progress: Progress,
-    bar: ProgressBar,
-    position: str,
-) -> TrainState:
-    """Takes a step on each batch, until somebody asks to stop; counts them in `progress`.
+@dataclasses.dataclass
+class _Trainer:
+    """Takes the steps of a stage's epochs.
 
-    Raises:
-      _NonFiniteError: a step was not finite, and was not skipped; `progress` is before it.
+    Attributes:
+      step: the compiled one.
+      teachers: on the devices.
+      batch_size: rows of a batch, over all processes.
+      progress: counts the steps that are done.
+      bar: shows them.
+      position: what the bar says of the epoch.
     """
-    temperature_step = parallel.replicate(temperature_step)
-    totals = metrics.Totals(progress.sums)
-    in_flight: collections.deque[Metrics] = collections.deque()
 
-    def show(examples: int, means: Mapping[str, float]) -> None:
+    step: parallel.CompiledStep
+    teachers: Mapping[str, Teacher]
+    batch_size: int
+    progress: Progress
+    bar: ProgressBar
+    position: str = ""
+
+    def train(
+        self, state: TrainState, batches: Iterable[Batch], temperature_step: np.ndarray
+    ) -> TrainState:
+        """Takes a step on each batch, until somebody asks to stop.
+
+        Steps are dispatched ahead of the devices, and their metrics are on the way to the host
+        before they are asked for, so that the devices wait for neither.
+
+        Raises:
+          _NonFiniteError: a step was not finite, and was not skipped; the progress is before it.
+        """
+        placed = parallel.replicate(temperature_step)
+        totals = metrics.Totals(self.progress.sums)
+        in_flight: collections.deque[PackedMetrics] = collections.deque()
+
+        def finish_oldest() -> None:
+            found = totals.add(in_flight.popleft().fetch())
+            if found.sums["nonfinite"][0] and not state.skip_nonfinite:
+                raise _NonFiniteError
+            self.progress.step, self.progress.sums = self.progress.step + 1, totals.sums
+            self.bar.update(self.batch_size, lambda: self._words(found))
+
+        for batch in batches:
+            if interrupts.heard():
+                break
+            state, step_metrics = self.step(state, self.teachers, parallel.shard(batch), placed)
+            step_metrics.sums.copy_to_host_async()
+            in_flight.append(step_metrics)
+            if len(in_flight) > _STEPS_IN_FLIGHT:
+                finish_oldest()
+        while in_flight:
+            finish_oldest()
+        # Leaves the whole epoch's on the terminal.
+        self.bar.update(0, lambda: self._words(totals), final=True)
+        return state
+
+    def _words(self, totals: metrics.Totals) -> str:
+        means = totals.means()
         shown = {name: value for name, value in means.items() if value or name != "nonfinite"}
         words = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in shown.items()]
-        bar.update(examples, " ".join([position, *words]))
+        return " ".join([self.position, *words])
 
-    def finish_oldest() -> None:
-        found = totals.add(in_flight.popleft())
-        if found.sums["nonfinite"][0] and not state.skip_nonfinite:
-            raise _NonFiniteError
-        progress.step, progress.sums = progress.step + 1, totals.sums
-        show(batch_size, found.means())
 
-    for batch in batches:
-        if interrupts.heard():
-            break
-        state, step_metrics = step(state, teachers, parallel.shard(batch), temperature_step)
-        in_flight.append(step_metrics)
-        if len(in_flight) > _STEPS_IN_FLIGHT:
-            finish_oldest()
-    while in_flight:
-        finish_oldest()
-    show(0, totals.means())  # Leaves the whole epoch's on the terminal.
-    return state
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _schedule(epoch: int, epochs: int, max_temperature: int) -> tuple[jax.Array, ...]:
+    """Temperature step, temperature and annealing factor of an epoch; compiled, since NumPy's
+    functions of JAX take milliseconds one by one.
+    """
+    step = schedules.temperature_step(epoch, epochs, max_temperature)
+    return (
+        step,
+        schedules.temperature(step, max_temperature),
+        schedules.annealing_factor(step, max_temperature),
+    )
+
+
+def _value(learning_rate: LearningRate, update: int) -> float:
+    with jax.numpy_dtype_promotion("standard"):  # Optax multiplies integers with floats.
+        return float(learning_rate(update))
 
 
 class Predictor:
@@ -265,7 +292,7 @@ class Predictor:
         Raises:
           StoppedError: somebody asked to stop.
         """
-        model = parallel.replicate(model)
+        model = parallel.share(model)
         taken: collections.deque[jax.Array] = collections.deque()
         found: list[np.ndarray] = []
         ids: list[np.ndarray] = []

@@ -5,7 +5,6 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 
-import jax
 import numpy as np
 import scipy.stats
 import sklearn.metrics
@@ -26,11 +25,8 @@ class Totals:
         self.sums: dict[str, list[float]] = {k: list(v) for k, v in (sums or {}).items()}
 
     def add(self, step: Metrics) -> "Totals":
-        """Waits for a step and counts it in; returns the totals of this step alone."""
-        found = {
-            name: [float(value.total), float(value.weight)]
-            for name, value in jax.device_get(step).items()
-        }
+        """Counts a step in; returns the totals of this step alone."""
+        found = {name: [float(value.total), float(value.weight)] for name, value in step.items()}
         for name, (total, weight) in found.items():
             before = self.sums.setdefault(name, [0.0, 0.0])
             self.sums[name] = [before[0] + total, before[1] + weight]

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from akd_jax.errors import InputError
+from akd_jax.types import PackedMetrics
 
 AXIS = "device"  # The axis that the steps add over.
 
@@ -70,8 +71,16 @@ class CompiledStep:
 
 
 def compile_train_step(train_step: Callable[..., Any]) -> CompiledStep:
-    """Compiles `train_step(state, teachers, batch, temperature_step)`; the state is donated."""
-    return CompiledStep(train_step, arguments=4, sharded=(2,), donated=(0,))
+    """Compiles `train_step(state, teachers, batch, temperature_step)`; the state is donated, and
+    the metrics come back as `PackedMetrics`.
+    """
+
+    @functools.wraps(train_step)
+    def packed(*args: Any, axis_name: str) -> tuple[Any, PackedMetrics]:
+        state, metrics = train_step(*args, axis_name=axis_name)
+        return state, PackedMetrics.of(metrics)
+
+    return CompiledStep(packed, arguments=4, sharded=(2,), donated=(0,))
 
 
 def compile_predict_step(predict_step: Callable[..., Any]) -> CompiledStep:
@@ -86,8 +95,16 @@ def replicate(tree: Any) -> Any:
     same program. Never the same memory: the step that the copy is donated to would take the
     original with it.
     """
-    mesh = Mesh(np.array(jax.local_devices()), (AXIS,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()), may_alias=False)
+    return jax.device_put(tree, _replicated(), may_alias=False)
+
+
+def share(tree: Any) -> Any:
+    """As `replicate`, of what is only read: what is on all devices already is not copied."""
+    return jax.device_put(tree, _replicated())
+
+
+def _replicated() -> NamedSharding:
+    return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
 
 
 def shard(batch: Any) -> Any:

@@ -138,6 +138,29 @@ class WeightedSum(struct.PyTreeNode):
 Metrics = Mapping[str, WeightedSum]
 
 
+class PackedMetrics(struct.PyTreeNode):
+    """The metrics of a step in one array, which the host fetches at once.
+
+    Attributes:
+      sums: total and weight of each metric, float32 [metrics, 2].
+      names: of the metrics.
+    """
+
+    sums: jax.Array
+    names: tuple[str, ...] = struct.field(pytree_node=False)
+
+    @classmethod
+    def of(cls, metrics: Metrics) -> "PackedMetrics":
+        """Packs metrics, on the device."""
+        rows = [jnp.stack([jnp.float32(x.total), jnp.float32(x.weight)]) for x in metrics.values()]
+        return cls(jnp.stack(rows) if rows else jnp.zeros((0, 2)), tuple(metrics))
+
+    def fetch(self) -> Metrics:
+        """Waits for the step; its metrics, on the host."""
+        sums = np.asarray(self.sums)
+        return {name: WeightedSum(*row) for name, row in zip(self.names, sums, strict=True)}
+
+
 class ApplyFn(Protocol):
     """`flax.linen.Module.apply` of a module called as `module(inputs, train=, axis_name=)`."""
 

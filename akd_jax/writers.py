@@ -4,6 +4,8 @@ import json
 import pathlib
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from typing import Any
 
 import tqdm
@@ -12,6 +14,7 @@ from akd_jax import processes
 from akd_jax.files import Path, replace_text, unwritable
 
 METRICS = "metrics.jsonl"
+_REFRESH_SECONDS = 0.1  # Of the progress bar.
 
 
 class MetricWriter:
@@ -109,6 +112,7 @@ class ProgressBar:
     """
 
     def __init__(self, label: str, *, total: int, done: int = 0):
+        self._next = 0.0
         self._bar = tqdm.tqdm(
             desc=label,
             total=total,
@@ -119,12 +123,17 @@ class ProgressBar:
             bar_format="{desc} {percentage:3.0f}%|{bar:10}| {postfix[0]} {remaining}",
         )
 
-    def update(self, examples: int, text: str) -> None:
-        """Moves on by a number of examples and shows a text, and the examples per second."""
+    def update(self, examples: int, text: Callable[[], str], *, final: bool = False) -> None:
+        """Moves on by a number of examples; shows a text, and the examples per second, a few
+        times a second and at the `final` call of an epoch.
+        """
         if self._bar.disable:
             return
-        rate = self._bar.format_dict["rate"]
-        self._bar.postfix = [f"{text} {rate:,.0f} examples/s" if rate else text]
+        now = time.monotonic()
+        if final or now >= self._next:
+            self._next = now + _REFRESH_SECONDS
+            rate = self._bar.format_dict["rate"]
+            self._bar.postfix = [f"{text()} {rate:,.0f} examples/s" if rate else text()]
         self._bar.update(examples)
 
     def close(self) -> None:

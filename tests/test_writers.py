@@ -51,8 +51,8 @@ def test_the_progress_bar_shows_on_a_terminal_alone(monkeypatch, stream, shown):
     bar = ProgressBar("annealing_kd stage_1", total=10)
     for _ in range(2):
         time.sleep(0.2)  # tqdm draws, and measures the rate, ten times a second at most.
-        bar.update(3, "epoch 1/2 Phi 0.10 loss 0.5")
-    bar.update(4, "epoch 2/2 Phi 0.20 loss 0.4")
+        bar.update(3, lambda: "epoch 1/2 Phi 0.10 loss 0.5")
+    bar.update(4, lambda: "epoch 2/2 Phi 0.20 loss 0.4", final=True)
     bar.close()
     text = stream.getvalue()
     if shown:

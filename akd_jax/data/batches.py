@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import jax
 import numpy as np
 
 from akd_jax.data import text
 from akd_jax.data.dataset import Examples
 from akd_jax.types import Batch
+
+_CHUNK_BYTES = 8_000_000
 
 
 class Batches:
@@ -52,6 +55,8 @@ class Batches:
         number, count = part
         self._part = slice(number * batch_size // count, (number + 1) * batch_size // count)
         lengths = text.longest(examples.inputs) if buckets else np.zeros(len(examples), np.int32)
+        row = sum(leaf[:1].nbytes for leaf in jax.tree.leaves(examples.inputs))
+        self._chunk = max(1, _CHUNK_BYTES // (row * batch_size))  # Batches gathered together.
         self._bucket = np.searchsorted(self.buckets, lengths)  # Of each example; else 0.
 
     def __len__(self) -> int:
@@ -72,23 +77,39 @@ class Batches:
         """
         order = self._order(epoch)
         view = epoch % self.views if self.views else epoch
-        for real, bucket in self._cut(order, epoch)[first:]:
-            rows = np.concatenate([real, np.resize(order, self.batch_size - len(real))])
-            weights = (np.arange(self.batch_size) < len(real)).astype(np.float32)
-            rows, weights = rows[self._part], weights[self._part]
-            examples = self.examples.take(rows)
-            inputs = examples.inputs
-            yield Batch(
-                text.crop(inputs, self.buckets[bucket]) if self.buckets else inputs,
-                examples.labels,
-                weights,
-                ids=rows,
-                views=np.full_like(rows, view),
-                epochs=np.full_like(rows, epoch),
-                teacher_logits={
-                    name: logits[view][rows] for name, logits in self.teacher_logits.items()
-                },
-            )
+        cut = self._cut(order, epoch)[first:]
+        for start in range(0, len(cut), self._chunk):
+            yield from self._take(cut[start : start + self._chunk], order, view, epoch)
+
+    def _take(
+        self, cut: Sequence[tuple[np.ndarray, int]], order: np.ndarray, view: int, epoch: int
+    ) -> Iterator[Batch]:
+        """Some batches of an epoch; their examples are gathered together, which takes less time."""
+        filling = [np.resize(order, self.batch_size - len(real)) for real, _ in cut]
+        rows = np.concatenate(
+            [
+                np.concatenate([real, fill])[self._part]
+                for (real, _), fill in zip(cut, filling, strict=True)
+            ]
+        )
+        places = np.arange(self.batch_size)[self._part]
+        examples = self.examples.take(rows)
+        whole = Batch(
+            examples.inputs,
+            examples.labels,
+            np.concatenate([(places < len(real)).astype(np.float32) for real, _ in cut]),
+            ids=rows,
+            views=np.full_like(rows, view),
+            epochs=np.full_like(rows, epoch),
+            teacher_logits={name: found[view][rows] for name, found in self.teacher_logits.items()},
+        )
+        leaves, tree = jax.tree.flatten(whole)
+        for number, (_, bucket) in enumerate(cut):
+            part = slice(number * len(places), (number + 1) * len(places))
+            batch = jax.tree.unflatten(tree, [leaf[part] for leaf in leaves])
+            if self.buckets:
+                batch = batch.replace(inputs=text.crop(batch.inputs, self.buckets[bucket]))
+            yield batch
 
     def _order(self, epoch: int) -> np.ndarray:
         order = np.arange(len(self.examples), dtype=np.int32)

@@ -136,7 +136,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
     try:
         rest = flags.FLAGS(argv)
-        if "config" in flags.FLAGS:
+        if "config" in flags.FLAGS and flags.FLAGS["config"].present:
             _ = flags.FLAGS.config.method  # Raises OSError where the file was not read.
     # Beside absl's own, ml_collections raises these for an override that fits no field.
     except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:

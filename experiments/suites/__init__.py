@@ -1,0 +1,14 @@
+"""The suites of experiments.benchmark, by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from experiments.suites import cache, overhead, text
+
+# Name to a function of the number of repeats. It returns 'seconds' and 'ratios' by name, and
+# perhaps a 'table' of 'headers' and 'rows', and 'notes'.
+SUITES: Mapping[str, Callable[[int], dict[str, Any]]] = {
+    "cache": cache.measure,
+    "overhead": overhead.measure,
+    "text": text.measure,
+}

@@ -1,0 +1,88 @@
+"""What the suites share: paired timings, random images, and the trainers that are timed."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from akd_jax import data, losses, models, parallel
+from akd_jax.data.augmentation import Augmentation
+from akd_jax.methods.scratch import hard_label_loss
+from akd_jax.step import train_step
+from akd_jax.types import Loss, Model, Network, Teacher, TrainState, Variables
+
+BATCH_SIZE = 128
+MAX_TEMPERATURE = 10
+AUGMENT = Augmentation(crop_padding=4, flip=True, seed=0)
+
+
+def medians(variants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """Median seconds of each variant; they take turns, so that a busy moment of the machine meets
+    all of them. The first turn, a warm-up, is dropped.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(repeats + 1):
+        for name, run in variants.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(found[1:]) for name, found in seconds.items()}
+
+
+def images(count: int) -> data.Examples:
+    """Random images uint8 [N, 32, 32, 3] of 10 classes: a step takes as long whatever they show."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+    return data.Examples(pixels, rng.integers(0, 10, count).astype(np.int32))
+
+
+def network(spec: str) -> tuple[Network, Variables]:
+    """A network for such images, and random weights."""
+    made = Network(models.build(spec, 10), data.Normalise((127.5,) * 3, (64.0,) * 3))
+    example = np.zeros((1, 32, 32, 3), np.uint8)
+    return made, jax.device_get(jax.jit(made.init)(jax.random.key(0), example))
+
+
+def teacher_model(spec: str) -> Model:
+    """A teacher of random weights."""
+    made, variables = network(spec)
+    return Model(variables, made.apply)
+
+
+def annealed_loss(student: Any, teachers: Any, batch: Any, temperature_step: Any) -> Any:
+    """Stage I's."""
+    teacher = teachers["teacher"].logits
+    return losses.annealed_mse(student.logits, teacher, temperature_step, MAX_TEMPERATURE)
+
+
+def state(spec: str, loss: Loss = hard_label_loss) -> TrainState:
+    """A student at step 0, trained as the paper trains on images."""
+    made, variables = network(spec)
+    optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, momentum=0.9))
+    return TrainState.create(
+        made.apply,
+        variables,
+        optimizer=optimizer,
+        loss=loss,
+        key=jax.random.key_data(jax.random.key(0)),
+        augment=AUGMENT,
+    )
+
+
+def trainer(begin: TrainState, teachers: Mapping[str, Teacher]) -> Callable[[Any], None]:
+    """A function that takes a step on a batch and waits for it."""
+    step = parallel.compile_train_step(train_step)
+    placed = parallel.replicate(begin)
+    held = parallel.replicate(dict(teachers))
+    temperature_step = parallel.replicate(np.int32(3))
+
+    def run(batch: Any) -> None:
+        nonlocal placed
+        placed, metrics = step(placed, held, parallel.shard(batch), temperature_step)
+        jax.block_until_ready((placed, metrics))
+
+    return run

@@ -1,0 +1,69 @@
+"""Sentences in batches of like lengths, and all padded to the longest length."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from akd_jax import data, parallel
+from akd_jax.data import text as text_data
+from akd_jax.errors import InputError
+from akd_jax.plan import plan
+from akd_jax.run import stage_state
+from akd_jax.step import train_step
+from experiments import cli
+from experiments.suites import measure as m
+
+
+def measure(repeats: int) -> dict[str, Any]:
+    """Seconds of an epoch on sentences: filled up to the lengths of buckets, and all to 128.
+
+    The student of --config, such as configs/movie_reviews.py:scratch, learns from labels, on
+    the first 50 batches' worth of the training split.
+
+    Raises:
+      InputError: there is no --config.
+    """
+    config = cli.config_flag().value
+    if config is None:
+        raise InputError(
+            "--config: expected one of a data set of texts, got none; take"
+            " --config=configs/movie_reviews.py:scratch --config.dataset.data_dir=DIR"
+        )
+    config.method = "scratch"
+    config.dataset.train_size = 50 * config.batch_size
+
+    def trainer(bucketing: bool) -> tuple[Callable[[], Any], data.Batches]:
+        config.dataset.bucketing = bucketing
+        planned = plan(config)
+        (stage,) = planned.method.stages
+        batches = planned.batches("train", seed=0)
+        start = planned.student.start(jax.random.key(0), planned.dataset.example)
+        state, _ = stage_state(
+            planned, planned.student, stage, start, jax.random.key(0), len(batches)
+        )
+        state = parallel.replicate(state)
+        step = parallel.compile_train_step(train_step)
+        temperature_step = parallel.replicate(np.int32(0))
+
+        def run() -> None:
+            nonlocal state
+            for batch in batches.epoch():
+                state, metrics = step(state, {}, parallel.shard(batch), temperature_step)
+                jax.block_until_ready(metrics)  # No collectives pile up.
+
+        return run, batches
+
+    runs = {"buckets": trainer(True), "padded to 128": trainer(False)}
+    seconds = m.medians({name: run for name, (run, _) in runs.items()}, repeats)
+    tokens = int(text_data.longest(runs["buckets"][1].examples.inputs).sum())
+    rates = [(name, f"{round(tokens / value):,}") for name, value in seconds.items()]
+    return {
+        "seconds": seconds,
+        "ratios": {
+            "padded to 128 / buckets": seconds["padded to 128"] / seconds["buckets"],
+            **{f"padding, {name}": batches.padding() for name, (_, batches) in runs.items()},
+        },
+        "table": {"headers": ["", "tokens/s"], "rows": rates},
+    }

@@ -127,6 +127,7 @@ class RunConfig(_Section):
     batch_size: PositiveInt
     accumulation: PositiveInt = 1
     skip_nonfinite: bool = False
+    steps_per_dispatch: PositiveInt = 1
     checkpoint_every: PositiveInt
     dataset: DatasetConfig
     teacher: TeacherConfig

@@ -99,7 +99,7 @@ def _rehearse(
         "first_step_seconds": seconds[0],
         "steps_per_second": 1 / seconds[-1],
         "bytes": memory,
-        "loss": metrics.Totals().add(found.fetch()).means()["loss"],
+        "loss": metrics.Totals().add(found.fetch()[-1]).means()["loss"],
         "phi": _factors(stage),
         "learning_rate": [
             float(learning_rate((epoch + 1) * len(batches) - 1)) for epoch in range(stage.epochs)

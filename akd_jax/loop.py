@@ -4,10 +4,11 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import itertools
 import math
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from akd_jax import interrupts, metrics, parallel, processes, schedules
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.data import Batches
 from akd_jax.errors import DivergedError, StoppedError
-from akd_jax.step import train_step
+from akd_jax.step import train_step, train_steps
 from akd_jax.types import (
     Batch,
     LearningRate,
@@ -94,6 +95,7 @@ def run_stage(
     writer: MetricWriter,
     label: str,
     first_epoch: int = 0,
+    steps_per_dispatch: int = 1,
 ) -> StageResult:
     """Trains a stage, or what is left of it.
 
@@ -112,6 +114,7 @@ def run_stage(
       label: what is trained, for the progress bar and for warnings.
       first_epoch: epochs of the stages before, so that no two epochs of a run have the same
         order, and records are numbered through.
+      steps_per_dispatch: updates in one program, where the batches are of one shape.
 
     Raises:
       DivergedError: a loss or a gradient is not finite.
@@ -134,8 +137,15 @@ def run_stage(
     done = (progress.epoch * len(train) + progress.step) * train.batch_size
     total = stage.epochs * len(train) * train.batch_size
     bar = ProgressBar(label, total=total, done=done)
-    step = parallel.compile_train_step(train_step)
-    trainer = _Trainer(step, teachers, train.batch_size, progress, bar)
+    trainer = _Trainer(
+        step=parallel.compile_train_step(train_step),
+        steps=parallel.compile_train_step(train_steps),
+        per_dispatch=1 if train.buckets else steps_per_dispatch,
+        teachers=teachers,
+        batch_size=train.batch_size,
+        progress=progress,
+        bar=bar,
+    )
     with contextlib.closing(bar):
         for epoch in range(progress.epoch, stage.epochs):
             started, first_step = time.monotonic(), progress.step
@@ -165,7 +175,7 @@ def run_stage(
                 progress.best_epoch, progress.best_validation = epoch + 1, score
             progress.epoch, progress.step, progress.sums = epoch + 1, 0, {}
             progress.last_validation = score
-            progress.traces = max(progress.traces, step.traces)
+            progress.traces = max(progress.traces, trainer.traces)
             progress.seconds += time.monotonic() - started
             progress.rates.append(rate)
             writer.write(
@@ -204,7 +214,9 @@ class _Trainer:
     """Takes the steps of a stage's epochs.
 
     Attributes:
-      step: the compiled one.
+      step: a compiled step.
+      steps: a compiled program of several steps.
+      per_dispatch: how many; the last ones of an epoch are taken one by one.
       teachers: on the devices.
       batch_size: rows of a batch, over all processes.
       progress: counts the steps that are done.
@@ -213,6 +225,8 @@ class _Trainer:
     """
 
     step: parallel.CompiledStep
+    steps: parallel.CompiledStep
+    per_dispatch: int
     teachers: Mapping[str, Teacher]
     batch_size: int
     progress: Progress
@@ -235,18 +249,19 @@ class _Trainer:
         in_flight: collections.deque[PackedMetrics] = collections.deque()
 
         def finish_oldest() -> None:
-            found = totals.add(in_flight.popleft().fetch())
-            if found.sums["nonfinite"][0] and not state.skip_nonfinite:
-                raise _NonFiniteError
-            self.progress.step, self.progress.sums = self.progress.step + 1, totals.sums
-            self.bar.update(self.batch_size, lambda: self._words(found))
+            for step_metrics in in_flight.popleft().fetch():
+                found = totals.add(step_metrics)
+                if found.sums["nonfinite"][0] and not state.skip_nonfinite:
+                    raise _NonFiniteError
+                self.progress.step, self.progress.sums = self.progress.step + 1, totals.sums
+            self.bar.update(self.batch_size * self.per_dispatch, lambda: self._words(found))
 
-        for batch in batches:
+        for step, share in self._shares(batches):
             if interrupts.heard():
                 break
-            state, step_metrics = self.step(state, self.teachers, parallel.shard(batch), placed)
-            step_metrics.sums.copy_to_host_async()
-            in_flight.append(step_metrics)
+            state, packed = step(state, self.teachers, share, placed)
+            packed.sums.copy_to_host_async()
+            in_flight.append(packed)
             if len(in_flight) > _STEPS_IN_FLIGHT:
                 finish_oldest()
         while in_flight:
@@ -254,6 +269,23 @@ class _Trainer:
         # Leaves the whole epoch's on the terminal.
         self.bar.update(0, lambda: self._words(totals), final=True)
         return state
+
+    def _shares(self, batches: Iterable[Batch]) -> Iterator[tuple[parallel.CompiledStep, Any]]:
+        """Programs, and the batches that each of them takes."""
+        if self.per_dispatch == 1:
+            yield from ((self.step, parallel.shard(batch)) for batch in batches)
+            return
+        iterator = iter(batches)
+        while group := list(itertools.islice(iterator, self.per_dispatch)):
+            if len(group) == self.per_dispatch:
+                yield self.steps, parallel.shard_steps(group)
+            else:
+                yield from ((self.step, parallel.shard(batch)) for batch in group)
+
+    @property
+    def traces(self) -> int:
+        """How often a step was traced."""
+        return self.step.traces + self.steps.traces
 
     def _words(self, totals: metrics.Totals) -> str:
         means = totals.means()

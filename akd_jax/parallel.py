@@ -5,7 +5,7 @@ all processes. Each process places what its own devices need; the steps add over
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -113,6 +113,12 @@ def shard(batch: Any) -> Any:
     """
     count = jax.local_device_count()
     return jax.tree.map(lambda x: x.reshape((count, x.shape[0] // count, *x.shape[1:])), batch)
+
+
+def shard_steps(batches: Sequence[Any]) -> Any:
+    """As `shard`, of K batches for a program of K updates: [devices, K, B / devices, ...]."""
+    shares = [shard(batch) for batch in batches]
+    return jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *shares)
 
 
 def check_batch_size(batch_size: int, accumulation: int = 1) -> None:

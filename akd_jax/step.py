@@ -109,6 +109,35 @@ def train_step(
     return updated.replace(step=state.step + 1), {**metrics, "nonfinite": nonfinite}
 
 
+def train_steps(
+    state: TrainState,
+    teachers: Mapping[str, Teacher],
+    batches: Batch,
+    temperature_step: jax.Array,
+    *,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Metrics]:
+    """Several updates, one after the other, in one program: `train_step` on each of K batches.
+
+    Args:
+      state: before the first update.
+      teachers: as for `train_step`.
+      batches: the shares of K batches, [K, B / devices, ...].
+      temperature_step: of all of them.
+      axis_name: the axis of the surrounding pmap.
+
+    Returns:
+      The state after the last update, and the metrics of each one, [K].
+    """
+
+    def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        return train_step(state, teachers, batch, temperature_step, axis_name=axis_name)
+
+    # XLA gives no threads to what is in a loop on CPU: convolutions take 20 times as long there.
+    unroll = len(batches.weights) if jax.default_backend() == "cpu" else 1
+    return jax.lax.scan(update, state, batches, unroll=unroll)
+
+
 def predict_step(
     model: Model,
     batch: Batch,

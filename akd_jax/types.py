@@ -142,7 +142,7 @@ class PackedMetrics(struct.PyTreeNode):
     """The metrics of a step in one array, which the host fetches at once.
 
     Attributes:
-      sums: total and weight of each metric, float32 [metrics, 2].
+      sums: total and weight of each metric, float32 [..., metrics, 2]; of several steps [K, ...].
       names: of the metrics.
     """
 
@@ -152,13 +152,19 @@ class PackedMetrics(struct.PyTreeNode):
     @classmethod
     def of(cls, metrics: Metrics) -> "PackedMetrics":
         """Packs metrics, on the device."""
-        rows = [jnp.stack([jnp.float32(x.total), jnp.float32(x.weight)]) for x in metrics.values()]
-        return cls(jnp.stack(rows) if rows else jnp.zeros((0, 2)), tuple(metrics))
+        rows = [
+            jnp.stack([jnp.float32(x.total), jnp.float32(x.weight)], axis=-1)
+            for x in metrics.values()
+        ]
+        return cls(jnp.stack(rows, axis=-2) if rows else jnp.zeros((0, 2)), tuple(metrics))
 
-    def fetch(self) -> Metrics:
-        """Waits for the step; its metrics, on the host."""
-        sums = np.asarray(self.sums)
-        return {name: WeightedSum(*row) for name, row in zip(self.names, sums, strict=True)}
+    def fetch(self) -> list[Metrics]:
+        """Waits for the steps; the metrics of each one, on the host."""
+        sums = np.asarray(self.sums).reshape(-1, len(self.names), 2)
+        return [
+            {name: WeightedSum(*row) for name, row in zip(self.names, step, strict=True)}
+            for step in sums
+        ]
 
 
 class ApplyFn(Protocol):

@@ -53,6 +53,9 @@ def get_config() -> ConfigDict:
         batch_size=128,  # Examples of an update, over all devices; they must divide it.
         accumulation=1,  # Parts of each device's share, whose gradients are added one by one.
         skip_nonfinite=False,  # Whether steps with infinite or undefined gradients are left out.
+        # Updates in one compiled program; more than 1 where a step takes well under a millisecond.
+        # Of texts always 1, since their batches have several lengths.
+        steps_per_dispatch=1,
         checkpoint_every=10,  # Epochs; the last epoch of a stage is always saved.
         dataset=config_dict.create(
             name="digits",  # A name in akd_jax.data.DATASETS.

@@ -284,19 +284,25 @@ def test_a_killed_run_ends_as_one_never_killed(config, teacher_path, tmp_path):
     assert "finished; nothing was trained" in again.stdout
 
 
+@pytest.mark.parametrize("per_dispatch", [1, 2])
 def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
-    config, teacher_path, tmp_path, monkeypatch
+    config, teacher_path, tmp_path, monkeypatch, per_dispatch
 ):
     config.teacher.path = teacher_path
+    config.steps_per_dispatch = per_dispatch
     whole = run.run(config, tmp_path / "whole")
     rng = np.random.default_rng(0)
     compiled, steps = parallel.compile_train_step, []
 
     def counted(train_step):
         step = compiled(train_step)
-        monkeypatch.setattr(
-            step, "_call", lambda *args, call=step._call: steps.append(1) or call(*args)
-        )
+
+        def call(*args, original=step._call):
+            weights = args[2].weights  # [devices, B], or [devices, K, B].
+            steps.append(weights.shape[1] if weights.ndim == 3 else 1)
+            return original(*args)
+
+        monkeypatch.setattr(step, "_call", call)
         return step
 
     monkeypatch.setattr(parallel, "compile_train_step", counted)
@@ -317,7 +323,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
             assert "the same command goes on" in str(error)
             stops += 1
     assert stops > 8
-    assert len(steps) == 50  # None was taken twice, and none is missing.
+    assert sum(steps) == 50  # None was taken twice, and none is missing.
     assert untimed(stopped) == untimed(whole) | {"stages": untimed(stopped)["stages"]}
     for one, other in zip(stopped["stages"], whole["stages"], strict=True):
         assert {**one, "seconds": 0, "examples_per_second": 0, "traces": 0} == {
@@ -330,16 +336,30 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
     jax.tree.map(np.testing.assert_array_equal, *states)
 
 
+def test_several_steps_in_a_program_are_these_steps(config, teacher_path, tmp_path):
+    config.teacher.path = teacher_path
+    found = []
+    for per_dispatch in (1, 3):
+        config.steps_per_dispatch = per_dispatch
+        results = run.run(config, tmp_path / str(per_dispatch))
+        assert {stage["traces"] for stage in results["stages"]} == {1 if per_dispatch == 1 else 2}
+        found.append(run.load(tmp_path / str(per_dispatch), teachers=False)[1]["student"])
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+        *(model.variables for model in found),
+    )
+
+
 TERMINATED = """
 import os, runpy, signal, sys, threading
 from akd_jax import loop
-train_epoch, epochs = loop._train_epoch, []
+train, epochs = loop._Trainer.train, []
 def train_and_signal(*args):
     epochs.append(1)
     if len(epochs) == 3:
         os.kill(os.getpid(), signal.SIGTERM)
-    return train_epoch(*args)
-loop._train_epoch = train_and_signal
+    return train(*args)
+loop._Trainer.train = train_and_signal
 sys.argv[0] = "train"
 runpy.run_module("experiments.train", run_name="__main__")
 """

@@ -80,7 +80,7 @@ def test_four_devices_equal_one_and_plain_jit(batch, teachers):
         k = jnp.int32(k)
         states[0], expected = jitted(states[0], teachers, batch, k)
         states[1], found = on_four(states[1], teachers, parallel.shard(batch), k)
-        assert_close(found.fetch(), expected, 1e-5)  # Sums over 16 examples.
+        assert_close(found.fetch()[0], expected, 1e-5)  # Sums over 16 examples.
         whole = jax.tree.map(lambda x: x[None], batch)
         states[2], found = on_one(states[2], teachers, whole, k)
         assert_close(found, expected, 1e-5)

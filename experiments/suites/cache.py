@@ -1,6 +1,7 @@
 """Stage I with the teacher's logits stored, and with the teacher in every step."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ def measure(repeats: int) -> dict[str, Any]:
     step = functools.partial(predict_step, augment=m.AUGMENT)
     predict, placed = parallel.compile_predict_step(step), parallel.replicate(model)
     student, annealed = m.state("resnet:8"), m.state("resnet:8", m.annealed_loss)
-    steps = {
+    steps: dict[str, Callable[[], Any]] = {
         "stage II step": functools.partial(m.trainer(student, {}), batch),
         "stage I step, cached": functools.partial(
             m.trainer(annealed, {"teacher": CachedTeacher("teacher")}), cached

@@ -1,4 +1,5 @@
 from experiments import benchmark
+from experiments.suites import measure
 
 
 def test_variants_take_turns_and_the_first_is_dropped(monkeypatch):
@@ -6,7 +7,7 @@ def test_variants_take_turns_and_the_first_is_dropped(monkeypatch):
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     turns = []
     variants = {"a": lambda: turns.append("a"), "b": lambda: (turns.append("b"), next(clock))}
-    assert benchmark._medians(variants, repeats=3) == {"a": 1, "b": 2}
+    assert measure.medians(variants, repeats=3) == {"a": 1, "b": 2}
     assert turns == ["a", "b"] * 4
 
 
@@ -23,6 +24,6 @@ def test_the_table_says_how_it_was_measured():
         "seconds": {"step": 0.25},
         "ratios": {"live / cached": 4.0},
     }
-    text = benchmark._markdown(record)
+    text = benchmark.markdown(record)
     for part in ("--suite=cache", "JAX 0.10.2", "| step | 250.0 |", "| live / cached |  4.00 |"):
         assert part in text

@@ -8,10 +8,11 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
@@ -133,7 +134,7 @@ def run_stage(
         items = {"state": state, "best": best}
         checkpoints.save(place(progress, train), items, dataclasses.asdict(progress))
 
-    learning_rate = jax.jit(learning_rate)
+    temperature_steps, temperatures, factors, rates = _schedules(stage, learning_rate, len(train))
     done = (progress.epoch * len(train) + progress.step) * train.batch_size
     total = stage.epochs * len(train) * train.batch_size
     bar = ProgressBar(label, total=total, done=done)
@@ -149,13 +150,11 @@ def run_stage(
     with contextlib.closing(bar):
         for epoch in range(progress.epoch, stage.epochs):
             started, first_step = time.monotonic(), progress.step
-            temperature_step, temperature, phi = jax.device_get(
-                _schedule(epoch, stage.epochs, stage.max_temperature)
-            )
+            temperature, phi = int(temperatures[epoch]), float(factors[epoch])
             trainer.position = f"epoch {epoch + 1}/{stage.epochs} Phi {phi:.2f}"
             batches = train.epoch(first_epoch + epoch, progress.step)
             try:
-                state = trainer.train(state, batches, temperature_step)
+                state = trainer.train(state, batches, temperature_steps[epoch])
                 rate = (len(train) - first_step) * train.batch_size / (time.monotonic() - started)
                 interrupts.check(label)
                 scores = evaluate(state.model, validation)
@@ -166,6 +165,8 @@ def run_stage(
                 progress.seconds += time.monotonic() - started
                 save()
                 raise
+            finally:
+                trainer.catch_up()  # Where there was no step.
             trained = metrics.Totals(progress.sums).means()
             if math.isnan(trained["loss"]):
                 raise _diverged(label, stage, f"every step of epoch {epoch + 1}")
@@ -178,20 +179,20 @@ def run_stage(
             progress.traces = max(progress.traces, trainer.traces)
             progress.seconds += time.monotonic() - started
             progress.rates.append(rate)
-            writer.write(
-                {
-                    "stage": stage.name,
-                    "epoch": epoch + 1,
-                    "step": (first_epoch + epoch + 1) * len(train),
-                    "temperature": int(temperature),
-                    "phi": float(phi),
-                    "learning_rate": _value(learning_rate, (epoch + 1) * len(train) - 1),
-                    **{f"train_{name}": value for name, value in trained.items()},
-                    **{f"validation_{name}": value for name, value in scores.items()},
-                    "examples_per_second": rate,
-                }
-            )
+            record = {
+                "stage": stage.name,
+                "epoch": epoch + 1,
+                "step": (first_epoch + epoch + 1) * len(train),
+                "temperature": temperature,
+                "phi": phi,
+                "learning_rate": float(rates[epoch]),
+                **{f"train_{name}": value for name, value in trained.items()},
+                **{f"validation_{name}": value for name, value in scores.items()},
+                "examples_per_second": rate,
+            }
+            trainer.meanwhile = functools.partial(writer.write, record)
             if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == stage.epochs:
+                trainer.catch_up()
                 save()
     _warn_at_chance(label, stage, progress.last_validation, evaluate.task, validation)
     return StageResult(best=best, last=_host_copy(state.model.variables), progress=progress)
@@ -222,6 +223,7 @@ class _Trainer:
       progress: counts the steps that are done.
       bar: shows them.
       position: what the bar says of the epoch.
+      meanwhile: what is left of the epoch before, to be done while the devices are at work.
     """
 
     step: parallel.CompiledStep
@@ -232,6 +234,13 @@ class _Trainer:
     progress: Progress
     bar: ProgressBar
     position: str = ""
+    meanwhile: Callable[[], None] | None = None
+
+    def catch_up(self) -> None:
+        """Does what is left of the epoch before."""
+        if self.meanwhile is not None:
+            left, self.meanwhile = self.meanwhile, None
+            left()
 
     def train(
         self, state: TrainState, batches: Iterable[Batch], temperature_step: np.ndarray
@@ -262,6 +271,7 @@ class _Trainer:
             state, packed = step(state, self.teachers, share, placed)
             packed.sums.copy_to_host_async()
             in_flight.append(packed)
+            self.catch_up()
             if len(in_flight) > _STEPS_IN_FLIGHT:
                 finish_oldest()
         while in_flight:
@@ -294,22 +304,26 @@ class _Trainer:
         return " ".join([self.position, *words])
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _schedule(epoch: int, epochs: int, max_temperature: int) -> tuple[jax.Array, ...]:
-    """Temperature step, temperature and annealing factor of an epoch; compiled, since NumPy's
-    functions of JAX take milliseconds one by one.
+def _schedules(
+    stage: Stage, learning_rate: LearningRate, steps_per_epoch: int
+) -> tuple[np.ndarray, ...]:
+    """Temperature step, temperature, annealing factor and, of its last update, the learning rate
+    of each epoch. All at once, since the functions take a millisecond for a single epoch.
     """
-    step = schedules.temperature_step(epoch, epochs, max_temperature)
-    return (
-        step,
-        schedules.temperature(step, max_temperature),
-        schedules.annealing_factor(step, max_temperature),
-    )
+    epochs = jnp.arange(stage.epochs)
 
+    def of_epoch(epoch: jax.Array) -> tuple[Any, ...]:
+        step = schedules.temperature_step(epoch, stage.epochs, stage.max_temperature)
+        return (
+            step,
+            schedules.temperature(step, stage.max_temperature),
+            schedules.annealing_factor(step, stage.max_temperature),
+            jnp.float32(learning_rate((epoch + 1) * steps_per_epoch - 1)),
+        )
 
-def _value(learning_rate: LearningRate, update: int) -> float:
     with jax.numpy_dtype_promotion("standard"):  # Optax multiplies integers with floats.
-        return float(learning_rate(update))
+        found: tuple[np.ndarray, ...] = jax.device_get(jax.jit(jax.vmap(of_epoch))(epochs))
+    return found
 
 
 class Predictor:

@@ -83,7 +83,7 @@ def launch(
 
 def _guard(main: Callable[[], None]) -> cluster.Ending:
     """Runs `main`; one error line of those that people are meant to read."""
-    _keep_compiled_programs()
+    keep_compiled_programs()
     if not processes.is_primary():
         logging.set_verbosity(logging.ERROR)  # One process tells for all.
     try:
@@ -195,7 +195,7 @@ def _given(argv: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def _keep_compiled_programs() -> None:
+def keep_compiled_programs() -> None:
     """Keeps compiled programs in the user's cache folder, for the next run of the same ones."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"

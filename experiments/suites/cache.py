@@ -29,12 +29,12 @@ def measure(repeats: int) -> dict[str, Any]:
     predict, placed = parallel.compile_predict_step(step), parallel.replicate(model)
     student, annealed = m.state("resnet:8"), m.state("resnet:8", m.annealed_loss)
     steps: dict[str, Callable[[], Any]] = {
-        "stage II step": functools.partial(m.trainer(student, {}), batch),
+        "stage II step": functools.partial(m.Trainer(student, {}), batch),
         "stage I step, cached": functools.partial(
-            m.trainer(annealed, {"teacher": CachedTeacher("teacher")}), cached
+            m.Trainer(annealed, {"teacher": CachedTeacher("teacher")}), cached
         ),
         "stage I step, live": functools.partial(
-            m.trainer(annealed, {"teacher": LiveTeacher(model)}), batch
+            m.Trainer(annealed, {"teacher": LiveTeacher(model)}), batch
         ),
         "teacher pass over a batch": lambda: jax.block_until_ready(
             predict(placed, parallel.shard(batch))

@@ -13,24 +13,46 @@ from akd_jax import data, losses, models, parallel
 from akd_jax.data.augmentation import Augmentation
 from akd_jax.methods.scratch import hard_label_loss
 from akd_jax.step import train_step
-from akd_jax.types import Loss, Model, Network, Teacher, TrainState, Variables
+from akd_jax.types import Batch, Loss, Model, Network, Teacher, TrainState, Variables
+from experiments.suites.shapes import BATCH_SIZE as BATCH_SIZE
 
-BATCH_SIZE = 128
 MAX_TEMPERATURE = 10
 AUGMENT = Augmentation(crop_padding=4, flip=True, seed=0)
 
 
+def timed(run: Callable[[], Any], times: int = 1) -> Callable[[], float]:
+    """Seconds of a function that does something a number of times, for once."""
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        run()
+        return (time.perf_counter() - started) / times
+
+    return seconds
+
+
 def medians(variants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each variant; they take turns, so that a busy moment of the machine meets
-    all of them. The first turn, a warm-up, is dropped.
+    """Median seconds of each variant, as `medians_of`."""
+    return medians_of({name: timed(run) for name, run in variants.items()}, repeats)
+
+
+def medians_of(
+    variants: Mapping[str, Callable[[], float]], repeats: int, *, warm_up: bool = True
+) -> dict[str, float]:
+    """The median of the seconds that each variant says.
+
+    They take turns, so that a busy moment of the machine meets all of them.
+
+    Args:
+      variants: by name.
+      repeats: how often.
+      warm_up: whether a turn before the others is dropped.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(repeats + 1):
+    found: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(repeats + warm_up):
         for name, run in variants.items():
-            started = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - started)
-    return {name: statistics.median(found[1:]) for name, found in seconds.items()}
+            found[name].append(run())
+    return {name: statistics.median(seconds[warm_up:]) for name, seconds in found.items()}
 
 
 def images(count: int) -> data.Examples:
@@ -73,16 +95,22 @@ def state(spec: str, loss: Loss = hard_label_loss) -> TrainState:
     )
 
 
-def trainer(begin: TrainState, teachers: Mapping[str, Teacher]) -> Callable[[Any], None]:
-    """A function that takes a step on a batch and waits for it."""
-    step = parallel.compile_train_step(train_step)
-    placed = parallel.replicate(begin)
-    held = parallel.replicate(dict(teachers))
-    temperature_step = parallel.replicate(np.int32(3))
+class Trainer:
+    """Takes a step on a batch, and waits for it.
 
-    def run(batch: Any) -> None:
-        nonlocal placed
-        placed, metrics = step(placed, held, parallel.shard(batch), temperature_step)
-        jax.block_until_ready((placed, metrics))
+    Attributes:
+      compiled: the step.
+    """
 
-    return run
+    def __init__(self, state: TrainState, teachers: Mapping[str, Teacher]):
+        self.compiled = parallel.compile_train_step(train_step)
+        self._state = parallel.replicate(state)
+        self._teachers = parallel.replicate(dict(teachers))
+        self._temperature_step = parallel.replicate(np.int32(3))
+
+    def __call__(self, batch: Batch) -> None:
+        """The step."""
+        self._state, metrics = self.compiled(
+            self._state, self._teachers, parallel.shard(batch), self._temperature_step
+        )
+        jax.block_until_ready((self._state, metrics))

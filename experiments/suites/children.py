@@ -1,0 +1,88 @@
+"""Processes of their own, for what one process can measure only once.
+
+python -m experiments.suites.children KIND ARGUMENT ... prints one JSON object.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def start(kind: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Starts a child of a kind in KINDS."""
+    command = [sys.executable, "-m", "experiments.suites.children", kind, *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    )
+
+
+def result(child: subprocess.Popen[str]) -> dict[str, Any]:
+    """What a child printed last."""
+    output, _ = child.communicate()
+    if child.returncode:
+        raise RuntimeError(f"expected a child that ends well, got {child.returncode}: {output}")
+    found: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def first_step(spec: str) -> dict[str, Any]:
+    """Seconds from an empty process with its imports done to the end of the first step, and how
+    often the step was traced in two.
+    """
+    from akd_jax import data
+    from experiments import cli
+    from experiments.suites import measure as m
+
+    cli.keep_compiled_programs()
+    (batch,) = data.Batches(m.images(m.BATCH_SIZE), m.BATCH_SIZE).epoch()
+    started = time.perf_counter()
+    step = m.Trainer(m.state(spec), {})
+    step(batch)
+    seconds = time.perf_counter() - started
+    step(batch)
+    return {"seconds": seconds, "traces": step.compiled.traces}
+
+
+def collective_bytes(spec: str, process_id: str, count: str, port: str) -> dict[str, Any]:
+    """The collectives of a step of one of several processes, by name, and the parameters' bytes."""
+    import jax
+    import numpy as np
+
+    from akd_jax import data, parallel, processes
+    from akd_jax.step import train_step
+    from experiments.suites import hlo
+    from experiments.suites import measure as m
+
+    if int(count) > 1:
+        processes.start(f"127.0.0.1:{port}", int(count), int(process_id))
+    part = (int(process_id), int(count))
+    (batch,) = data.Batches(m.images(m.BATCH_SIZE), m.BATCH_SIZE, part=part).epoch()
+    state = m.state(spec)
+    program = parallel.compile_train_step(train_step).program(
+        parallel.replicate(state),
+        {},
+        parallel.shard(batch),
+        parallel.replicate(np.int32(0)),
+    )
+    found = [(name, sum(sizes)) for name, sizes in hlo.collectives(program)]
+    parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
+    return {"collectives": found, "parameters": parameters}
+
+
+KINDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "first_step": first_step,
+    "collective_bytes": collective_bytes,
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs a child."""
+    print(json.dumps(KINDS[arguments[0]](*arguments[1:])))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,125 @@
+"""The paper's procedure as PyTorch users write it: eagerly, with the teacher in eval mode under
+no_grad in every step, and images augmented one by one on the host, as torchvision does.
+
+python -m experiments.suites.pytorch runs what it is told on standard input, a line for each, and
+answers with the seconds. In a process of its own: its threads spin for a while after each step, and
+would take the cores of whatever is measured next.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+from torch.nn import functional
+
+from experiments.suites.shapes import BATCH_SIZE, ENCODER, tokens
+
+
+def stage_one() -> Callable[[np.ndarray], None]:
+    """A live step of stage I on a batch of images uint8 [B, 32, 32, 3]."""
+    torch.manual_seed(0)
+    teacher, student = _resnet(18).eval(), _resnet(1)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    rng = np.random.default_rng(0)
+    mean, std = np.full(3, 127.5, np.float32), np.full(3, 64.0, np.float32)
+
+    def view(image: np.ndarray) -> np.ndarray:
+        padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
+        top, left = rng.integers(0, 9, 2)
+        cropped = padded[top : top + 32, left : left + 32]
+        flipped = cropped[:, ::-1] if rng.random() < 0.5 else cropped
+        return ((flipped.astype(np.float32) - mean) / std).transpose(2, 0, 1)
+
+    def step(images: np.ndarray) -> None:
+        inputs = torch.from_numpy(np.stack([view(image) for image in images]))
+        with torch.no_grad():
+            targets = 0.4 * teacher(inputs)
+        loss = functional.mse_loss(student(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def _resnet(blocks: int) -> Any:
+    """The CIFAR ResNet of 6 * blocks + 2 layers."""
+
+    class Block(nn.Module):
+        def __init__(self, before: int, width: int, stride: int):
+            super().__init__()
+            self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
+            self.norm1 = nn.BatchNorm2d(width)
+            self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+            self.norm2 = nn.BatchNorm2d(width)
+            self.shortcut = nn.Sequential()
+            if before != width:
+                conv = nn.Conv2d(before, width, 1, stride, bias=False)
+                self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(width))
+
+        def forward(self, x: Any) -> Any:
+            out = functional.relu(self.norm1(self.conv1(x)))
+            return functional.relu(self.norm2(self.conv2(out)) + self.shortcut(x))
+
+    layers: list[Any] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
+    before = 16
+    for width in (16, 32, 64):
+        for number in range(blocks):
+            layers.append(Block(before, width, 2 if width > 16 and number == 0 else 1))
+            before = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+
+def encoder(ids: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
+    """A step of an encoder on token ids int [B, L] and labels int [B]."""
+    torch.manual_seed(0)
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(**ENCODER))
+    model.train()
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}],
+        lr=2e-5,
+    )
+    inputs, targets = torch.from_numpy(ids).long(), torch.from_numpy(labels).long()
+    mask = torch.ones_like(inputs)
+
+    def step() -> None:
+        loss = model(input_ids=inputs, attention_mask=mask, labels=targets).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        loss.item()
+
+    return step
+
+
+def main() -> None:
+    """Takes steps: 'images N', N steps of stage I; 'text L', a step on sentences of L tokens."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (BATCH_SIZE, 32, 32, 3), np.uint8)
+    image_step = stage_one()
+    text_steps: dict[int, Callable[[], None]] = {}
+    for line in sys.stdin:
+        kind, number = line.split()
+        if kind == "text" and int(number) not in text_steps:
+            text_steps[int(number)] = encoder(*tokens(int(number)))
+        started = time.perf_counter()
+        if kind == "images":
+            for _ in range(int(number)):
+                image_step(images)
+        else:
+            text_steps[int(number)]()
+        print(json.dumps(time.perf_counter() - started), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,6 @@
 """Processes of their own, for what one process can measure only once.
 
-python -m experiments.suites.children KIND ARGUMENT ... prints one JSON object.
+Each prints one JSON object.
 """
 
 import json
@@ -14,7 +14,8 @@ from typing import Any
 
 def start(kind: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
     """Starts a child of a kind in KINDS."""
-    command = [sys.executable, "-m", "experiments.suites.children", kind, *map(str, arguments)]
+    main = "import sys; from experiments.suites import children; children.main(sys.argv[1:])"
+    command = [sys.executable, "-c", main, kind, *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )
@@ -82,7 +83,3 @@ KINDS: dict[str, Callable[..., dict[str, Any]]] = {
 def main(arguments: Sequence[str]) -> None:
     """Runs a child."""
     print(json.dumps(KINDS[arguments[0]](*arguments[1:])))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

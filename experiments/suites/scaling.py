@@ -1,5 +1,6 @@
 """What the devices send each other in a step, and what a pod slice can be expected to do."""
 
+import dataclasses
 import socket
 from typing import Any
 
@@ -54,51 +55,79 @@ def _collectives(spec: str, count: int) -> dict[str, Any]:
     return found[0]
 
 
-# Of a chip: peak in bfloat16, FLOP/s; and what it sends to its neighbours in a ring, bytes/s in
-# one direction of one link, as published by Google for each generation.
-CHIPS = {"v4": (275e12, 50e9), "v5e": (197e12, 50e9)}
-# Of a step: FLOPs of forward and backward for one example, parameters, and the share of the peak
-# that such a network reaches on a chip that has enough to do.
-RECIPES = {
-    "ResNet-110, 32x32 images": {"flops": 3 * 2 * 255e6, "parameters": 1.7e6, "reached": 0.10},
-    "BERT-base, 128 tokens": {"flops": 6 * 85e6 * 128, "parameters": 110e6, "reached": 0.40},
-}
-# Seconds of a ring of n chips that pass on a piece, for each of its 2 (n - 1) pieces.
-HOP_SECONDS = 1e-6
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """A TPU slice.
+
+    Attributes:
+      name: its type.
+      chips: n.
+      peak: FLOP/s of a chip in bfloat16.
+      bandwidth: bytes/s of one link to a neighbour, in one direction.
+      diameter: links between the two chips that are farthest apart.
+    """
+
+    name: str
+    chips: int
+    peak: float
+    bandwidth: float
+    diameter: int
 
 
-def efficiency(recipe: str, chip: str, chips: int, per_chip: int) -> float:
-    """The share of a step in which the chips compute, without overlap: t / (t + r).
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a step computes.
+
+    Attributes:
+      name: of it.
+      flops: of forward and backward pass for one example.
+      parameters: of the student.
+      small: collectives of a few numbers, such as batch norm's statistics, one after the other.
+      reached: the share of a chip's peak that such a network reaches; assumed.
+      per_chip: examples of a step on each chip.
+    """
+
+    name: str
+    flops: float
+    parameters: float
+    small: int
+    reached: float
+    per_chip: tuple[int, ...]
+
+
+# Peaks and links as Google publishes them; v4-32 is a torus of 2 x 2 x 4 chips, v5litepod-32 a
+# mesh of 4 x 8, v5litepod-256 a torus of 16 x 16.
+SLICES = (
+    Slice("v4-32", 16, 275e12, 50e9, 4),
+    Slice("v5litepod-32", 32, 197e12, 50e9, 10),
+    Slice("v5litepod-256", 256, 197e12, 50e9, 16),
+)
+RECIPES = (
+    Recipe("ResNet-110, 32x32 images", 3 * 2 * 255e6, 1.73e6, 218, 0.10, (32, 128)),
+    Recipe("BERT-base, 128 tokens", 6 * 85e6 * 128, 110e6, 1, 0.40, (8, 32)),
+)
+_HOP_SECONDS = 1e-6
+
+
+def efficiency(recipe: Recipe, on: Slice, per_chip: int) -> float:
+    """The share of a step in which the chips compute, t / (t + r + s), with no overlap.
 
     t = examples * FLOPs / (peak * reached) on each chip; r, the gradients' all-reduce in float32
-    around a ring, 2 (n - 1) / n * bytes / bandwidth + 2 (n - 1) hops. Nothing else is counted: no
-    host, no other collectives, no stragglers.
-
-    Args:
-      recipe: in RECIPES.
-      chip: in CHIPS.
-      chips: n, of the slice.
-      per_chip: examples of a step on each.
+    around a ring, 2 (n - 1) / n * bytes / bandwidth; s, for each of the small collectives and that
+    one, the way to the farthest chip and back, a microsecond a link. Nothing else is counted: no
+    host, no stragglers; a compiler that overlaps r with the backward pass does better.
     """
-    peak, bandwidth = CHIPS[chip]
-    found = RECIPES[recipe]
-    compute = per_chip * found["flops"] / (peak * found["reached"])
-    ring = 2 * (chips - 1)
-    reduce = ring / chips * 4 * found["parameters"] / bandwidth + ring * HOP_SECONDS
-    return compute / (compute + reduce)
+    compute = per_chip * recipe.flops / (on.peak * recipe.reached)
+    reduce = 2 * (on.chips - 1) / on.chips * 4 * recipe.parameters / on.bandwidth
+    ways = (recipe.small + 1) * 2 * on.diameter * _HOP_SECONDS if on.chips > 1 else 0.0
+    return compute / (compute + reduce + ways)
 
 
 def _model() -> list[str]:
-    notes = ["Expected efficiency of a slice, from the gradients' bytes (see `efficiency`):"]
-    for recipe, sizes in (
-        ("ResNet-110, 32x32 images", (32, 128)),
-        ("BERT-base, 128 tokens", (8, 32)),
-    ):
-        for per_chip in sizes:
-            slices = (("v4", 16), ("v5e", 32), ("v5e", 256))
-            shown = ", ".join(
-                f"{chip} of {chips} chips {efficiency(recipe, chip, chips, per_chip):.0%}"
-                for chip, chips in slices
-            )
-            notes.append(f"{recipe}, {per_chip} a chip: {shown}.")
-    return notes
+    return ["Expected efficiency of a slice, by the arithmetic of `efficiency`:"] + [
+        f"{recipe.name}, {per_chip} a chip: "
+        + ", ".join(f"{on.name} {efficiency(recipe, on, per_chip):.0%}" for on in SLICES)
+        + "."
+        for recipe in RECIPES
+        for per_chip in recipe.per_chip
+    ]

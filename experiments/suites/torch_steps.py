@@ -97,7 +97,7 @@ def _images(pytorch: Callable[[str], float], repeats: int) -> dict[str, Any]:
         "library: teacher's pass over a batch": m.timed(passes, _BATCHES * _VIEWS),
     }
     seconds = m.medians_of(steps, repeats)
-    whole = {
+    whole: dict[str, Callable[[], float]] = {
         "PyTorch: whole stage I": lambda: pytorch(f"images {epochs * _BATCHES}"),
         "library: whole stage I": m.timed(lambda: train(epochs, passes())),
     }

@@ -1,4 +1,4 @@
-import math
+import dataclasses
 
 import pytest
 
@@ -46,12 +46,13 @@ def test_what_a_resnet_keeps_is_what_its_layers_put_out():
 
 
 def test_efficiency_falls_with_the_chips_and_rises_with_the_batch():
-    recipe = "ResNet-110, 32x32 images"
-    assert scaling.efficiency(recipe, "v4", 1, 32) == 1
-    found = [scaling.efficiency(recipe, "v4", chips, 32) for chips in (2, 16, 256)]
+    resnet = scaling.RECIPES[0]
+    sizes = [dataclasses.replace(scaling.SLICES[0], chips=chips) for chips in (1, 2, 16, 256)]
+    assert scaling.efficiency(resnet, sizes[0], 32) == 1
+    found = [scaling.efficiency(resnet, on, 32) for on in sizes]
     assert found == sorted(found, reverse=True)
-    assert scaling.efficiency(recipe, "v4", 16, 128) > found[1]
-    # By hand: 32 images of 1.53 GFLOP at 27.5 TFLOP/s, and 6.8 MB twice less a 16th at 50 GB/s.
-    compute, reduce = 32 * 1.53e9 / 27.5e12, 30 / 16 * 6.8e6 / 50e9 + 30e-6
-    assert found[1] == pytest.approx(compute / (compute + reduce))
-    assert math.isfinite(found[2])
+    assert scaling.efficiency(resnet, sizes[2], 128) > found[2]
+    # By hand: 32 images of 1.53 GFLOP at 27.5 TFLOP/s; 6.92 MB twice, less a 16th, at 50 GB/s; and
+    # 219 times 8 microseconds.
+    compute, reduce, ways = 32 * 1.53e9 / 27.5e12, 30 / 16 * 6.92e6 / 50e9, 219 * 8e-6
+    assert found[2] == pytest.approx(compute / (compute + reduce + ways))

@@ -124,7 +124,7 @@ def _texts(pytorch: Callable[[str], float], repeats: int) -> dict[str, Any]:
     for length in _LENGTHS:
         own, theirs = f"library: {length} tokens", f"PyTorch: {length} tokens"
         step = _own_encoder(EncoderConfig(model_type="bert", **ENCODER), *tokens(length))
-        variants = {
+        variants: dict[str, Callable[[], float]] = {
             own: m.timed(step),
             theirs: functools.partial(pytorch, f"text {length}"),
         }

@@ -49,7 +49,7 @@ def start(
 
     Args:
       coordinator_address: HOST:PORT of process 0, the same on all; None: found by JAX, as are
-        the others, from what `in_cluster` looks at.
+        the others, from what `in_cluster` looks at. Where JAX finds none, this process is alone.
       num_processes: of the run.
       process_id: of this one, from 0.
 
@@ -64,6 +64,8 @@ def start(
             heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
         )
     except (ValueError, RuntimeError) as error:  # JAX's own errors are RuntimeErrors.
+        if coordinator_address is None and "coordinator_address should be" in str(error):
+            return  # There is no cluster, such as where libtpu is installed and no TPU.
         reason = str(error).splitlines()[0]
         raise InputError(
             "expected to find the other processes, by --coordinator_address, --num_processes and"

@@ -23,6 +23,7 @@ from akd_jax.errors import InputError
 
 _CHILD = "AKD_JAX_CHILD"  # In the environment of the process that trains.
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG.
+_OWN_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT")  # They would come again.
 _GO_ON = "start all processes again with the same command, to go on from the last checkpoint"
 
 Ending = tuple[int, str]  # The code that a process ends with, and what to say where it is not 0.
@@ -82,9 +83,12 @@ def join(main: Callable[[], Ending], report: Callable[[Ending], None]) -> NoRetu
         code, message = 1, str(error)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
-        code, message = os.EX_TEMPFAIL, f"lost another process, or a device: {reason}; {_GO_ON}"
-        report((code, f"{name}: {message}"))
-        processes.leave(code)
+        if reason.startswith(_OWN_FAULTS):
+            code, message = 1, f"{reason}; lower config.batch_size, or raise config.accumulation"
+        else:
+            message = f"lost another process, or a device: {reason}; {_GO_ON}"
+            report((os.EX_TEMPFAIL, f"{name}: {message}"))
+            processes.leave(os.EX_TEMPFAIL)
     except Exception:
         traceback.print_exc()
         code, message = 1, "failed as said above, which is a fault of the program"

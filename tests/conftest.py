@@ -30,15 +30,6 @@ hypothesis.settings.register_profile("akd_jax", deadline=None)  # The first case
 hypothesis.settings.load_profile("akd_jax")
 
 
-def pytest_collection_modifyitems(items):
-    """The tests of a file run in one process, and share what was made for them; but for those of
-    whole runs, the longest, which share little and are dealt out one by one.
-    """
-    for item in items:
-        if item.path.name != "test_run.py":
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # Not in xdist's workers, which come later.
         shutil.rmtree(_COMPILED, ignore_errors=True)

@@ -136,7 +136,7 @@ ENDS = (InputError, ArithmeticError)  # DivergedError is one.
 
 @given(st.fixed_dictionaries({}, optional=SMALL), st.randoms(use_true_random=False))
 @settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -72,6 +72,7 @@ def test_one_and_two_go_on_where_the_other_stopped(folder, alone, name):
 
 def test_two_processes_store_the_logits_that_one_stores(folder, alone):
     del alone
+    run.run(shared_run.config(), folder / "begun_by_two")  # Finished already, or stopped.
     views = [
         sorted((folder / n / "teacher_logits").glob("*/*.npy")) for n in ("alone", "begun_by_two")
     ]

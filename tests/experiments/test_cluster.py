@@ -56,7 +56,7 @@ def end(pair):
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_killed_process_ends_the_other_and_both_go_on(tmp_path, lost):
     workdir = tmp_path / "run"
-    pair = start(workdir, epochs=100_000 if lost else 40)
+    pair = start(workdir, epochs=100_000 if lost else 16)
     wait_until_it_trains(workdir)
     pair[lost].send_signal(signal.SIGKILL)
     codes, lines = end(pair)  # Within a minute.
@@ -67,13 +67,13 @@ def test_a_killed_process_ends_the_other_and_both_go_on(tmp_path, lost):
     assert "start all processes again with the same command" in lines[1 - lost]
     if lost == 0:
         done = len((workdir / "metrics.jsonl").read_text().splitlines())
-        codes, lines = end(start(workdir, epochs=40))
+        codes, lines = end(start(workdir, epochs=16))
         assert codes == [0, 0], lines
         records = [
             json.loads(line) for line in (workdir / "metrics.jsonl").read_text().split("\n")[:-1]
         ]
-        assert [record["epoch"] for record in records] == list(range(1, 41))
-        assert done < 40
+        assert [record["epoch"] for record in records] == list(range(1, 17))
+        assert done < 16
 
 
 def test_a_process_that_raises_ends_the_other(tmp_path):

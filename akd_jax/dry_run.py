@@ -80,6 +80,7 @@ def _rehearse(
         name: CachedTeacher(name) if name in read else LiveTeacher(models[name])
         for name in stage.teachers
     }
+    _, _, factors, rates = loop.epoch_schedules(stage, learning_rate, len(batches))
     step = parallel.compile_train_step(train_step)
     state, teachers = parallel.replicate((state, teachers))
     temperature_step = parallel.replicate(schedules.temperature_step(0, stage.epochs, 1))
@@ -100,20 +101,9 @@ def _rehearse(
         "steps_per_second": 1 / seconds[-1],
         "bytes": memory,
         "loss": metrics.Totals().add(found.fetch()[-1]).means()["loss"],
-        "phi": _factors(stage),
-        "learning_rate": [
-            float(learning_rate((epoch + 1) * len(batches) - 1)) for epoch in range(stage.epochs)
-        ],
+        "phi": factors.tolist(),
+        "learning_rate": rates.tolist(),
     }
-
-
-def _factors(stage: Stage) -> list[float]:
-    """The annealing factor of each epoch."""
-    steps = [
-        schedules.temperature_step(epoch, stage.epochs, stage.max_temperature)
-        for epoch in range(stage.epochs)
-    ]
-    return [float(schedules.annealing_factor(step, stage.max_temperature)) for step in steps]
 
 
 def _finished(planned: Plan, name: str, network: Network) -> Variables | None:

@@ -134,7 +134,9 @@ def run_stage(
         items = {"state": state, "best": best}
         checkpoints.save(place(progress, train), items, dataclasses.asdict(progress))
 
-    temperature_steps, temperatures, factors, rates = _schedules(stage, learning_rate, len(train))
+    temperature_steps, temperatures, factors, rates = epoch_schedules(
+        stage, learning_rate, len(train)
+    )
     done = (progress.epoch * len(train) + progress.step) * train.batch_size
     total = stage.epochs * len(train) * train.batch_size
     bar = ProgressBar(label, total=total, done=done)
@@ -304,7 +306,7 @@ class _Trainer:
         return " ".join([self.position, *words])
 
 
-def _schedules(
+def epoch_schedules(
     stage: Stage, learning_rate: LearningRate, steps_per_epoch: int
 ) -> tuple[np.ndarray, ...]:
     """Temperature step, temperature, annealing factor and, of its last update, the learning rate

@@ -51,10 +51,8 @@ def first_step(spec: str) -> dict[str, Any]:
 def collective_bytes(spec: str, process_id: str, count: str, port: str) -> dict[str, Any]:
     """The collectives of a step of one of several processes, by name, and the parameters' bytes."""
     import jax
-    import numpy as np
 
-    from akd_jax import data, parallel, processes
-    from akd_jax.step import train_step
+    from akd_jax import data, processes
     from experiments.suites import hlo
     from experiments.suites import measure as m
 
@@ -63,12 +61,8 @@ def collective_bytes(spec: str, process_id: str, count: str, port: str) -> dict[
     part = (int(process_id), int(count))
     (batch,) = data.Batches(m.images(m.BATCH_SIZE), m.BATCH_SIZE, part=part).epoch()
     state = m.state(spec)
-    program = parallel.compile_train_step(train_step).program(
-        parallel.replicate(state),
-        {},
-        parallel.shard(batch),
-        parallel.replicate(np.int32(0)),
-    )
+    trainer = m.Trainer(state, {})
+    program = trainer.compiled.program(*trainer.arguments(batch))
     found = [(name, sum(sizes)) for name, sizes in hlo.collectives(program)]
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
     return {"collectives": found, "parameters": parameters}

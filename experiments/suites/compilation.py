@@ -21,8 +21,7 @@ def measure(repeats: int) -> dict[str, Any]:
         found: dict[str, list[float]] = {"cold": [], "warm": []}
         for _ in range(min(repeats, 3)):
             with tempfile.TemporaryDirectory() as folder:
-                for name, values in found.items():
-                    del name
+                for values in found.values():
                     child = children.start("first_step", spec, XDG_CACHE_HOME=folder)
                     step = children.result(child)
                     values.append(step["seconds"])

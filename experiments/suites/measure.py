@@ -108,9 +108,11 @@ class Trainer:
         self._teachers = parallel.replicate(dict(teachers))
         self._temperature_step = parallel.replicate(np.int32(3))
 
+    def arguments(self, batch: Batch) -> tuple[Any, ...]:
+        """Those of the compiled step."""
+        return self._state, self._teachers, parallel.shard(batch), self._temperature_step
+
     def __call__(self, batch: Batch) -> None:
         """The step."""
-        self._state, metrics = self.compiled(
-            self._state, self._teachers, parallel.shard(batch), self._temperature_step
-        )
+        self._state, metrics = self.compiled(*self.arguments(batch))
         jax.block_until_ready((self._state, metrics))

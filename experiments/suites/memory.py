@@ -7,8 +7,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from akd_jax import data, parallel
-from akd_jax.step import train_step
+from akd_jax import data
 from akd_jax.teachers import CachedTeacher, LiveTeacher
 from akd_jax.types import Batch, Teacher, TrainState
 from experiments.suites import measure as m
@@ -54,13 +53,8 @@ def _row(
     batch: Batch,
     kept: int,
 ) -> list[str]:
-    step = parallel.compile_train_step(train_step)
-    arguments = (
-        parallel.replicate(state),
-        parallel.replicate(dict(teachers)),
-        parallel.shard(batch),
-        parallel.replicate(np.int32(0)),
-    )
+    trainer = m.Trainer(state, teachers)
+    step, arguments = trainer.compiled, trainer.arguments(batch)
     found = step.program(*arguments).memory_analysis()
     sizes = [_size(tree) for tree in (state, teachers, batch)]
     # Donated, and so not there twice: a state that is not would add its size to the step's.

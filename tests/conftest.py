@@ -7,6 +7,9 @@ from pathlib import Path
 # Read at start-up by XLA's thread pools: with two cores and four devices, collectives of a
 # few steps in flight can otherwise wait for each other for good.
 os.environ["NPROC"] = "16"
+# Half of the tests' time would be XLA's optimizations. `JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test`
+# has them, as users have.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import hypothesis
 import jax

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jax
+import jaxlib.version
 from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
@@ -17,6 +18,8 @@ from akd_jax.config import unknown_field
 from akd_jax.errors import DivergedError, InputError, StoppedError
 from akd_jax.files import Path, as_path, unwritable
 from experiments import cluster
+
+_YNNPACK = "--xla_cpu_experimental_ynn_fusion_type"
 
 
 # Cached, since a flag can be defined only once, and several launchers can be imported.
@@ -71,6 +74,7 @@ def launch(
             several = several_processes and cluster.wanted()
         except InputError as error:
             fail(str(error))
+        set_up_jax()
         if several:
             cluster.join(lambda: _guard(main), report=_report)
         ending = _guard(main)
@@ -83,7 +87,6 @@ def launch(
 
 def _guard(main: Callable[[], None]) -> cluster.Ending:
     """Runs `main`; one error line of those that people are meant to read."""
-    keep_compiled_programs()
     if not processes.is_primary():
         logging.set_verbosity(logging.ERROR)  # One process tells for all.
     try:
@@ -195,9 +198,20 @@ def _given(argv: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def keep_compiled_programs() -> None:
-    """Keeps compiled programs in the user's cache folder, for the next run of the same ones."""
+def set_up_jax() -> None:
+    """Sets what makes JAX faster, wherever the environment does not say otherwise. To be called
+    before anything runs on a device.
+
+    - Compiled programs are kept in the user's cache folder, for the next run of the same ones.
+    - On CPU, convolutions are Eigen's. XLA's choice is YNNPACK, which takes two to four times as
+      long for their gradients (measured with jaxlib 0.10.2 and 0.12.0).
+    """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "akd_jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    given = os.environ.get("XLA_FLAGS", "")
+    # A flag that XLA does not know ends the process.
+    known = jaxlib.version.__version_info__[:2] <= (0, 12)
+    if known and _YNNPACK not in given:
+        os.environ["XLA_FLAGS"] = f"{given} {_YNNPACK}=-individual_convolution".strip()

@@ -38,7 +38,7 @@ def first_step(spec: str) -> dict[str, Any]:
     from experiments import cli
     from experiments.suites import measure as m
 
-    cli.keep_compiled_programs()
+    cli.set_up_jax()
     (batch,) = data.Batches(m.images(m.BATCH_SIZE), m.BATCH_SIZE).epoch()
     started = time.perf_counter()
     step = m.Trainer(m.state(spec), {})

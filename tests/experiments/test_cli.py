@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,26 @@ def test_a_table_is_aligned_markdown():
         "| kd      |        1.0 |",
         "| scratch |       10.0 |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("", "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"),
+        (
+            "--xla_dump_to=x",
+            "--xla_dump_to=x --xla_cpu_experimental_ynn_fusion_type=-individual_convolution",
+        ),
+        (
+            "--xla_cpu_experimental_ynn_fusion_type=reduce",
+            "--xla_cpu_experimental_ynn_fusion_type=reduce",
+        ),
+    ],
+)
+def test_convolutions_are_eigens_unless_the_environment_says_otherwise(
+    monkeypatch, given, expected
+):
+    monkeypatch.setenv("XLA_FLAGS", given)
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "kept")
+    cli.set_up_jax()
+    assert os.environ["XLA_FLAGS"] == expected

@@ -30,6 +30,11 @@ class ResNet(nn.Module):
     num_classes: int
     dtype: Any = jnp.float32
 
+    @property
+    def blocks(self) -> int:
+        """n, the blocks of a group."""
+        return (self.depth - 2) // 6
+
     @nn.compact
     def __call__(
         self, images: jax.Array, *, train: bool = False, axis_name: str | None = None
@@ -43,10 +48,13 @@ class ResNet(nn.Module):
         """
         x = conv(_WIDTHS[0], self.dtype)(images)
         x = nn.relu(batch_norm(self.dtype, train=train, axis_name=axis_name)(x))
+        # Random weights would be others in a block that is traced once for all.
+        block = BasicBlock if self.is_initializing() else _TracedOnce
         for group, width in enumerate(_WIDTHS):
-            for block in range((self.depth - 2) // 6):
-                stride = 2 if group > 0 and block == 0 else 1
-                x = BasicBlock(width, stride, self.dtype)(x, train=train, axis_name=axis_name)
+            for number in range(self.blocks):
+                stride = 2 if group > 0 and number == 0 else 1
+                name = f"BasicBlock_{group * self.blocks + number}"
+                x = block(width, stride, self.dtype, name=name)(x, train=train, axis_name=axis_name)
         x = x.mean(axis=(1, 2), dtype=jnp.float32)
         return Outputs(logits=classifier(self.num_classes)(x))
 
@@ -70,6 +78,11 @@ class BasicBlock(nn.Module):
         if self.stride != 1 or x.shape[-1] != self.channels:
             x = normalised(conv(self.channels, self.dtype, size=1, stride=self.stride)(x))
         return nn.relu(y + x)
+
+
+# For all blocks of a shape, not for each of ResNet-110's 54: half the seconds before a first step
+# whose compiled program is at hand.
+_TracedOnce = nn.jit(BasicBlock, static_argnames=("train", "axis_name"))
 
 
 def build(depth: str, num_classes: int, dtype: Any) -> ResNet:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from akd_jax import loop, methods, metrics, parallel, schedules
+from akd_jax import evaluation, loop, methods, metrics, parallel, schedules
 from akd_jax.plan import STUDENT, Plan, is_made, plan
 from akd_jax.run import load_teacher, predictor, stage_state
 from akd_jax.step import train_step
@@ -120,7 +120,7 @@ def _score(planned: Plan, model: Model) -> dict[str, float]:
     count = _TEACHER_BATCHES * planned.settings.batch_size
     split = planned.dataset.splits["validation"]
     first = split.take(np.arange(min(count, len(split))))
-    return loop.Evaluator(predictor(), planned.dataset.task)(model, planned.batches(first))
+    return evaluation.Evaluator(predictor(), planned.dataset.task)(model, planned.batches(first))
 
 
 def _parameters(variables: Variables) -> int:

@@ -1,6 +1,5 @@
 """The one Python loop: a stage from its first epoch, or the last one saved, to its end."""
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -20,6 +19,7 @@ from akd_jax import interrupts, metrics, parallel, processes, schedules
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.data import Batches
 from akd_jax.errors import DivergedError, StoppedError
+from akd_jax.evaluation import Evaluator
 from akd_jax.step import train_step, train_steps
 from akd_jax.types import (
     Batch,
@@ -33,10 +33,6 @@ from akd_jax.types import (
     Variables,
 )
 from akd_jax.writers import MetricWriter, ProgressBar
-
-# Steps dispatched ahead of the devices. Unbounded, collectives in flight can deadlock a
-# machine with fewer cores than (virtual) devices.
-_STEPS_IN_FLIGHT = 8
 
 
 @dataclasses.dataclass
@@ -89,7 +85,7 @@ def run_stage(
     *,
     train: Batches,
     validation: Batches,
-    evaluate: "Evaluator",
+    evaluate: Evaluator,
     learning_rate: LearningRate,
     checkpoints: Checkpoints,
     checkpoint_every: int,
@@ -137,6 +133,15 @@ def run_stage(
     temperature_steps, temperatures, factors, rates = epoch_schedules(
         stage, learning_rate, len(train)
     )
+
+    def diverged(where: str) -> DivergedError:
+        return DivergedError(
+            f"{label}: expected a finite loss and gradients, got others in {where} of epoch"
+            f" {progress.epoch + 1}, at temperature {temperatures[progress.epoch]}; lower its"
+            f" learning rate {stage.optimizer.learning_rate}, set its clip_norm, or set"
+            " config.skip_nonfinite, in a new workdir (what was saved before is kept)"
+        )
+
     done = (progress.epoch * len(train) + progress.step) * train.batch_size
     total = stage.epochs * len(train) * train.batch_size
     bar = ProgressBar(label, total=total, done=done)
@@ -148,68 +153,70 @@ def run_stage(
         batch_size=train.batch_size,
         progress=progress,
         bar=bar,
+        diverged=diverged,
     )
+    since = time.monotonic()
+
+    def finish_epoch(
+        position: str, steps: int, model: Model, scores_of: Callable[[], dict[str, float]]
+    ) -> None:
+        nonlocal best, since
+        totals = metrics.Totals(progress.sums)
+        trainer.show(0, position, totals, final=True)  # Leaves the whole epoch's on the terminal.
+        trained = totals.means()
+        if math.isnan(trained["loss"]):
+            raise diverged("every step")
+        scores = scores_of()
+        epoch, score = progress.epoch, scores[evaluate.task.metric]
+        if score >= progress.best_validation:
+            best = _host_copy(model.variables)
+            progress.best_epoch, progress.best_validation = epoch + 1, score
+        progress.epoch, progress.step, progress.sums = epoch + 1, 0, {}
+        progress.last_validation = score
+        progress.traces = max(progress.traces, trainer.traces)
+        seconds, since = time.monotonic() - since, time.monotonic()
+        progress.seconds += seconds
+        progress.rates.append(steps * train.batch_size / seconds)
+        record = {
+            "stage": stage.name,
+            "epoch": epoch + 1,
+            "step": (first_epoch + epoch + 1) * len(train),
+            "temperature": int(temperatures[epoch]),
+            "phi": float(factors[epoch]),
+            "learning_rate": float(rates[epoch]),
+            **{f"train_{name}": value for name, value in trained.items()},
+            **{f"validation_{name}": value for name, value in scores.items()},
+            "examples_per_second": progress.rates[-1],
+        }
+        writer.write(record)
+
+    first_step = progress.step
     with contextlib.closing(bar):
-        for epoch in range(progress.epoch, stage.epochs):
-            started, first_step = time.monotonic(), progress.step
-            temperature, phi = int(temperatures[epoch]), float(factors[epoch])
-            trainer.position = f"epoch {epoch + 1}/{stage.epochs} Phi {phi:.2f}"
-            batches = train.epoch(first_epoch + epoch, progress.step)
-            try:
-                state = trainer.train(state, batches, temperature_steps[epoch])
-                rate = (len(train) - first_step) * train.batch_size / (time.monotonic() - started)
+        try:
+            for epoch in range(progress.epoch, stage.epochs):
+                position = f"epoch {epoch + 1}/{stage.epochs} Phi {factors[epoch]:.2f}"
+                batches = train.epoch(first_epoch + epoch, first_step)
+                state = trainer.train(state, batches, temperature_steps[epoch], position)
                 interrupts.check(label)
-                scores = evaluate(state.model, validation)
-            except _NonFiniteError:
-                where = f"step {progress.step + 1} of epoch {epoch + 1}, at temperature"
-                raise _diverged(label, stage, f"{where} {temperature}") from None
-            except StoppedError:
-                progress.seconds += time.monotonic() - started
-                save()
-                raise
-            finally:
-                trainer.catch_up()  # Where there was no step.
-            trained = metrics.Totals(progress.sums).means()
-            if math.isnan(trained["loss"]):
-                raise _diverged(label, stage, f"every step of epoch {epoch + 1}")
-            score = scores[evaluate.task.metric]
-            if score >= progress.best_validation:
-                best = _host_copy(state.model.variables)
-                progress.best_epoch, progress.best_validation = epoch + 1, score
-            progress.epoch, progress.step, progress.sums = epoch + 1, 0, {}
-            progress.last_validation = score
-            progress.traces = max(progress.traces, trainer.traces)
-            progress.seconds += time.monotonic() - started
-            progress.rates.append(rate)
-            record = {
-                "stage": stage.name,
-                "epoch": epoch + 1,
-                "step": (first_epoch + epoch + 1) * len(train),
-                "temperature": temperature,
-                "phi": phi,
-                "learning_rate": float(rates[epoch]),
-                **{f"train_{name}": value for name, value in trained.items()},
-                **{f"validation_{name}": value for name, value in scores.items()},
-                "examples_per_second": rate,
-            }
-            trainer.meanwhile = functools.partial(writer.write, record)
-            if (epoch + 1) % checkpoint_every == 0 or epoch + 1 == stage.epochs:
-                trainer.catch_up()
-                save()
+                model = parallel.duplicate(state.model)  # The next step takes over its memory.
+                scores_of = evaluate.begin(model, validation)
+                steps, first_step = len(train) - first_step, 0
+                trainer.in_flight.add(
+                    functools.partial(finish_epoch, position, steps, model, scores_of)
+                )
+                checkpoint = (epoch + 1) % checkpoint_every == 0 or epoch + 1 == stage.epochs
+                # What several processes gather must not meet the gradients of the next steps.
+                if checkpoint or processes.count() > 1:
+                    trainer.in_flight.drain()
+                if checkpoint:
+                    save()
+        except StoppedError:
+            trainer.in_flight.drain()
+            progress.seconds += time.monotonic() - since
+            save()
+            raise
     _warn_at_chance(label, stage, progress.last_validation, evaluate.task, validation)
     return StageResult(best=best, last=_host_copy(state.model.variables), progress=progress)
-
-
-def _diverged(label: str, stage: Stage, where: str) -> DivergedError:
-    return DivergedError(
-        f"{label}: expected a finite loss and gradients, got others in {where}; lower its learning"
-        f" rate {stage.optimizer.learning_rate}, set its clip_norm, or set config.skip_nonfinite,"
-        " in a new workdir (what was saved before is kept)"
-    )
-
-
-class _NonFiniteError(ArithmeticError):
-    """A step that was taken had a loss or gradients that are not finite."""
 
 
 @dataclasses.dataclass
@@ -224,8 +231,8 @@ class _Trainer:
       batch_size: rows of a batch, over all processes.
       progress: counts the steps that are done.
       bar: shows them.
-      position: what the bar says of the epoch.
-      meanwhile: what is left of the epoch before, to be done while the devices are at work.
+      diverged: what to raise after a step that was not finite, and is not skipped.
+      in_flight: the steps that were dispatched, until their metrics are looked at.
     """
 
     step: parallel.CompiledStep
@@ -235,52 +242,60 @@ class _Trainer:
     batch_size: int
     progress: Progress
     bar: ProgressBar
-    position: str = ""
-    meanwhile: Callable[[], None] | None = None
-
-    def catch_up(self) -> None:
-        """Does what is left of the epoch before."""
-        if self.meanwhile is not None:
-            left, self.meanwhile = self.meanwhile, None
-            left()
+    diverged: Callable[[str], DivergedError]
+    in_flight: parallel.InFlight = dataclasses.field(default_factory=parallel.InFlight)
 
     def train(
-        self, state: TrainState, batches: Iterable[Batch], temperature_step: np.ndarray
+        self,
+        state: TrainState,
+        batches: Iterable[Batch],
+        temperature_step: np.ndarray,
+        position: str,
     ) -> TrainState:
-        """Takes a step on each batch, until somebody asks to stop.
+        """Dispatches a step on each batch, until somebody asks to stop.
 
-        Steps are dispatched ahead of the devices, and their metrics are on the way to the host
-        before they are asked for, so that the devices wait for neither.
+        Their metrics are on the way to the host before they are asked for, some steps later or,
+        of the last steps, with what follows in `in_flight`.
 
-        Raises:
-          _NonFiniteError: a step was not finite, and was not skipped; the progress is before it.
+        Args:
+          state: before the first step.
+          batches: of an epoch.
+          temperature_step: of this epoch.
+          position: what the bar says of it.
         """
         placed = parallel.replicate(temperature_step)
-        totals = metrics.Totals(self.progress.sums)
-        in_flight: collections.deque[PackedMetrics] = collections.deque()
-
-        def finish_oldest() -> None:
-            for step_metrics in in_flight.popleft().fetch():
-                found = totals.add(step_metrics)
-                if found.sums["nonfinite"][0] and not state.skip_nonfinite:
-                    raise _NonFiniteError
-                self.progress.step, self.progress.sums = self.progress.step + 1, totals.sums
-            self.bar.update(self.batch_size * self.per_dispatch, lambda: self._words(found))
-
         for step, share in self._shares(batches):
             if interrupts.heard():
                 break
             state, packed = step(state, self.teachers, share, placed)
             packed.sums.copy_to_host_async()
-            in_flight.append(packed)
-            self.catch_up()
-            if len(in_flight) > _STEPS_IN_FLIGHT:
-                finish_oldest()
-        while in_flight:
-            finish_oldest()
-        # Leaves the whole epoch's on the terminal.
-        self.bar.update(0, lambda: self._words(totals), final=True)
+            self.in_flight.add(
+                functools.partial(self._finish, packed, state.skip_nonfinite, position)
+            )
         return state
+
+    def _finish(self, packed: PackedMetrics, skip_nonfinite: bool, position: str) -> None:
+        """Counts the steps of a program."""
+        for step_metrics in packed.fetch():
+            totals = metrics.Totals(self.progress.sums)
+            found = totals.add(step_metrics)
+            if found.sums["nonfinite"][0] and not skip_nonfinite:
+                raise self.diverged(f"step {self.progress.step + 1}")
+            self.progress.step, self.progress.sums = self.progress.step + 1, totals.sums
+            self.show(self.batch_size, position, found)
+
+    def show(
+        self, examples: int, position: str, totals: metrics.Totals, *, final: bool = False
+    ) -> None:
+        """Moves the bar on by a number of examples, with the means of some metrics."""
+
+        def words() -> str:
+            means = totals.means()
+            shown = {name: value for name, value in means.items() if value or name != "nonfinite"}
+            texts = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in shown.items()]
+            return " ".join([position, *texts])
+
+        self.bar.update(examples, words, final=final)
 
     def _shares(self, batches: Iterable[Batch]) -> Iterator[tuple[parallel.CompiledStep, Any]]:
         """Programs, and the batches that each of them takes."""
@@ -298,12 +313,6 @@ class _Trainer:
     def traces(self) -> int:
         """How often a step was traced."""
         return self.step.traces + self.steps.traces
-
-    def _words(self, totals: metrics.Totals) -> str:
-        means = totals.means()
-        shown = {name: value for name, value in means.items() if value or name != "nonfinite"}
-        words = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in shown.items()]
-        return " ".join([self.position, *words])
 
 
 def epoch_schedules(
@@ -326,60 +335,6 @@ def epoch_schedules(
     with jax.numpy_dtype_promotion("standard"):  # Optax multiplies integers with floats.
         found: tuple[np.ndarray, ...] = jax.device_get(jax.jit(jax.vmap(of_epoch))(epochs))
     return found
-
-
-class Predictor:
-    """Logits of a model for all examples of a split; compiled once for each architecture."""
-
-    def __init__(self, predict_step: parallel.CompiledStep):
-        self._predict_step = predict_step
-
-    def __call__(self, model: Model, batches: Batches, view: int = 0) -> np.ndarray:
-        """Logits float32 [N, C] for one view of each example, in the order of their ids.
-
-        Raises:
-          StoppedError: somebody asked to stop.
-        """
-        model = parallel.share(model)
-        taken: collections.deque[jax.Array] = collections.deque()
-        found: list[np.ndarray] = []
-        ids: list[np.ndarray] = []
-        weights: list[np.ndarray] = []
-
-        def finish_oldest() -> None:
-            logits = np.asarray(taken.popleft())
-            found.append(logits.reshape(-1, logits.shape[-1]))
-
-        for batch in batches.epoch(view):
-            interrupts.check("a pass over a split")
-            assert batch.ids is not None, "expected a batch that knows its examples"
-            ids.append(np.asarray(batch.ids))
-            weights.append(np.asarray(batch.weights))
-            taken.append(self._predict_step(model, parallel.shard(batch)))
-            if len(taken) > _STEPS_IN_FLIGHT:
-                finish_oldest()
-        while taken:
-            finish_oldest()
-        # Of all processes; without the rows that fill up a batch.
-        rows, order, real = (processes.gather(np.concatenate(x)) for x in (found, ids, weights))
-        return rows[real > 0][np.argsort(order[real > 0])]
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluator:
-    """Metrics of a model over a whole split.
-
-    Attributes:
-      predictor: runs the model.
-      task: names the metrics.
-    """
-
-    predictor: Predictor
-    task: Task
-
-    def __call__(self, model: Model, batches: Batches) -> dict[str, float]:
-        """The task's metrics, each over the whole split."""
-        return metrics.scores(self.predictor(model, batches), batches.examples.labels, self.task)
 
 
 def summary(stage: Stage, progress: Progress, train: Batches) -> dict[str, Any]:

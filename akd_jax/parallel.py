@@ -4,11 +4,13 @@ State and teachers are replicated, a batch is cut into equal shares, one for eac
 all processes. Each process places what its own devices need; the steps add over all of them.
 """
 
+import collections
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -16,6 +18,10 @@ from akd_jax.errors import InputError
 from akd_jax.types import PackedMetrics
 
 AXIS = "device"  # The axis that the steps add over.
+
+# Programs dispatched ahead of the devices. Unbounded, collectives in flight can deadlock a
+# machine with fewer cores than (virtual) devices.
+_IN_FLIGHT = 8
 
 
 class CompiledStep:
@@ -101,6 +107,32 @@ def replicate(tree: Any) -> Any:
 def share(tree: Any) -> Any:
     """As `replicate`, of what is only read: what is on all devices already is not copied."""
     return jax.device_put(tree, _replicated())
+
+
+@jax.jit
+def duplicate(tree: Any) -> Any:
+    """A copy, where the arrays are; not waited for."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+class InFlight:
+    """Programs that were dispatched ahead of the devices, whose results are looked at later, in
+    the same order.
+    """
+
+    def __init__(self) -> None:
+        self._looks: collections.deque[Callable[[], None]] = collections.deque()
+
+    def add(self, look: Callable[[], None]) -> None:
+        """Notes how to look at what a program returns; looks at the oldest of too many."""
+        self._looks.append(look)
+        if len(self._looks) > _IN_FLIGHT:
+            self._looks.popleft()()
+
+    def drain(self) -> None:
+        """Looks at all of them."""
+        while self._looks:
+            self._looks.popleft()()
 
 
 def _replicated() -> NamedSharding:

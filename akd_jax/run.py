@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from akd_jax import (
+    evaluation,
     loop,
     methods,
     models,
@@ -207,7 +208,7 @@ def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, fl
     """
     planned, found = load(workdir)
     _check_split(planned, split)
-    evaluator = loop.Evaluator(predictor(), planned.dataset.task)
+    evaluator = evaluation.Evaluator(predictor(), planned.dataset.task)
     return {name: evaluator(model, planned.batches(split)) for name, model in found.items()}
 
 
@@ -246,9 +247,9 @@ def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str,
     return planned, found
 
 
-def predictor() -> loop.Predictor:
+def predictor() -> evaluation.Predictor:
     """Runs models over batches."""
-    return loop.Predictor(parallel.compile_predict_step(predict_step))
+    return evaluation.Predictor(parallel.compile_predict_step(predict_step))
 
 
 def _check_split(planned: Plan, split: str) -> None:
@@ -311,7 +312,7 @@ def _take_over_teacher(planned: Plan, network: Network, folder: Path) -> dict[st
     with Checkpoints(folder / _IMPORTED) as checkpoints:
         checkpoints.save(1, {"best": jax.device_get(variables)}, {})
     model = Model(variables, network.apply)
-    evaluator = loop.Evaluator(predictor(), planned.dataset.task)
+    evaluator = evaluation.Evaluator(predictor(), planned.dataset.task)
     scores = {"stage": _IMPORTED, "epoch": 0, **_scores(planned, evaluator, model)}
     metric = planned.dataset.task.metric
     validation = evaluator(model, planned.batches("validation"))[metric]
@@ -343,7 +344,7 @@ def _train(
         for name, teacher in teachers.items()
         if views
     }
-    evaluator = loop.Evaluator(predictor(), planned.dataset.task)
+    evaluator = evaluation.Evaluator(predictor(), planned.dataset.task)
     key = jax.random.key(seed)
     initial = network.start(jax.random.fold_in(key, 0), planned.dataset.example)
     writer = MetricWriter(metrics_folder)
@@ -438,7 +439,7 @@ def _cached_logits(
     settings = planned.settings
     batches = planned.batches("train")
     step = functools.partial(predict_step, augment=planned.augmentation)
-    run_teacher = loop.Predictor(parallel.compile_predict_step(step))
+    run_teacher = evaluation.Predictor(parallel.compile_predict_step(step))
     dataset, network, inputs = settings.dataset, planned.teachers[name], batches.examples.inputs
     if isinstance(network.normalise, Vocabulary):
         inputs = network.normalise(inputs)  # Whatever other networks read.
@@ -458,7 +459,7 @@ def _cached_logits(
     )
 
 
-def _scores(planned: Plan, evaluator: loop.Evaluator, model: Model) -> dict[str, Any]:
+def _scores(planned: Plan, evaluator: evaluation.Evaluator, model: Model) -> dict[str, Any]:
     """A model's scores on what there is to test on: 'test', the task's metric on the test
     split; 'metrics', all metrics of the task for each split.
     """

@@ -18,7 +18,7 @@ import optax
 
 from akd_jax import data, parallel
 from akd_jax.errors import InputError
-from akd_jax.loop import Predictor
+from akd_jax.evaluation import Predictor
 from akd_jax.methods.scratch import hard_label_loss
 from akd_jax.models.encoder import Encoder, EncoderConfig
 from akd_jax.step import predict_step

@@ -1,0 +1,78 @@
+"""Predictions and metrics of a model over a whole split."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from akd_jax import interrupts, metrics, parallel, processes
+from akd_jax.data import Batches
+from akd_jax.types import Model, Task
+
+
+class Predictor:
+    """Logits of a model for all examples of a split; compiled once for each architecture."""
+
+    def __init__(self, predict_step: parallel.CompiledStep):
+        self._predict_step = predict_step
+
+    def __call__(self, model: Model, batches: Batches, view: int = 0) -> np.ndarray:
+        """Logits float32 [N, C] for one view of each example, in the order of their ids.
+
+        Raises:
+          StoppedError: somebody asked to stop.
+        """
+        return self.begin(model, batches, view)()
+
+    def begin(self, model: Model, batches: Batches, view: int = 0) -> Callable[[], np.ndarray]:
+        """As a call, whose result is waited for only when it is asked for: the devices may be
+        given more to do before.
+        """
+        model = parallel.share(model)
+        in_flight = parallel.InFlight()
+        found: list[np.ndarray] = []
+        ids: list[np.ndarray] = []
+        weights: list[np.ndarray] = []
+
+        def fetch(logits: jax.Array) -> None:
+            found.append(np.asarray(logits).reshape(-1, logits.shape[-1]))
+
+        for batch in batches.epoch(view):
+            interrupts.check("a pass over a split")
+            assert batch.ids is not None, "expected a batch that knows its examples"
+            ids.append(np.asarray(batch.ids))
+            weights.append(np.asarray(batch.weights))
+            logits = self._predict_step(model, parallel.shard(batch))
+            in_flight.add(functools.partial(fetch, logits))
+
+        def finish() -> np.ndarray:
+            in_flight.drain()
+            # Of all processes; without the rows that fill up a batch.
+            rows, order, real = (processes.gather(np.concatenate(x)) for x in (found, ids, weights))
+            return rows[real > 0][np.argsort(order[real > 0])]
+
+        return finish
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Metrics of a model over a whole split.
+
+    Attributes:
+      predictor: runs the model.
+      task: names the metrics.
+    """
+
+    predictor: Predictor
+    task: Task
+
+    def __call__(self, model: Model, batches: Batches) -> dict[str, float]:
+        """The task's metrics, each over the whole split."""
+        return self.begin(model, batches)()
+
+    def begin(self, model: Model, batches: Batches) -> Callable[[], dict[str, float]]:
+        """As a call, whose result is waited for only when it is asked for."""
+        logits = self.predictor.begin(model, batches)
+        return lambda: metrics.scores(logits(), batches.examples.labels, self.task)

@@ -51,7 +51,8 @@ class CompiledStep:
         @functools.wraps(step)
         def counted(*args: Any) -> Any:
             self.traces += 1
-            return step(*args, axis_name=AXIS)
+            # A device that is alone has nothing to add to its sums, but would copy each of them.
+            return step(*args, axis_name=AXIS if jax.device_count() > 1 else None)
 
         self._call = jax.pmap(
             counted,
@@ -82,7 +83,7 @@ def compile_train_step(train_step: Callable[..., Any]) -> CompiledStep:
     """
 
     @functools.wraps(train_step)
-    def packed(*args: Any, axis_name: str) -> tuple[Any, PackedMetrics]:
+    def packed(*args: Any, axis_name: str | None) -> tuple[Any, PackedMetrics]:
         state, metrics = train_step(*args, axis_name=axis_name)
         return state, PackedMetrics.of(metrics)
 

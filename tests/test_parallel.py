@@ -51,12 +51,12 @@ def test_replicate_places_on_every_device():
     assert len(placed.addressable_shards) == 4
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_devices_add_the_gradients_once_and_gather_nothing(accumulation):
+def collectives(accumulation=1):
+    """Those of a step without batch norm, whose statistics are added too; and its parameters."""
     rng = np.random.default_rng(0)
     images = np.float32(rng.normal(size=(16, 8, 8, 1)))
     batch = Batch(images, np.int32(rng.integers(10, size=16)), np.ones(16, np.float32))
-    module = TwoLayers()  # Without batch norm, whose statistics are added too.
+    module = TwoLayers()
     state = TrainState.create(
         module.apply,
         module.init(jax.random.key(0), images),
@@ -69,13 +69,24 @@ def test_devices_add_the_gradients_once_and_gather_nothing(accumulation):
     program = step.program(
         parallel.replicate(state), {}, parallel.shard(batch), parallel.replicate(np.int32(0))
     )
-    found = list(hlo.collectives(program))
-    assert {name for name, _ in found} == {"all-reduce"}
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    return list(hlo.collectives(program)), parameters
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_devices_add_the_gradients_once_and_gather_nothing(accumulation):
+    found, parameters = collectives(accumulation)
+    assert {name for name, _ in found} == {"all-reduce"}
     # The gradients, and the total and weight of 'loss' and of 'accuracy'; XLA may see that the
     # two weights are one.
     assert sum(sum(sizes) for _, sizes in found) // 4 - parameters in (3, 4)
     assert len(found) <= 2
+
+
+def test_a_device_that_is_alone_adds_nothing(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    found, _ = collectives()
+    assert found == []
 
 
 class TwoLayers(nn.Module):

@@ -48,7 +48,7 @@ class Progress:
       last_validation: the score of the last epoch.
       traces: how often the step was traced.
       seconds: of training and evaluation.
-      rates: examples per second of each epoch.
+      rates: examples per second of each epoch, its evaluation counted in.
     """
 
     epoch: int = 0
@@ -95,6 +95,9 @@ def run_stage(
     steps_per_dispatch: int = 1,
 ) -> StageResult:
     """Trains a stage, or what is left of it.
+
+    The devices never wait for an epoch to be evaluated and recorded: that comes while the first
+    steps of the next one are under way.
 
     Args:
       stage: its epochs, name and temperatures.
@@ -210,6 +213,7 @@ def run_stage(
                     trainer.in_flight.drain()
                 if checkpoint:
                     save()
+                    since = time.monotonic()
         except StoppedError:
             trainer.in_flight.drain()
             progress.seconds += time.monotonic() - since

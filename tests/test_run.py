@@ -131,6 +131,37 @@ def test_best_and_last_are_not_confused(config, teacher_path, tmp_path, monkeypa
     assert digest(variables[6]) != digest(variables[9])
 
 
+def test_an_epoch_is_evaluated_while_the_next_one_trains(config, tmp_path, monkeypatch):
+    """But for a checkpoint, which waits for all."""
+    config.method = "scratch"
+    config.student.epochs = 5
+    config.checkpoint_every = 3
+    events = []
+    begin, call = evaluation.Evaluator.begin, parallel.CompiledStep.__call__
+    save = Checkpoints.save
+
+    def noted_begin(self, model, batches):
+        scores = begin(self, model, batches)
+        events.append("evaluation")
+        return lambda: events.append("scores") or scores()
+
+    def noted_call(self, *args):
+        if len(args) == 4:
+            events.append("step")
+        return call(self, *args)
+
+    monkeypatch.setattr(evaluation.Evaluator, "begin", noted_begin)
+    monkeypatch.setattr(parallel.CompiledStep, "__call__", noted_call)
+    monkeypatch.setattr(Checkpoints, "save", lambda *args: events.append("save") or save(*args))
+    run.run(config, tmp_path)
+    spoken = "".join(
+        {"step": ".", "evaluation": "e", "scores": "s", "save": "|"}[x] for x in events
+    )
+    training = spoken.removesuffix("eses")  # Of the best and the last student, on `test`.
+    # Eight are in flight, of steps and of evaluated epochs.
+    assert training == ".....e.....e..s...ess|.....e.....ess|"
+
+
 def test_no_epoch_of_a_run_has_the_order_of_another(config, teacher_path, tmp_path, monkeypatch):
     config.teacher.path = teacher_path
     asked = []

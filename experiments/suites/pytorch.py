@@ -18,7 +18,7 @@ import transformers
 from torch import nn
 from torch.nn import functional
 
-from experiments.suites.shapes import BATCH_SIZE, ENCODER, tokens
+from experiments.suites.shapes import BATCH_SIZE, ENCODER, TEACHER, tokens
 
 
 def stage_one() -> Callable[[np.ndarray], None]:
@@ -77,11 +77,13 @@ def _resnet(blocks: int) -> Any:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
-def encoder(ids: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
-    """A step of an encoder on token ids int [B, L] and labels int [B]."""
+def encoder(ids: np.ndarray, labels: np.ndarray, *, taught: bool = False) -> Callable[[], None]:
+    """A step of an encoder on token ids int [B, L] and labels int [B]; where it is taught, of
+    stage I with a teacher of BERT-base's size in it.
+    """
     torch.manual_seed(0)
-    model = transformers.BertForSequenceClassification(transformers.BertConfig(**ENCODER))
-    model.train()
+    model = _bert(ENCODER).train()
+    teacher = _bert(TEACHER).eval() if taught else None
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -92,7 +94,13 @@ def encoder(ids: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
     mask = torch.ones_like(inputs)
 
     def step() -> None:
-        loss = model(input_ids=inputs, attention_mask=mask, labels=targets).loss
+        if teacher is None:
+            loss = model(input_ids=inputs, attention_mask=mask, labels=targets).loss
+        else:
+            with torch.no_grad():
+                annealed = 0.4 * teacher(input_ids=inputs, attention_mask=mask).logits
+            logits = model(input_ids=inputs, attention_mask=mask).logits
+            loss = functional.mse_loss(logits, annealed)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -102,22 +110,28 @@ def encoder(ids: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
     return step
 
 
+def _bert(sizes: dict[str, Any]) -> Any:
+    return transformers.BertForSequenceClassification(transformers.BertConfig(**sizes))
+
+
 def main() -> None:
-    """Takes steps: 'images N', N steps of stage I; 'text L', a step on sentences of L tokens."""
+    """Takes steps: 'images N', N steps of stage I; 'text L', a step on sentences of L tokens;
+    'taught L', one of stage I on them.
+    """
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (BATCH_SIZE, 32, 32, 3), np.uint8)
     image_step = stage_one()
-    text_steps: dict[int, Callable[[], None]] = {}
+    text_steps: dict[str, Callable[[], None]] = {}
     for line in sys.stdin:
         kind, number = line.split()
-        if kind == "text" and int(number) not in text_steps:
-            text_steps[int(number)] = encoder(*tokens(int(number)))
+        if kind != "images" and line not in text_steps:
+            text_steps[line] = encoder(*tokens(int(number)), taught=kind == "taught")
         started = time.perf_counter()
         if kind == "images":
             for _ in range(int(number)):
                 image_step(images)
         else:
-            text_steps[int(number)]()
+            text_steps[line]()
         print(json.dumps(time.perf_counter() - started), flush=True)
 
 

@@ -12,6 +12,12 @@ ENCODER: dict[str, Any] = {  # MiniLM's sizes.
     "intermediate_size": 1536,
     "max_position_embeddings": 512,
 }
+TEACHER: dict[str, Any] = {  # BERT-base's.
+    **ENCODER,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "intermediate_size": 3072,
+}
 TEXTS = 32  # Of a batch.
 BATCH_SIZE = 128  # Of images.
 

@@ -23,7 +23,7 @@ from akd_jax.methods.scratch import hard_label_loss
 from akd_jax.models.encoder import Encoder, EncoderConfig
 from akd_jax.step import predict_step
 from akd_jax.teachers import CachedTeacher
-from akd_jax.types import Batch, Tokens, TrainState
+from akd_jax.types import Batch, Teacher, Tokens, TrainState
 from experiments.suites import measure as m
 from experiments.suites.shapes import ENCODER, tokens
 
@@ -33,8 +33,9 @@ _PAUSE = 0.5  # Seconds, after which PyTorch's threads sleep.
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Seconds of a step and of a whole stage I of ResNet-110 into ResNet-8, and of a step of an
-    encoder of MiniLM's size on sentences of 32 and of 128 tokens.
+    """Seconds of a step and of a whole stage I of ResNet-110 into ResNet-8, of a step of an
+    encoder of MiniLM's size on sentences of 32 and of 128 tokens, and of one of stage I with a
+    teacher of BERT-base's size.
 
     Raises:
       InputError: PyTorch is not installed.
@@ -121,23 +122,28 @@ def _images(pytorch: Callable[[str], float], repeats: int) -> dict[str, Any]:
 def _texts(pytorch: Callable[[str], float], repeats: int) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     ratios: dict[str, float] = {}
-    for length in _LENGTHS:
-        own, theirs = f"library: {length} tokens", f"PyTorch: {length} tokens"
-        step = _own_encoder(EncoderConfig(model_type="bert", **ENCODER), *tokens(length))
+    config = EncoderConfig(model_type="bert", **ENCODER)
+    for length, taught in [*((length, False) for length in _LENGTHS), (_LENGTHS[0], True)]:
+        what = f"{length} tokens" + taught * ", stage I"
+        own, theirs = f"library: {what}", f"PyTorch: {what}"
+        step = _own_encoder(config, *tokens(length), taught=taught)
         variants: dict[str, Callable[[], float]] = {
             own: m.timed(step),
-            theirs: functools.partial(pytorch, f"text {length}"),
+            theirs: functools.partial(pytorch, f"{'taught' if taught else 'text'} {length}"),
         }
         found = m.medians_of(variants, repeats)
         seconds |= found
-        ratios[f"PyTorch / library, {length} tokens"] = found[theirs] / found[own]
+        ratios[f"PyTorch / library, {what}"] = found[theirs] / found[own]
     return {"seconds": seconds, "ratios": ratios}
 
 
-def _own_encoder(config: EncoderConfig, ids: np.ndarray, labels: np.ndarray) -> Callable[[], None]:
+def _own_encoder(
+    config: EncoderConfig, ids: np.ndarray, labels: np.ndarray, *, taught: bool
+) -> Callable[[], None]:
     module = Encoder(config, 2)
     tokens = Tokens(ids, np.zeros_like(ids), np.full(len(ids), ids.shape[1], np.int32))
-    batch = Batch(tokens, labels, np.ones(len(ids), np.float32))
+    stored = {"teacher": np.zeros((len(ids), 2), np.float32)}
+    batch = Batch(tokens, labels, np.ones(len(ids), np.float32), teacher_logits=stored)
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(
@@ -148,7 +154,8 @@ def _own_encoder(config: EncoderConfig, ids: np.ndarray, labels: np.ndarray) -> 
         module.apply,
         jax.jit(module.init)(jax.random.key(0), tokens),
         optimizer=optimizer,
-        loss=hard_label_loss,
+        loss=m.annealed_loss if taught else hard_label_loss,
         key=jax.random.key_data(jax.random.key(0)),
     )
-    return functools.partial(m.Trainer(state, {}), batch)
+    teachers: dict[str, Teacher] = {"teacher": CachedTeacher("teacher")} if taught else {}
+    return functools.partial(m.Trainer(state, teachers), batch)

@@ -27,8 +27,11 @@ class Predictor:
         return self.begin(model, batches, view)()
 
     def begin(self, model: Model, batches: Batches, view: int = 0) -> Callable[[], np.ndarray]:
-        """As a call, whose result is waited for only when it is asked for: the devices may be
-        given more to do before.
+        """As a call, whose last batches are waited for only when the result is asked for: the
+        devices may be given more to do before.
+
+        Raises:
+          StoppedError: somebody asked to stop.
         """
         model = parallel.share(model)
         in_flight = parallel.InFlight()
@@ -73,6 +76,10 @@ class Evaluator:
         return self.begin(model, batches)()
 
     def begin(self, model: Model, batches: Batches) -> Callable[[], dict[str, float]]:
-        """As a call, whose result is waited for only when it is asked for."""
+        """As a call, whose last batches are waited for only when the result is asked for.
+
+        Raises:
+          StoppedError: somebody asked to stop.
+        """
         logits = self.predictor.begin(model, batches)
         return lambda: metrics.scores(logits(), batches.examples.labels, self.task)

@@ -41,7 +41,7 @@ class Progress:
 
     Attributes:
       epoch: epochs that are finished.
-      step: steps of the next one that are taken.
+      step: steps of the next one that are taken, and looked at.
       sums: the totals of their metrics.
       best_epoch: the epoch of the best student.
       best_validation: its score.
@@ -96,8 +96,8 @@ def run_stage(
 ) -> StageResult:
     """Trains a stage, or what is left of it.
 
-    The devices never wait for an epoch to be evaluated and recorded: that comes while the first
-    steps of the next one are under way.
+    An epoch is evaluated and recorded while the first steps of the next one are under way, on a
+    copy of its variables. Only checkpoints, and several processes, wait for it.
 
     Args:
       stage: its epochs, name and temperatures.
@@ -158,12 +158,13 @@ def run_stage(
         bar=bar,
         diverged=diverged,
     )
-    since = time.monotonic()
+    since, evaluated_ahead = time.monotonic(), 0
 
     def finish_epoch(
         position: str, steps: int, model: Model, scores_of: Callable[[], dict[str, float]]
     ) -> None:
-        nonlocal best, since
+        nonlocal best, since, evaluated_ahead
+        evaluated_ahead -= 1
         totals = metrics.Totals(progress.sums)
         trainer.show(0, position, totals, final=True)  # Leaves the whole epoch's on the terminal.
         trained = totals.means()
@@ -179,7 +180,9 @@ def run_stage(
         progress.traces = max(progress.traces, trainer.traces)
         seconds, since = time.monotonic() - since, time.monotonic()
         progress.seconds += seconds
-        progress.rates.append(steps * train.batch_size / seconds)
+        rate = steps * train.batch_size / seconds
+        if steps:  # Else all of them were taken in an earlier process.
+            progress.rates.append(rate)
         record = {
             "stage": stage.name,
             "epoch": epoch + 1,
@@ -189,9 +192,22 @@ def run_stage(
             "learning_rate": float(rates[epoch]),
             **{f"train_{name}": value for name, value in trained.items()},
             **{f"validation_{name}": value for name, value in scores.items()},
-            "examples_per_second": progress.rates[-1],
+            "examples_per_second": rate,
         }
         writer.write(record)
+
+    def evaluate_epoch(position: str, steps: int, *, wait: bool) -> None:
+        nonlocal evaluated_ahead
+        model = state.model
+        if not wait:  # The next step takes over the state's memory.
+            while evaluated_ahead:  # One copy is enough.
+                trainer.in_flight.look()
+            model = Model(parallel.duplicate(model.variables), model.apply_fn)
+        scores_of = evaluate.begin(model, validation)
+        evaluated_ahead += 1
+        trainer.in_flight.add(functools.partial(finish_epoch, position, steps, model, scores_of))
+        if wait:
+            trainer.in_flight.drain()
 
     first_step = progress.step
     with contextlib.closing(bar):
@@ -201,16 +217,11 @@ def run_stage(
                 batches = train.epoch(first_epoch + epoch, first_step)
                 state = trainer.train(state, batches, temperature_steps[epoch], position)
                 interrupts.check(label)
-                model = parallel.duplicate(state.model)  # The next step takes over its memory.
-                scores_of = evaluate.begin(model, validation)
-                steps, first_step = len(train) - first_step, 0
-                trainer.in_flight.add(
-                    functools.partial(finish_epoch, position, steps, model, scores_of)
-                )
                 checkpoint = (epoch + 1) % checkpoint_every == 0 or epoch + 1 == stage.epochs
                 # What several processes gather must not meet the gradients of the next steps.
-                if checkpoint or processes.count() > 1:
-                    trainer.in_flight.drain()
+                wait = checkpoint or processes.count() > 1
+                evaluate_epoch(position, len(train) - first_step, wait=wait)
+                first_step = 0
                 if checkpoint:
                     save()
                     since = time.monotonic()
@@ -352,7 +363,7 @@ def summary(stage: Stage, progress: Progress, train: Batches) -> dict[str, Any]:
         "best_validation": progress.best_validation,
         "traces": progress.traces,
         "seconds": round(progress.seconds, 3),
-        "examples_per_second": round(statistics.median(progress.rates), 1),
+        "examples_per_second": round(statistics.median(progress.rates or [0.0]), 1),
         **({"padding": round(train.padding(), 4)} if train.buckets else {}),
     }
 

@@ -28,7 +28,7 @@ class CompiledStep:
     """A step compiled for all devices, which counts how often it was traced.
 
     Args:
-      step: a function with a keyword `axis_name`.
+      step: a function with a keyword `axis_name`, which is None where a device is alone.
       arguments: how many the step has.
       sharded: positions of the arguments that `shard` has cut; the others are replicated.
       donated: positions of the arguments whose memory the results may take over. They
@@ -128,12 +128,16 @@ class InFlight:
         """Notes how to look at what a program returns; looks at the oldest of too many."""
         self._looks.append(look)
         if len(self._looks) > _IN_FLIGHT:
-            self._looks.popleft()()
+            self.look()
+
+    def look(self) -> None:
+        """Looks at the oldest."""
+        self._looks.popleft()()
 
     def drain(self) -> None:
         """Looks at all of them."""
         while self._looks:
-            self._looks.popleft()()
+            self.look()
 
 
 def _replicated() -> NamedSharding:

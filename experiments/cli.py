@@ -210,8 +210,9 @@ def set_up_jax() -> None:
         cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "akd_jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    given = os.environ.get("XLA_FLAGS", "")
+    given = os.environ.get("XLA_FLAGS", "").strip()
+    in_file = given and not given.startswith("-")  # Then that is the file's path.
     # A flag that XLA does not know ends the process.
     known = jaxlib.version.__version_info__[:2] <= (0, 12)
-    if known and _YNNPACK not in given:
+    if known and not in_file and _YNNPACK not in given:
         os.environ["XLA_FLAGS"] = f"{given} {_YNNPACK}=-individual_convolution".strip()

@@ -158,8 +158,8 @@ def test_an_epoch_is_evaluated_while_the_next_one_trains(config, tmp_path, monke
         {"step": ".", "evaluation": "e", "scores": "s", "save": "|"}[x] for x in events
     )
     training = spoken.removesuffix("eses")  # Of the best and the last student, on `test`.
-    # Eight are in flight, of steps and of evaluated epochs.
-    assert training == ".....e.....e..s...ess|.....e.....ess|"
+    # Eight are in flight, of steps and of evaluated epochs, but only one copy of the student.
+    assert training == ".....e.....se.....ess|.....e.....ess|"
 
 
 def test_no_epoch_of_a_run_has_the_order_of_another(config, teacher_path, tmp_path, monkeypatch):
@@ -316,7 +316,7 @@ def test_a_killed_run_ends_as_one_never_killed(config, teacher_path, tmp_path):
     assert "finished; nothing was trained" in again.stdout
 
 
-@pytest.mark.parametrize("per_dispatch", [1, 2])
+@pytest.mark.parametrize("per_dispatch", [1, 2, 5])  # Five are an epoch.
 def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
     config, teacher_path, tmp_path, monkeypatch, per_dispatch
 ):
@@ -354,7 +354,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
         except StoppedError as error:
             assert "the same command goes on" in str(error)
             stops += 1
-    assert stops > 8
+    assert stops > (8 if per_dispatch < 5 else 3)
     assert sum(steps) == 50  # None was taken twice, and none is missing.
     assert untimed(stopped) == untimed(whole) | {"stages": untimed(stopped)["stages"]}
     for one, other in zip(stopped["stages"], whole["stages"], strict=True):

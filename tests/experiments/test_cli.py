@@ -87,6 +87,7 @@ def test_a_table_is_aligned_markdown():
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
+        ("/a/file/of.flags", "/a/file/of.flags"),
         ("", "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"),
         (
             "--xla_dump_to=x",

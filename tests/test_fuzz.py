@@ -5,6 +5,7 @@ import math
 import struct
 from datetime import timedelta
 
+import jax
 import numpy as np
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -149,7 +150,9 @@ def test_a_run_is_refused_in_a_line_or_ends_with_scores(tmp_path_factory, fields
     config["continuation_kd"]["max_temperature"] = 1
     config["continuation_kd"]["psi_until"] = 3
     try:
-        results = run.run(changed(config, kept), tmp_path_factory.mktemp("run"))
+        # JAX's own search for nan can recurse for good in a model that has diverged.
+        with jax.debug_nans(False):
+            results = run.run(changed(config, kept), tmp_path_factory.mktemp("run"))
     except ENDS as error:
         one_line(error)
         return

@@ -711,10 +711,13 @@ def test_a_diverged_run_says_what_to_try(config, teacher_path, tmp_path):
         run.run(config, tmp_path)
 
 
-def test_what_was_saved_before_a_divergence_is_kept(config, teacher_path, tmp_path, monkeypatch):
+@pytest.mark.parametrize("checkpoint_every", [1, 100])
+def test_what_was_before_a_divergence_is_kept(
+    config, teacher_path, tmp_path, monkeypatch, checkpoint_every
+):
     config.teacher.path = teacher_path
     config.method = "scratch"
-    config.checkpoint_every = 1
+    config.checkpoint_every = checkpoint_every
     module = importlib.import_module("akd_jax.methods.scratch")  # Its name is a function's, too.
     loss = module.hard_label_loss
 
@@ -725,6 +728,9 @@ def test_what_was_saved_before_a_divergence_is_kept(config, teacher_path, tmp_pa
     monkeypatch.setattr(module, "hard_label_loss", exploding)
     with jax.debug_nans(False), pytest.raises(DivergedError, match="in step 1 of epoch 3, at"):
         run.run(config, tmp_path)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    if checkpoint_every > 1:
+        return  # The second epoch was on record, but not saved, when the third had begun.
     with Checkpoints(tmp_path / "student/scratch", read_only=True) as checkpoints:
         planned = plan(config)
         template = shapes(planned.student, planned.dataset)

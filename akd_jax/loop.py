@@ -158,13 +158,12 @@ def run_stage(
         bar=bar,
         diverged=diverged,
     )
-    since, evaluated_ahead = time.monotonic(), 0
+    since = time.monotonic()
 
     def finish_epoch(
         position: str, steps: int, model: Model, scores_of: Callable[[], dict[str, float]]
     ) -> None:
-        nonlocal best, since, evaluated_ahead
-        evaluated_ahead -= 1
+        nonlocal best, since
         totals = metrics.Totals(progress.sums)
         trainer.show(0, position, totals, final=True)  # Leaves the whole epoch's on the terminal.
         trained = totals.means()
@@ -196,15 +195,13 @@ def run_stage(
         }
         writer.write(record)
 
-    def evaluate_epoch(position: str, steps: int, *, wait: bool) -> None:
-        nonlocal evaluated_ahead
+    def evaluate_epoch(epoch: int, position: str, steps: int, *, wait: bool) -> None:
         model = state.model
         if not wait:  # The next step takes over the state's memory.
-            while evaluated_ahead:  # One copy is enough.
+            while progress.epoch < epoch:  # One copy is enough.
                 trainer.in_flight.look()
             model = Model(parallel.duplicate(model.variables), model.apply_fn)
         scores_of = evaluate.begin(model, validation)
-        evaluated_ahead += 1
         trainer.in_flight.add(functools.partial(finish_epoch, position, steps, model, scores_of))
         if wait:
             trainer.in_flight.drain()
@@ -220,7 +217,7 @@ def run_stage(
                 checkpoint = (epoch + 1) % checkpoint_every == 0 or epoch + 1 == stage.epochs
                 # What several processes gather must not meet the gradients of the next steps.
                 wait = checkpoint or processes.count() > 1
-                evaluate_epoch(position, len(train) - first_step, wait=wait)
+                evaluate_epoch(epoch, position, len(train) - first_step, wait=wait)
                 first_step = 0
                 if checkpoint:
                     save()

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from akd_jax import evaluation, loop, methods, metrics, parallel, schedules
+from akd_jax import evaluation, loop, methods, metrics, parallel
 from akd_jax.plan import STUDENT, Plan, is_made, plan
 from akd_jax.run import load_teacher, predictor, stage_state
 from akd_jax.step import train_step
@@ -80,10 +80,10 @@ def _rehearse(
         name: CachedTeacher(name) if name in read else LiveTeacher(models[name])
         for name in stage.teachers
     }
-    _, _, factors, rates = loop.epoch_schedules(stage, learning_rate, len(batches))
+    scheduled = loop.EpochSchedules.of(stage, learning_rate, len(batches))
     step = parallel.compile_train_step(train_step)
     state, teachers = parallel.replicate((state, teachers))
-    temperature_step = parallel.replicate(schedules.temperature_step(0, stage.epochs, 1))
+    temperature_step = parallel.replicate(scheduled.temperature_step[0])
     batch = max(itertools.islice(batches.epoch(), _BATCHES_LOOKED_AT), key=_bytes)
     seconds = []
     for number in range(_STEPS):
@@ -100,9 +100,9 @@ def _rehearse(
         "first_step_seconds": seconds[0],
         "steps_per_second": 1 / seconds[-1],
         "bytes": memory,
-        "loss": metrics.Totals().add(found.fetch()[-1]).means()["loss"],
-        "phi": factors.tolist(),
-        "learning_rate": rates.tolist(),
+        "loss": metrics.means(metrics.add({}, found.fetch()[-1]))["loss"],
+        "phi": scheduled.phi.tolist(),
+        "learning_rate": scheduled.learning_rate.tolist(),
     }
 
 

@@ -3,12 +3,12 @@
 import contextlib
 import dataclasses
 import functools
-import itertools
 import math
+import operator
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -78,28 +78,15 @@ class StageResult:
     progress: Progress
 
 
-def run_stage(
-    stage: Stage,
-    state: TrainState,
-    teachers: Mapping[str, Teacher],
-    *,
-    train: Batches,
-    validation: Batches,
-    evaluate: Evaluator,
-    learning_rate: LearningRate,
-    checkpoints: Checkpoints,
-    checkpoint_every: int,
-    writer: MetricWriter,
-    label: str,
-    first_epoch: int = 0,
-    steps_per_dispatch: int = 1,
-) -> StageResult:
-    """Trains a stage, or what is left of it.
+@dataclasses.dataclass
+class StageRun:
+    """The training of a stage, or of what is left of it.
 
-    An epoch is evaluated and recorded while the first steps of the next one are under way, on a
-    copy of its variables. Only checkpoints, and several processes, wait for it.
+    Steps are dispatched ahead of the devices, and their metrics looked at later. An epoch is
+    evaluated and recorded while the first steps of the next one are under way, on a copy of its
+    variables. Only checkpoints, and several processes, wait for it.
 
-    Args:
+    Attributes:
       stage: its epochs, name and temperatures.
       state: at step 0; replaced by the newest checkpoint where there is one.
       teachers: those that the loss reads.
@@ -115,238 +102,235 @@ def run_stage(
       first_epoch: epochs of the stages before, so that no two epochs of a run have the same
         order, and records are numbered through.
       steps_per_dispatch: updates in one program, where the batches are of one shape.
-
-    Raises:
-      DivergedError: a loss or a gradient is not finite.
-      StoppedError: somebody asked to stop; what was trained is saved.
     """
-    state, teachers = parallel.replicate((state, dict(teachers)))
-    progress, best = Progress(), _host_copy(state.model.variables)
-    restored = checkpoints.restore({"state": state, "best": best})
-    if restored is not None:
-        items, record = restored
-        state, best, progress = items["state"], items["best"], Progress(**record)
-    if progress.epoch < stage.epochs:
-        writer.rewind((first_epoch + progress.epoch) * len(train))
 
-    def save() -> None:
-        items = {"state": state, "best": best}
-        checkpoints.save(place(progress, train), items, dataclasses.asdict(progress))
+    stage: Stage
+    state: TrainState
+    teachers: Mapping[str, Teacher]
+    _: dataclasses.KW_ONLY
+    train: Batches
+    validation: Batches
+    evaluate: Evaluator
+    learning_rate: LearningRate
+    checkpoints: Checkpoints
+    checkpoint_every: int
+    writer: MetricWriter
+    label: str
+    first_epoch: int = 0
+    steps_per_dispatch: int = 1
 
-    temperature_steps, temperatures, factors, rates = epoch_schedules(
-        stage, learning_rate, len(train)
-    )
+    def run(self) -> StageResult:
+        """Trains it to its end.
 
-    def diverged(where: str) -> DivergedError:
-        return DivergedError(
-            f"{label}: expected a finite loss and gradients, got others in {where} of epoch"
-            f" {progress.epoch + 1}, at temperature {temperatures[progress.epoch]}; lower its"
-            f" learning rate {stage.optimizer.learning_rate}, set its clip_norm, or set"
-            " config.skip_nonfinite, in a new workdir (what was saved before is kept)"
+        Raises:
+          DivergedError: a loss or a gradient is not finite.
+          StoppedError: somebody asked to stop; what was trained is saved.
+        """
+        self._begin()
+        first_step = self._progress.step
+        with contextlib.closing(self._bar):
+            try:
+                for epoch in range(self._progress.epoch, self.stage.epochs):
+                    self._dispatch(epoch, first_step)
+                    interrupts.check(self.label)
+                    last = epoch + 1 == self.stage.epochs
+                    checkpoint = last or (epoch + 1) % self.checkpoint_every == 0
+                    # What several processes gather must not meet the gradients of the next steps.
+                    wait = checkpoint or processes.count() > 1
+                    self._evaluate(epoch, len(self.train) - first_step, wait=wait)
+                    first_step = 0
+                    if checkpoint:
+                        self._save()
+                        self._since = time.monotonic()
+            except StoppedError:
+                self._in_flight.drain()
+                self._progress.seconds += time.monotonic() - self._since
+                self._save()
+                raise
+        last_validation = self._progress.last_validation
+        _warn_at_chance(
+            self.label, self.stage, last_validation, self.evaluate.task, self.validation
+        )
+        return StageResult(
+            best=self._best,
+            last=_host_copy(self.state.model.variables),
+            progress=self._progress,
         )
 
-    done = (progress.epoch * len(train) + progress.step) * train.batch_size
-    total = stage.epochs * len(train) * train.batch_size
-    bar = ProgressBar(label, total=total, done=done)
-    trainer = _Trainer(
-        step=parallel.compile_train_step(train_step),
-        steps=parallel.compile_train_step(train_steps),
-        per_dispatch=1 if train.buckets else steps_per_dispatch,
-        teachers=teachers,
-        batch_size=train.batch_size,
-        progress=progress,
-        bar=bar,
-        diverged=diverged,
-    )
-    since = time.monotonic()
+    def _begin(self) -> None:
+        """Takes over the newest checkpoint, and places what the steps read."""
+        self.state, self.teachers = parallel.replicate((self.state, dict(self.teachers)))
+        self._progress, self._best = Progress(), _host_copy(self.state.model.variables)
+        restored = self.checkpoints.restore({"state": self.state, "best": self._best})
+        if restored is not None:
+            items, record = restored
+            self.state, self._best = items["state"], items["best"]
+            self._progress = Progress(**record)
+        done, steps = self._progress, len(self.train)
+        if done.epoch < self.stage.epochs:
+            self.writer.rewind((self.first_epoch + done.epoch) * steps)
 
-    def finish_epoch(
-        position: str, steps: int, model: Model, scores_of: Callable[[], dict[str, float]]
+        self._schedules = EpochSchedules.of(self.stage, self.learning_rate, steps)
+        # Each on its own: to place one takes 0.1 ms, to place all at once little more.
+        self._temperature_steps = parallel.replicate(list(self._schedules.temperature_step))
+        self._step = parallel.compile_train_step(train_step)
+        self._steps = parallel.compile_train_step(train_steps)
+        self._in_flight = parallel.InFlight()
+        self._bar = ProgressBar(
+            self.label,
+            total=self.stage.epochs * steps * self.train.batch_size,
+            done=(done.epoch * steps + done.step) * self.train.batch_size,
+        )
+        self._since = time.monotonic()
+
+    def _dispatch(self, epoch: int, first: int) -> None:
+        """Dispatches the steps of an epoch from number `first` on, until somebody asks to stop.
+
+        Their metrics are on the way to the host before they are asked for, some steps later or,
+        of the last steps, with what follows in `_in_flight`.
+        """
+        temperature_step = self._temperature_steps[epoch]
+        for step, share in self._shares(self.first_epoch + epoch, first):
+            if interrupts.heard():
+                break
+            self.state, packed = step(self.state, self.teachers, share, temperature_step)
+            packed.sums.copy_to_host_async()
+            self._in_flight.add(functools.partial(self._look_at, packed))
+
+    def _shares(self, epoch: int, first: int) -> Iterator[tuple[parallel.CompiledStep, Batch]]:
+        """Programs of an epoch, and the batches that each of them takes."""
+        size = self.steps_per_dispatch
+        if size == 1 or self.train.buckets:
+            for batch in self.train.epoch(epoch, first):
+                yield self._step, parallel.shard(batch)
+            return
+        for group in self.train.groups(size, epoch, first):
+            if len(group.weights) == size:
+                yield self._steps, parallel.shard_steps(group)
+            else:
+                for number in range(len(group.weights)):
+                    batch = jax.tree.map(operator.itemgetter(number), group)
+                    yield self._step, parallel.shard(batch)
+
+    def _look_at(self, packed: PackedMetrics) -> None:
+        """Counts the steps of a program."""
+        progress = self._progress
+        for found in packed.fetch():
+            if found["nonfinite"].total and not self.state.skip_nonfinite:
+                raise self._diverged(f"step {progress.step + 1}")
+            metrics.add(progress.sums, found)
+            progress.step += 1
+            self._show(self.train.batch_size, functools.partial(metrics.add, {}, found))
+
+    def _evaluate(self, epoch: int, steps: int, *, wait: bool) -> None:
+        """Begins to evaluate an epoch, of which `steps` were taken by this process."""
+        model = self.state.model
+        if not wait:  # The next step takes over the state's memory.
+            while self._progress.epoch < epoch:  # One copy is enough.
+                self._in_flight.look()
+            model = Model(parallel.duplicate(model.variables), model.apply_fn)
+        scores_of = self.evaluate.begin(model, self.validation)
+        self._in_flight.add(functools.partial(self._finish_epoch, steps, model, scores_of))
+        if wait:
+            self._in_flight.drain()
+
+    def _finish_epoch(
+        self, steps: int, model: Model, scores_of: Callable[[], dict[str, float]]
     ) -> None:
-        nonlocal best, since
-        totals = metrics.Totals(progress.sums)
-        trainer.show(0, position, totals, final=True)  # Leaves the whole epoch's on the terminal.
-        trained = totals.means()
+        progress, task = self._progress, self.evaluate.task
+        sums, epoch = progress.sums, progress.epoch
+        self._show(0, lambda: sums, final=True)  # Leaves the whole epoch's on the terminal.
+        trained = metrics.means(sums)
         if math.isnan(trained["loss"]):
-            raise diverged("every step")
+            raise self._diverged("every step")
         scores = scores_of()
-        epoch, score = progress.epoch, scores[evaluate.task.metric]
+        score = scores[task.metric]
         if score >= progress.best_validation:
-            best = _host_copy(model.variables)
+            self._best = _host_copy(model.variables)
             progress.best_epoch, progress.best_validation = epoch + 1, score
         progress.epoch, progress.step, progress.sums = epoch + 1, 0, {}
         progress.last_validation = score
-        progress.traces = max(progress.traces, trainer.traces)
-        seconds, since = time.monotonic() - since, time.monotonic()
+        progress.traces = max(progress.traces, self._step.traces + self._steps.traces)
+        seconds, self._since = time.monotonic() - self._since, time.monotonic()
         progress.seconds += seconds
-        rate = steps * train.batch_size / seconds
+        rate = steps * self.train.batch_size / seconds
         if steps:  # Else all of them were taken in an earlier process.
             progress.rates.append(rate)
         record = {
-            "stage": stage.name,
+            "stage": self.stage.name,
             "epoch": epoch + 1,
-            "step": (first_epoch + epoch + 1) * len(train),
-            "temperature": int(temperatures[epoch]),
-            "phi": float(factors[epoch]),
-            "learning_rate": float(rates[epoch]),
+            "step": (self.first_epoch + epoch + 1) * len(self.train),
+            "temperature": int(self._schedules.temperature[epoch]),
+            "phi": float(self._schedules.phi[epoch]),
+            "learning_rate": float(self._schedules.learning_rate[epoch]),
             **{f"train_{name}": value for name, value in trained.items()},
             **{f"validation_{name}": value for name, value in scores.items()},
             "examples_per_second": rate,
         }
-        writer.write(record)
+        self.writer.write(record)
 
-    def evaluate_epoch(epoch: int, position: str, steps: int, *, wait: bool) -> None:
-        model = state.model
-        if not wait:  # The next step takes over the state's memory.
-            while progress.epoch < epoch:  # One copy is enough.
-                trainer.in_flight.look()
-            model = Model(parallel.duplicate(model.variables), model.apply_fn)
-        scores_of = evaluate.begin(model, validation)
-        trainer.in_flight.add(functools.partial(finish_epoch, position, steps, model, scores_of))
-        if wait:
-            trainer.in_flight.drain()
-
-    first_step = progress.step
-    with contextlib.closing(bar):
-        try:
-            for epoch in range(progress.epoch, stage.epochs):
-                position = f"epoch {epoch + 1}/{stage.epochs} Phi {factors[epoch]:.2f}"
-                batches = train.epoch(first_epoch + epoch, first_step)
-                state = trainer.train(state, batches, temperature_steps[epoch], position)
-                interrupts.check(label)
-                checkpoint = (epoch + 1) % checkpoint_every == 0 or epoch + 1 == stage.epochs
-                # What several processes gather must not meet the gradients of the next steps.
-                wait = checkpoint or processes.count() > 1
-                evaluate_epoch(epoch, position, len(train) - first_step, wait=wait)
-                first_step = 0
-                if checkpoint:
-                    save()
-                    since = time.monotonic()
-        except StoppedError:
-            trainer.in_flight.drain()
-            progress.seconds += time.monotonic() - since
-            save()
-            raise
-    _warn_at_chance(label, stage, progress.last_validation, evaluate.task, validation)
-    return StageResult(best=best, last=_host_copy(state.model.variables), progress=progress)
-
-
-@dataclasses.dataclass
-class _Trainer:
-    """Takes the steps of a stage's epochs.
-
-    Attributes:
-      step: a compiled step.
-      steps: a compiled program of several steps.
-      per_dispatch: how many; the last ones of an epoch are taken one by one.
-      teachers: on the devices.
-      batch_size: rows of a batch, over all processes.
-      progress: counts the steps that are done.
-      bar: shows them.
-      diverged: what to raise after a step that was not finite, and is not skipped.
-      in_flight: the steps that were dispatched, until their metrics are looked at.
-    """
-
-    step: parallel.CompiledStep
-    steps: parallel.CompiledStep
-    per_dispatch: int
-    teachers: Mapping[str, Teacher]
-    batch_size: int
-    progress: Progress
-    bar: ProgressBar
-    diverged: Callable[[str], DivergedError]
-    in_flight: parallel.InFlight = dataclasses.field(default_factory=parallel.InFlight)
-
-    def train(
-        self,
-        state: TrainState,
-        batches: Iterable[Batch],
-        temperature_step: np.ndarray,
-        position: str,
-    ) -> TrainState:
-        """Dispatches a step on each batch, until somebody asks to stop.
-
-        Their metrics are on the way to the host before they are asked for, some steps later or,
-        of the last steps, with what follows in `in_flight`.
-
-        Args:
-          state: before the first step.
-          batches: of an epoch.
-          temperature_step: of this epoch.
-          position: what the bar says of it.
-        """
-        placed = parallel.replicate(temperature_step)
-        for step, share in self._shares(batches):
-            if interrupts.heard():
-                break
-            state, packed = step(state, self.teachers, share, placed)
-            packed.sums.copy_to_host_async()
-            self.in_flight.add(
-                functools.partial(self._finish, packed, state.skip_nonfinite, position)
-            )
-        return state
-
-    def _finish(self, packed: PackedMetrics, skip_nonfinite: bool, position: str) -> None:
-        """Counts the steps of a program."""
-        for step_metrics in packed.fetch():
-            totals = metrics.Totals(self.progress.sums)
-            found = totals.add(step_metrics)
-            if found.sums["nonfinite"][0] and not skip_nonfinite:
-                raise self.diverged(f"step {self.progress.step + 1}")
-            self.progress.step, self.progress.sums = self.progress.step + 1, totals.sums
-            self.show(self.batch_size, position, found)
-
-    def show(
-        self, examples: int, position: str, totals: metrics.Totals, *, final: bool = False
+    def _show(
+        self, examples: int, sums: Callable[[], metrics.Sums], *, final: bool = False
     ) -> None:
         """Moves the bar on by a number of examples, with the means of some metrics."""
 
         def words() -> str:
-            means = totals.means()
+            epoch = self._progress.epoch
+            phi = self._schedules.phi[epoch]
+            means = metrics.means(sums())
             shown = {name: value for name, value in means.items() if value or name != "nonfinite"}
             texts = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in shown.items()]
-            return " ".join([position, *texts])
+            return " ".join([f"epoch {epoch + 1}/{self.stage.epochs} Phi {phi:.2f}", *texts])
 
-        self.bar.update(examples, words, final=final)
+        self._bar.update(examples, words, final=final)
 
-    def _shares(self, batches: Iterable[Batch]) -> Iterator[tuple[parallel.CompiledStep, Any]]:
-        """Programs, and the batches that each of them takes."""
-        if self.per_dispatch == 1:
-            yield from ((self.step, parallel.shard(batch)) for batch in batches)
-            return
-        iterator = iter(batches)
-        while group := list(itertools.islice(iterator, self.per_dispatch)):
-            if len(group) == self.per_dispatch:
-                yield self.steps, parallel.shard_steps(group)
-            else:
-                yield from ((self.step, parallel.shard(batch)) for batch in group)
+    def _save(self) -> None:
+        items = {"state": self.state, "best": self._best}
+        number = place(self._progress, self.train)
+        self.checkpoints.save(number, items, dataclasses.asdict(self._progress))
 
-    @property
-    def traces(self) -> int:
-        """How often a step was traced."""
-        return self.step.traces + self.steps.traces
-
-
-def epoch_schedules(
-    stage: Stage, learning_rate: LearningRate, steps_per_epoch: int
-) -> tuple[np.ndarray, ...]:
-    """Temperature step, temperature, annealing factor and, of its last update, the learning rate
-    of each epoch. All at once, since the functions take a millisecond for a single epoch.
-    """
-    epochs = jnp.arange(stage.epochs)
-
-    def of_epoch(epoch: jax.Array) -> tuple[Any, ...]:
-        step = schedules.temperature_step(epoch, stage.epochs, stage.max_temperature)
-        return (
-            step,
-            schedules.temperature(step, stage.max_temperature),
-            schedules.annealing_factor(step, stage.max_temperature),
-            jnp.float32(learning_rate((epoch + 1) * steps_per_epoch - 1)),
+    def _diverged(self, where: str) -> DivergedError:
+        epoch, optimizer = self._progress.epoch, self.stage.optimizer
+        return DivergedError(
+            f"{self.label}: expected a finite loss and gradients, got others in {where} of epoch"
+            f" {epoch + 1}, at temperature {self._schedules.temperature[epoch]}; lower its"
+            f" learning rate {optimizer.learning_rate}, set its clip_norm, or set"
+            " config.skip_nonfinite, in a new workdir (what was saved before is kept)"
         )
 
-    with jax.numpy_dtype_promotion("standard"):  # Optax multiplies integers with floats.
-        found: tuple[np.ndarray, ...] = jax.device_get(jax.jit(jax.vmap(of_epoch))(epochs))
-    return found
+
+@dataclasses.dataclass(frozen=True)
+class EpochSchedules:
+    """What is scheduled for each epoch of a stage, [epochs].
+
+    Attributes:
+      temperature_step: k, an integer.
+      temperature: tau_max - k.
+      phi: the annealing factor.
+      learning_rate: of the epoch's last update.
+    """
+
+    temperature_step: np.ndarray
+    temperature: np.ndarray
+    phi: np.ndarray
+    learning_rate: np.ndarray
+
+    @classmethod
+    def of(cls, stage: Stage, learning_rate: LearningRate, steps_per_epoch: int) -> Self:
+        """All epochs at once, since the functions take a millisecond for a single one."""
+
+        def of_epoch(epoch: jax.Array) -> tuple[Any, ...]:
+            step = schedules.temperature_step(epoch, stage.epochs, stage.max_temperature)
+            return (
+                step,
+                schedules.temperature(step, stage.max_temperature),
+                schedules.annealing_factor(step, stage.max_temperature),
+                jnp.float32(learning_rate((epoch + 1) * steps_per_epoch - 1)),
+            )
+
+        with jax.numpy_dtype_promotion("standard"):  # Optax multiplies integers with floats.
+            found = jax.jit(jax.vmap(of_epoch))(jnp.arange(stage.epochs))
+        return cls(*jax.device_get(found))
 
 
 def summary(stage: Stage, progress: Progress, train: Batches) -> dict[str, Any]:

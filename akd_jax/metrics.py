@@ -11,33 +11,23 @@ import sklearn.metrics
 
 from akd_jax.types import Metrics, Task
 
+Sums = dict[str, list[float]]  # Name to total and weight of a metric, over any number of steps.
 
-class Totals:
-    """Metrics merged over the steps of an epoch, each step counted by its weight.
 
-    Merged in float64, so that an epoch of any length keeps its precision.
+def add(sums: Sums, step: Metrics) -> Sums:
+    """Adds the metrics of a step to the sums of those before, and returns them.
 
-    Args:
-      sums: those of steps before: name to total and weight, as `sums` gives them.
+    In float64, so that an epoch of any length keeps its precision.
     """
+    for name, value in step.items():
+        total, weight = sums.get(name, (0.0, 0.0))
+        sums[name] = [total + float(value.total), weight + float(value.weight)]
+    return sums
 
-    def __init__(self, sums: Mapping[str, Sequence[float]] | None = None):
-        self.sums: dict[str, list[float]] = {k: list(v) for k, v in (sums or {}).items()}
 
-    def add(self, step: Metrics) -> "Totals":
-        """Counts a step in; returns the totals of this step alone."""
-        found = {name: [float(value.total), float(value.weight)] for name, value in step.items()}
-        for name, (total, weight) in found.items():
-            before = self.sums.setdefault(name, [0.0, 0.0])
-            self.sums[name] = [before[0] + total, before[1] + weight]
-        return Totals(found)
-
-    def means(self) -> dict[str, float]:
-        """The mean of each metric; nan where nothing was counted."""
-        return {
-            name: total / weight if weight else math.nan
-            for name, (total, weight) in self.sums.items()
-        }
+def means(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The mean of each metric, each step counted by its weight; nan where nothing was counted."""
+    return {name: total / weight if weight else math.nan for name, (total, weight) in sums.items()}
 
 
 def predictions(logits: np.ndarray, task: Task) -> np.ndarray:

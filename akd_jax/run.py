@@ -370,7 +370,7 @@ def _train(
             if not checkpoints.reached(loop.place(loop.Progress(stage.epochs), train)):
                 for later in method.stages[number:]:  # What came of an earlier training is void.
                     processes.on_primary(functools.partial(delete_tree, folder / later.name))
-            results[stage.name] = loop.run_stage(
+            results[stage.name] = loop.StageRun(
                 stage,
                 state,
                 stage_teachers,
@@ -384,7 +384,7 @@ def _train(
                 label=label if len(method.stages) == 1 else f"{label} {stage.name}",
                 first_epoch=first_epoch,
                 steps_per_dispatch=settings.steps_per_dispatch,
-            )
+            ).run()
         stages.append(loop.summary(stage, results[stage.name].progress, train))
         first_epoch += stage.epochs
     writer.close()

@@ -67,14 +67,19 @@ class MetricWriter:
         local = self._local_folder()
         with (local / METRICS).open("a") as file:
             file.write(json.dumps(record) + "\n")
-        if self._tensorboard is None:
-            # Imported late: it imports PyTorch where that is installed, for seconds.
-            from tensorboardX import SummaryWriter
+        # Imported late: it imports PyTorch where that is installed, for seconds.
+        from tensorboardX import SummaryWriter
+        from tensorboardX.proto.summary_pb2 import Summary
 
+        if self._tensorboard is None:
             self._tensorboard = SummaryWriter(str(local), purge_step=self._purge_step)
-        for name, value in record.items():
-            if isinstance(value, float):
-                self._tensorboard.add_scalar(f"{record['stage']}/{name}", value, record["step"])
+        # One event for all: each one is pickled for a thread, which takes a core 0.1 ms.
+        scalars = [
+            Summary.Value(tag=f"{record['stage']}/{name}", simple_value=value)
+            for name, value in record.items()
+            if isinstance(value, float)
+        ]
+        self._tensorboard.file_writer.add_summary(Summary(value=scalars), record["step"])
         self._publish()
 
     def close(self) -> None:

@@ -78,13 +78,13 @@ def test_a_run_leaves_what_it_says(config, tmp_path):
 
 def test_stage_2_starts_from_the_best_of_stage_1(config, teacher_path, tmp_path, monkeypatch):
     started = {}
-    run_stage = loop.run_stage
+    stage_run = loop.StageRun
 
     def spy(stage, state, *args, **kwargs):
         started[stage.name] = jax.tree.map(np.array, state.model.variables)
-        return run_stage(stage, state, *args, **kwargs)
+        return stage_run(stage, state, *args, **kwargs)
 
-    monkeypatch.setattr(loop, "run_stage", spy)
+    monkeypatch.setattr(loop, "StageRun", spy)
     config.teacher.path = teacher_path
     results = run.run(config, tmp_path)
     with Checkpoints(tmp_path / "student/stage_1", read_only=True) as checkpoints:
@@ -109,14 +109,14 @@ def test_best_and_last_are_not_confused(config, teacher_path, tmp_path, monkeypa
         score = next(scores) if len(batches.examples) == 297 else len(seen) / 100
         return lambda: {"accuracy": score}
 
-    run_stage = loop.run_stage
+    stage_run = loop.StageRun
 
     def spy(stage, state, *args, **kwargs):
         starts[stage.name] = jax.tree.map(np.array, state.model.variables)
-        return run_stage(stage, state, *args, **kwargs)
+        return stage_run(stage, state, *args, **kwargs)
 
     monkeypatch.setattr(evaluation.Evaluator, "begin", scripted)
-    monkeypatch.setattr(loop, "run_stage", spy)
+    monkeypatch.setattr(loop, "StageRun", spy)
     results = run.run(config, tmp_path)
     variables = [found for found, _ in seen]
     assert [count for _, count in seen] == [297] * 10 + [500] * 2
@@ -385,13 +385,13 @@ def test_several_steps_in_a_program_are_these_steps(config, teacher_path, tmp_pa
 TERMINATED = """
 import os, runpy, signal, sys, threading
 from akd_jax import loop
-train, epochs = loop._Trainer.train, []
-def train_and_signal(*args):
+dispatch, epochs = loop.StageRun._dispatch, []
+def dispatch_and_signal(*args):
     epochs.append(1)
     if len(epochs) == 3:
         os.kill(os.getpid(), signal.SIGTERM)
-    return train(*args)
-loop._Trainer.train = train_and_signal
+    return dispatch(*args)
+loop.StageRun._dispatch = dispatch_and_signal
 sys.argv[0] = "train"
 runpy.run_module("experiments.train", run_name="__main__")
 """

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from akd_jax import losses, models, parallel
-from akd_jax.step import predict_step, train_step
+from akd_jax.step import predict_step, train_step, train_steps
 from akd_jax.teachers import LiveTeacher
 from akd_jax.types import Batch, Model, Outputs, TrainState
 
@@ -61,6 +61,28 @@ def assert_close(found, expected, atol):
 
 def arrays(state):
     return {"params": state.params, "model_state": state.model_state, "opt": state.opt_state}
+
+
+def test_a_device_that_is_alone_takes_the_plain_step(batch, teachers, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    module = models.build("plain_cnn:4 M 4 FC8 FC", num_classes=10)
+    state, k = make_state(module, batch.inputs), jnp.int32(3)
+    expected, metrics = jax.jit(train_step)(state, teachers, batch, k)
+    step = parallel.compile_train_step(train_step)
+    found, packed = step(parallel.replicate(state), teachers, parallel.shard(batch), k)
+    assert_close(packed.fetch()[0], metrics, 0)
+    assert_close(arrays(found), arrays(expected), 0)
+
+    twice, second = jax.jit(train_step)(expected, teachers, batch, k)
+    steps = parallel.compile_train_step(train_steps)
+    both = jax.tree.map(lambda x: np.stack([x, x]), batch)
+    found, packed = steps(parallel.replicate(state), teachers, parallel.shard_steps(both), k)
+    assert_close(packed.fetch(), [metrics, second], 1e-5)
+    assert_close(arrays(found), arrays(twice), 1e-6)
+
+    model = teachers["teacher"].model
+    predict = parallel.compile_predict_step(predict_step)
+    assert_close(predict(model, parallel.shard(batch)), jax.jit(predict_step)(model, batch), 0)
 
 
 def test_four_devices_equal_one_and_plain_jit(batch, teachers):

@@ -365,7 +365,7 @@ def test_accumulation_reaches_the_step(config, tmp_path, monkeypatch):
     def spy(stage, state, *args, **kwargs):
         raise ReachedError(state.accumulation)
 
-    monkeypatch.setattr(loop, "run_stage", spy)
+    monkeypatch.setattr(loop, "StageRun", spy)
     config.method = "scratch"
     config.accumulation = 2
     with pytest.raises(ReachedError, match="2"):

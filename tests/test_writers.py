@@ -1,9 +1,11 @@
 import io
 import json
+import struct
 import sys
 import time
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from akd_jax.writers import MetricWriter, ProgressBar
 
@@ -22,8 +24,24 @@ def test_records_are_appended_and_reach_tensorboard(tmp_path):
         writer.write(record(step))
     writer.close()
     assert read(writer.path) == [1, 2]
-    (events,) = writer.folder.glob("events.*")
-    assert b"stage_1/train_loss" in events.read_bytes()
+    assert scalars(writer.folder) == {
+        ("stage_1/train_loss", 1): 1.0,
+        ("stage_1/train_loss", 2): 0.5,
+    }
+
+
+def scalars(folder):
+    """What TensorBoard reads: each event has its length (8 bytes) and a checksum (4) before it, and
+    another one behind it.
+    """
+    (path,) = folder.glob("events.*")
+    data, found = path.read_bytes(), {}
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        event = Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
+        found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+    return found
 
 
 def test_rewind_drops_later_records_and_half_a_line(tmp_path):

@@ -1,6 +1,7 @@
 """Batches of few shapes, in an order that depends on nothing but the seed and the epoch."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -75,41 +76,57 @@ class Batches:
         """The batches of epoch number `epoch`, from number `first` on: the same ones whenever
         they are asked for.
         """
-        order = self._order(epoch)
-        view = epoch % self.views if self.views else epoch
-        cut = self._cut(order, epoch)[first:]
-        for start in range(0, len(cut), self._chunk):
-            yield from self._take(cut[start : start + self._chunk], order, view, epoch)
+        for whole, buckets in self._chunks(epoch, first):
+            leaves, tree = jax.tree.flatten(whole)
+            for number, bucket in enumerate(buckets):
+                batch = jax.tree.unflatten(tree, [leaf[number] for leaf in leaves])
+                if self.buckets:
+                    batch = batch.replace(inputs=text.crop(batch.inputs, self.buckets[bucket]))
+                yield batch
 
-    def _take(
-        self, cut: Sequence[tuple[np.ndarray, int]], order: np.ndarray, view: int, epoch: int
-    ) -> Iterator[Batch]:
-        """Some batches of an epoch; their examples are gathered together, which takes less time."""
-        filling = [np.resize(order, self.batch_size - len(real)) for real, _ in cut]
-        rows = np.concatenate(
-            [
-                np.concatenate([real, fill])[self._part]
-                for (real, _), fill in zip(cut, filling, strict=True)
-            ]
-        )
+    def groups(self, size: int, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
+        """As `epoch`, several batches at once, [K, batch_size, ...]: K is `size`, or what is
+        left at the end. Of inputs of one shape.
+        """
+        assert not self.buckets, "expected inputs of one shape"
+        for whole, buckets in self._chunks(epoch, first, size):
+            leaves, tree = jax.tree.flatten(whole)
+            for start in range(0, len(buckets), size):
+                yield jax.tree.unflatten(tree, [leaf[start : start + size] for leaf in leaves])
+
+    def _chunks(self, epoch: int, first: int, multiple: int = 1) -> Iterator[tuple[Batch, Any]]:
+        """The batches of an epoch in chunks [K, batch_size, ...], with the bucket of each batch.
+        All but the last chunk hold a `multiple` of batches.
+
+        The examples of a chunk are gathered at once, which takes less time.
+        """
+        order = self._order(epoch)
+        cut = self._cut(order, epoch)[first:]
+        size = max(1, self._chunk // multiple) * multiple
+        for start in range(0, len(cut), size):
+            ids, buckets = zip(*cut[start : start + size], strict=True)
+            yield self._take(ids, order, epoch), buckets
+
+    def _take(self, cut: Sequence[np.ndarray], order: np.ndarray, epoch: int) -> Batch:
+        """Some batches of an epoch, [K, batch_size, ...]: filled up, and this part of them."""
+
+        def filled(real: np.ndarray) -> np.ndarray:
+            missing = self.batch_size - len(real)
+            return np.concatenate([real, np.resize(order, missing)]) if missing else real
+
+        view = epoch % self.views if self.views else epoch
+        rows = np.stack([filled(real)[self._part] for real in cut])
         places = np.arange(self.batch_size)[self._part]
         examples = self.examples.take(rows)
-        whole = Batch(
+        return Batch(
             examples.inputs,
             examples.labels,
-            np.concatenate([(places < len(real)).astype(np.float32) for real, _ in cut]),
+            (places < np.array([[len(real)] for real in cut])).astype(np.float32),
             ids=rows,
             views=np.full_like(rows, view),
             epochs=np.full_like(rows, epoch),
             teacher_logits={name: found[view][rows] for name, found in self.teacher_logits.items()},
         )
-        leaves, tree = jax.tree.flatten(whole)
-        for number, (_, bucket) in enumerate(cut):
-            part = slice(number * len(places), (number + 1) * len(places))
-            batch = jax.tree.unflatten(tree, [leaf[part] for leaf in leaves])
-            if self.buckets:
-                batch = batch.replace(inputs=text.crop(batch.inputs, self.buckets[bucket]))
-            yield batch
 
     def _order(self, epoch: int) -> np.ndarray:
         order = np.arange(len(self.examples), dtype=np.int32)

@@ -28,7 +28,7 @@ _OPTIMIZER = OptimizerConfig(learning_rate=0.05, weight_decay=1e-4)
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Seconds of a step: by `loop.run_stage`, and by a jitted function in a for loop.
+    """Seconds of a step: by `loop.StageRun`, and by a jitted function in a for loop.
 
     The library's are all that a stage does but evaluate: it draws the batches, fetches the
     metrics, draws the progress bar where standard error is a terminal, keeps the best student and
@@ -39,9 +39,9 @@ def measure(repeats: int) -> dict[str, Any]:
     assert source.normalise is not None, "expected images"
     cnn = Network(models.build("plain_cnn:4 M 4 M FC", 10), source.normalise)
     cases = {
-        "digits CNN, batch 40": _Case(cnn, source.train.take(np.arange(1200)), 40, epochs=61),
+        "digits CNN, batch 40": _Case(cnn, source.train.take(np.arange(1200)), 40, epochs=91),
         "the same, 5 steps a dispatch": _Case(
-            cnn, source.train.take(np.arange(1200)), 40, epochs=61, steps_per_dispatch=5
+            cnn, source.train.take(np.arange(1200)), 40, epochs=91, steps_per_dispatch=5
         ),
         "ResNet-8, batch 128": _Case(
             m.network("resnet:8")[0], m.images(10 * m.BATCH_SIZE), m.BATCH_SIZE, epochs=3
@@ -90,7 +90,7 @@ class _Case:
             folder = pathlib.Path(name)
             writer = MetricWriter(folder)
             with Checkpoints(folder / "student") as checkpoints:
-                loop.run_stage(
+                loop.StageRun(
                     stage,
                     state,
                     {},
@@ -103,7 +103,7 @@ class _Case:
                     writer=writer,
                     label="overhead",
                     steps_per_dispatch=self.steps_per_dispatch,
-                )
+                ).run()
                 ended = time.perf_counter()
             writer.close()
         return (ended - clock.first) / ((self.epochs - 1) * len(train))

@@ -1,6 +1,7 @@
 import collections
 
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +25,20 @@ def test_an_epoch_counts_every_example_once(count, batch_size):
         assert batch.inputs.shape == (batch_size, 1)
         assert set(batch.weights) <= {0, 1}
         np.testing.assert_array_equal(batch.inputs[:, 0], batch.labels)
+
+
+@pytest.mark.parametrize("gathered_together", [1, 3, 100])
+@pytest.mark.parametrize("first", [0, 2])
+def test_groups_are_the_batches_of_an_epoch(monkeypatch, gathered_together, first):
+    row, batch_size = 4, 2  # Bytes.
+    monkeypatch.setattr("akd_jax.data.batches._CHUNK_BYTES", gathered_together * row * batch_size)
+    logits = {"teacher": [np.arange(15.0) + view for view in range(2)]}
+    batches = Batches(examples(15), batch_size, seed=0, views=2, teacher_logits=logits)
+    groups = list(batches.groups(3, epoch=5, first=first))
+    assert [len(group.weights) for group in groups] == [3] * ((8 - first) // 3) + [2] * (first == 0)
+    singles = [jax.tree.map(lambda x, k=k: x[k], g) for g in groups for k in range(len(g.weights))]
+    for found, expected in zip(singles, batches.epoch(5, first), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import functools
 import os
 import pathlib
@@ -16,6 +17,7 @@ from akd_jax.errors import InputError
 
 # What both kinds of paths can do is what the library uses, but where it asks `is_remote`.
 Path: TypeAlias = pathlib.Path | epath.Path
+_LOCK = ".lock"
 
 
 def as_path(value: str | os.PathLike[str]) -> Path:
@@ -98,6 +100,26 @@ def replace_text(path: Path, text: str) -> None:
         replacement = path.with_suffix(".tmp")
         replacement.write_text(text)
         replacement.replace(path)
+
+
+def lock(folder: Path, held: contextlib.ExitStack, *, wait: bool) -> None:
+    """Makes a folder and locks it until `held` is closed.
+
+    A remote folder is not locked: no store that etils.epath reads has locks.
+
+    Args:
+      folder: what is locked.
+      held: what is closed in the end.
+      wait: whether to wait for another process that has it.
+
+    Raises:
+      BlockingIOError: another process has it.
+      OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(folder, pathlib.Path):
+        file = held.enter_context((folder / _LOCK).open("w"))
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def delete_tree(folder: Path) -> None:

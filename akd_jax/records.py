@@ -1,7 +1,6 @@
 """What a run says of itself in its folder: config.json and results.json."""
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -13,11 +12,10 @@ from typing import Any
 
 from akd_jax import parallel, processes
 from akd_jax.errors import InputError
-from akd_jax.files import Path, absolute, is_remote, reached, reason, replace_text, unwritable
+from akd_jax.files import Path, absolute, is_remote, lock, reached, reason, replace_text, unwritable
 
 CONFIG = "config.json"
 RESULTS = "results.json"
-_LOCK = ".lock"
 _PACKAGES = ("akd_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -32,9 +30,8 @@ def claim(
 ) -> Iterator[None]:
     """Makes a folder this run's own while the context lasts, or finds that it is.
 
-    The primary process does, for all. A remote folder is not locked: no store that etils.epath
-    reads has locks. Writes config.json: the configuration, and the versions, devices and
-    revision it ran with.
+    The primary process does, for all. A remote folder is not locked. Writes config.json: the
+    configuration, and the versions, devices and revision it ran with.
 
     Args:
       folder: of the run; made where it does not exist.
@@ -65,21 +62,16 @@ def claim(
 
 
 def _lock(folder: Path, held: contextlib.ExitStack) -> None:
-    """Makes a folder and locks it, until `held` is closed."""
+    """Makes a folder this process's own until `held` is closed."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if is_remote(folder):
-            return
-        lock = held.enter_context((folder / _LOCK).open("w"))
-    except OSError as error:
-        raise unwritable(folder, error) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        lock(folder, held, wait=False)
+    except BlockingIOError:
         raise InputError(
             f"{folder}: expected to be the only process at work here, found another one;"
             " wait for its end or choose another workdir"
         ) from None
+    except OSError as error:
+        raise unwritable(folder, error) from None
 
 
 def check(

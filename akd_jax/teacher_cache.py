@@ -11,7 +11,6 @@ keeps the folder, and sends what is in it to the others.
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import io
@@ -27,11 +26,10 @@ from absl import logging
 
 from akd_jax import processes, records
 from akd_jax.errors import InputError
-from akd_jax.files import Path, unwritable
+from akd_jax.files import Path, lock, unwritable
 from akd_jax.types import Variables
 
 _INDEX = "index.json"
-_LOCK = ".lock"
 _ENTRY = ("sha256", "seconds", "shape")  # What the index holds of a view.
 
 
@@ -115,7 +113,10 @@ def load_or_build(
         def look() -> dict[str, Any]:
             if not cache.exists():
                 _say_what_differs(folder, name, fingerprint)
-            _lock(cache, held)
+            try:
+                lock(cache, held, wait=True)  # Another run may be making the same one.
+            except OSError as error:
+                raise _no_cache(cache, error) from None
             return _whole_views(cache, views)
 
         stored = processes.on_primary(look)
@@ -128,17 +129,6 @@ def load_or_build(
                 stored[str(view)] = processes.on_primary(save)
     seconds = sum(stored[str(view)]["seconds"] for view in range(views))
     return TeacherLogits([_load(cache, view, stored[str(view)]) for view in range(views)], seconds)
-
-
-def _lock(cache: Path, held: contextlib.ExitStack) -> None:
-    """Makes the folder of a cache and waits until it is this run's, until `held` is closed."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        if isinstance(cache, pathlib.Path):  # A remote folder cannot be locked.
-            lock = held.enter_context((cache / _LOCK).open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)  # Another run may be making the same one.
-    except OSError as error:
-        raise _no_cache(cache, error) from None
 
 
 def _whole_views(cache: Path, views: int) -> dict[str, Any]:

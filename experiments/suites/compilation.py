@@ -2,11 +2,16 @@
 
 import statistics
 import tempfile
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments.suites import children
 
 _SPECS = ("resnet:8", "resnet:20", "resnet:110")
+_MOMENTS: Mapping[str, Callable[[Mapping[str, float]], float]] = {
+    "start": lambda seconds: seconds["first"] - seconds["second"],
+    "end": lambda seconds: seconds["first"],
+}
 
 
 def measure(repeats: int) -> dict[str, Any]:
@@ -19,27 +24,26 @@ def measure(repeats: int) -> dict[str, Any]:
     ratios: dict[str, float] = {}
     traces = set()
     for spec in _SPECS:
-        found: dict[str, list[float]] = {
-            f"{spec}, {when}, to the {what} of the first step": []
-            for when in ("cold", "warm")
-            for what in ("start", "end")
-        }
-        for _ in range(min(repeats, 3)):
-            with tempfile.TemporaryDirectory() as folder:
-                measured = []
-                for _ in ("cold", "warm"):
-                    child = children.start("first_step", spec, XDG_CACHE_HOME=folder)
-                    step = children.result(child)
-                    measured += [step["first"] - step["second"], step["first"]]
-                    traces.add(step["traces"])
-            for values, value in zip(found.values(), measured, strict=True):
-                values.append(value)
-        cold, cold_end, warm, warm_end = (statistics.median(values) for values in found.values())
-        seconds |= dict(zip(found, (cold, cold_end, warm, warm_end), strict=True))
-        ratios[f"{spec}: cold / warm, to the start of the first step"] = cold / warm
-        ratios[f"{spec}: the same to its end"] = cold_end / warm_end
+        pairs = [_cold_and_warm(spec) for _ in range(min(repeats, 3))]
+        for moment, seconds_to in _MOMENTS.items():
+            cold, warm = (
+                statistics.median(map(seconds_to, steps)) for steps in zip(*pairs, strict=True)
+            )
+            what = f"to the {moment} of the first step"
+            seconds |= {f"{spec}, cold, {what}": cold, f"{spec}, warm, {what}": warm}
+            ratios[f"{spec}: cold / warm, {what}"] = cold / warm
+        traces |= {step["traces"] for pair in pairs for step in pair}
     return {
         "seconds": seconds,
         "ratios": ratios,
         "notes": [f"Traces of the step in each process, whatever the steps: {sorted(traces)}."],
     }
+
+
+def _cold_and_warm(spec: str) -> list[dict[str, Any]]:
+    """What two processes, one after the other, say of their first steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            children.result(children.start("first_step", spec, XDG_CACHE_HOME=folder))
+            for _ in ("cold", "warm")
+        ]

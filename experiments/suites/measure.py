@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import optax
 
-from akd_jax import data, losses, models, parallel
+from akd_jax import data, losses, models, optimizers, parallel
+from akd_jax.config import OptimizerConfig
 from akd_jax.data.augmentation import Augmentation
 from akd_jax.methods.scratch import hard_label_loss
 from akd_jax.step import train_step
@@ -81,14 +82,18 @@ def annealed_loss(student: Any, teachers: Any, batch: Any, temperature_step: Any
     return losses.annealed_mse(student.logits, teacher, temperature_step, MAX_TEMPERATURE)
 
 
+def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """The optimizer of some settings, whose learning rate stays as it is."""
+    return optimizers.build(config, optax.constant_schedule(config.learning_rate))
+
+
 def state(spec: str, loss: Loss = hard_label_loss) -> TrainState:
     """A student at step 0, trained as the paper trains on images."""
     made, variables = network(spec)
-    optimizer = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.1, momentum=0.9))
     return TrainState.create(
         made.apply,
         variables,
-        optimizer=optimizer,
+        optimizer=optimizer(OptimizerConfig(learning_rate=0.1, weight_decay=1e-4)),
         loss=loss,
         key=jax.random.key_data(jax.random.key(0)),
         augment=AUGMENT,

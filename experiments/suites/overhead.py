@@ -44,7 +44,7 @@ def measure(repeats: int) -> dict[str, Any]:
             cnn, source.train.take(np.arange(1200)), 40, epochs=91, steps_per_dispatch=5
         ),
         "ResNet-8, batch 128": _Case(
-            m.network("resnet:8")[0], m.images(10 * m.BATCH_SIZE), m.BATCH_SIZE, epochs=3
+            m.network("resnet:8")[0], m.images(10 * m.BATCH_SIZE), m.BATCH_SIZE, epochs=6
         ),
     }
     seconds: dict[str, float] = {}

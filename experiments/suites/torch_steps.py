@@ -14,9 +14,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from akd_jax import data, parallel
+from akd_jax.config import OptimizerConfig
 from akd_jax.errors import InputError
 from akd_jax.evaluation import Predictor
 from akd_jax.methods.scratch import hard_label_loss
@@ -144,16 +144,12 @@ def _own_encoder(
     tokens = Tokens(ids, np.zeros_like(ids), np.full(len(ids), ids.shape[1], np.int32))
     stored = {"teacher": np.zeros((len(ids), 2), np.float32)}
     batch = Batch(tokens, labels, np.ones(len(ids), np.float32), teacher_logits=stored)
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adamw(
-            2e-5, weight_decay=0.01, mask=lambda tree: jax.tree.map(lambda x: x.ndim > 1, tree)
-        ),
-    )
     state = TrainState.create(
         module.apply,
         jax.jit(module.init)(jax.random.key(0), tokens),
-        optimizer=optimizer,
+        optimizer=m.optimizer(
+            OptimizerConfig(name="adamw", learning_rate=2e-5, weight_decay=0.01, clip_norm=1.0)
+        ),
         loss=m.annealed_loss if taught else hard_label_loss,
         key=jax.random.key_data(jax.random.key(0)),
     )

@@ -41,7 +41,10 @@ def machine() -> dict[str, Any]:
 def markdown(record: Mapping[str, Any]) -> str:
     """A record as tables, and how it was made."""
     machine = record["machine"]
-    seconds = [(name, f"{1000 * value:.1f}") for name, value in record["seconds"].items()]
+    seconds = [
+        (name, f"{1000 * value:.{2 if value < 0.01 else 1}f}")
+        for name, value in record["seconds"].items()
+    ]
     ratios = [(name, f"{value:.2f}") for name, value in record["ratios"].items()]
     parts = [
         f"`{machine['command']}`",

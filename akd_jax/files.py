@@ -109,7 +109,7 @@ def lock(folder: Path, held: contextlib.ExitStack, *, wait: bool) -> None:
 
     Args:
       folder: what is locked.
-      held: what is closed in the end.
+      held: keeps the lock until it is closed.
       wait: whether to wait for another process that has it.
 
     Raises:

@@ -53,7 +53,7 @@ class Progress:
 
     epoch: int = 0
     step: int = 0
-    sums: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    sums: metrics.Sums = dataclasses.field(default_factory=dict)
     best_epoch: int = 0
     best_validation: float = -math.inf
     last_validation: float = -math.inf
@@ -171,7 +171,7 @@ class StageRun:
             self.writer.rewind((self.first_epoch + done.epoch) * steps)
 
         self._schedules = EpochSchedules.of(self.stage, self.learning_rate, steps)
-        # Each on its own: to place one takes 0.1 ms, to place all at once little more.
+        # An array for each epoch, all placed at once: to place a single one takes 0.1 ms.
         self._temperature_steps = parallel.replicate(list(self._schedules.temperature_step))
         self._step = parallel.compile_train_step(train_step)
         self._steps = parallel.compile_train_step(train_steps)
@@ -190,7 +190,7 @@ class StageRun:
         of the last steps, with what follows in `_in_flight`.
         """
         temperature_step = self._temperature_steps[epoch]
-        for step, share in self._shares(self.first_epoch + epoch, first):
+        for step, share in self._shares(epoch, first):
             if interrupts.heard():
                 break
             self.state, packed = step(self.state, self.teachers, share, temperature_step)
@@ -199,17 +199,17 @@ class StageRun:
 
     def _shares(self, epoch: int, first: int) -> Iterator[tuple[parallel.CompiledStep, Batch]]:
         """Programs of an epoch, and the batches that each of them takes."""
-        size = self.steps_per_dispatch
+        number, size = self.first_epoch + epoch, self.steps_per_dispatch
         if size == 1 or self.train.buckets:
-            for batch in self.train.epoch(epoch, first):
+            for batch in self.train.epoch(number, first):
                 yield self._step, parallel.shard(batch)
             return
-        for group in self.train.groups(size, epoch, first):
+        for group in self.train.groups(size, number, first):
             if len(group.weights) == size:
                 yield self._steps, parallel.shard_steps(group)
             else:
-                for number in range(len(group.weights)):
-                    batch = jax.tree.map(operator.itemgetter(number), group)
+                for row in range(len(group.weights)):
+                    batch = jax.tree.map(operator.itemgetter(row), group)
                     yield self._step, parallel.shard(batch)
 
     def _look_at(self, packed: PackedMetrics) -> None:

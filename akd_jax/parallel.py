@@ -35,7 +35,7 @@ class CompiledStep:
       donated: positions of the arguments whose memory the results may take over. They
         must not be used again.
       gathered: whether each device returns its share of the result, [devices, ...] of those of
-        this process, rather than all of them the same one; where a device is alone, [...].
+        this process, rather than all of them the same one. Of a device that is alone [...].
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class CompiledStep:
             return step(*args, axis_name=axis_name)
 
         if _alone():
-            # pmap would copy what it adds to nothing, and takes the host twice as long to call.
+            # pmap takes the host twice as long to call.
             alone = functools.wraps(step)(functools.partial(counted, axis_name=None))
             self._call = jax.jit(alone, donate_argnums=donated)
         else:
@@ -96,7 +96,9 @@ def compile_train_step(train_step: Callable[..., Any]) -> CompiledStep:
 
 
 def compile_predict_step(predict_step: Callable[..., Any]) -> CompiledStep:
-    """Compiles `predict_step(model, batch)`, whose result is [devices, B / devices, ...]."""
+    """Compiles `predict_step(model, batch)`, whose result is [devices, B / devices, ...]; on a
+    device that is alone [B, ...].
+    """
     return CompiledStep(predict_step, arguments=2, sharded=(1,), gathered=True)
 
 

@@ -1,8 +1,8 @@
 """One update and one prediction: the only gradient and collective code.
 
 The steps are pure functions of their arguments. They run under `jax.pmap` with the name
-of its axis, or with axis_name=None, there on one device as under plain `jax.jit`, with the
-same result for the same examples: losses are summed with their weights on each device, the
+of its axis or, on a device that is alone, under `jax.jit` with axis_name=None, with the same
+result for the same examples: losses are summed with their weights on each device, the
 sums and the gradients of the sums are added over the devices, and only then divided. A mean
 of the devices' means would be wrong as soon as one of them holds rows that only fill up the
 batch.

@@ -163,7 +163,7 @@ class PackedMetrics(struct.PyTreeNode):
         sums = np.asarray(self.sums).reshape(-1, len(self.names), 2)
         return [
             {name: WeightedSum(*row) for name, row in zip(self.names, step, strict=True)}
-            for step in sums.tolist()
+            for step in sums
         ]
 
 

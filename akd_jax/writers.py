@@ -87,6 +87,7 @@ class MetricWriter:
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._publish()
+            self._tensorboard = None
 
     def _local_folder(self) -> pathlib.Path:
         """Where the files are written."""

@@ -1,7 +1,6 @@
 """Batches of few shapes, in an order that depends on nothing but the seed and the epoch."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -94,7 +93,9 @@ class Batches:
             for start in range(0, len(buckets), size):
                 yield jax.tree.unflatten(tree, [leaf[start : start + size] for leaf in leaves])
 
-    def _chunks(self, epoch: int, first: int, multiple: int = 1) -> Iterator[tuple[Batch, Any]]:
+    def _chunks(
+        self, epoch: int, first: int, multiple: int = 1
+    ) -> Iterator[tuple[Batch, Sequence[int]]]:
         """The batches of an epoch in chunks [K, batch_size, ...], with the bucket of each batch.
         All but the last chunk hold a `multiple` of batches.
 
@@ -107,7 +108,7 @@ class Batches:
             ids, buckets = zip(*cut[start : start + size], strict=True)
             yield self._take(ids, order, epoch), buckets
 
-    def _take(self, cut: Sequence[np.ndarray], order: np.ndarray, epoch: int) -> Batch:
+    def _take(self, ids: Sequence[np.ndarray], order: np.ndarray, epoch: int) -> Batch:
         """Some batches of an epoch, [K, batch_size, ...]: filled up, and this part of them."""
 
         def filled(real: np.ndarray) -> np.ndarray:
@@ -115,13 +116,13 @@ class Batches:
             return np.concatenate([real, np.resize(order, missing)]) if missing else real
 
         view = epoch % self.views if self.views else epoch
-        rows = np.stack([filled(real)[self._part] for real in cut])
+        rows = np.stack([filled(real)[self._part] for real in ids])
         places = np.arange(self.batch_size)[self._part]
         examples = self.examples.take(rows)
         return Batch(
             examples.inputs,
             examples.labels,
-            (places < np.array([[len(real)] for real in cut])).astype(np.float32),
+            (places < np.array([[len(real)] for real in ids])).astype(np.float32),
             ids=rows,
             views=np.full_like(rows, view),
             epochs=np.full_like(rows, epoch),

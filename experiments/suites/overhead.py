@@ -49,12 +49,15 @@ def measure(repeats: int) -> dict[str, Any]:
     }
     seconds: dict[str, float] = {}
     ratios: dict[str, float] = {}
+    notes: list[str] = []
     for name, case in cases.items():
         pairs = [(case.bare(), case.by_loop()) for _ in range(repeats + 1)][1:]
-        for kind, found in zip(("bare", "loop"), zip(*pairs, strict=True), strict=True):
-            seconds[f"{name}: {kind}"] = statistics.median(found)
-        ratios[f"{name}: loop / bare"] = statistics.median(loop / bare for bare, loop in pairs)
-    return {"seconds": seconds, "ratios": ratios}
+        for kind, times in zip(("bare", "loop"), zip(*pairs, strict=True), strict=True):
+            seconds[f"{name}: {kind}"] = statistics.median(times)
+        found = sorted(loop / bare for bare, loop in pairs)
+        ratios[f"{name}: loop / bare"] = statistics.median(found)
+        notes.append(f"{name}: the pairs' ratios lie between {found[0]:.2f} and {found[-1]:.2f}.")
+    return {"seconds": seconds, "ratios": ratios, "notes": notes}
 
 
 @dataclasses.dataclass(frozen=True)

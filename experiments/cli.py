@@ -239,7 +239,7 @@ def _keep_freed_memory() -> None:
 
     XLA takes the memory of a step anew each time. glibc maps what is larger than 32 MB, and gives
     it back when it is freed; to fill its pages with zeros again takes the system 15 to 30 % of a
-    step. Kept, it can be half as much again, where the next step's does not fit into what was left.
+    step. Kept, it can be twice as much, where the next step's does not fit into what was left.
     """
     told = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
     if told or platform.libc_ver()[0] != "glibc":

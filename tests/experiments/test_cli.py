@@ -1,4 +1,5 @@
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -104,5 +105,45 @@ def test_convolutions_are_eigens_unless_the_environment_says_otherwise(
 ):
     monkeypatch.setenv("XLA_FLAGS", given)
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "kept")
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "")  # This process keeps its memory as it did.
     cli.set_up_jax()
     assert os.environ["XLA_FLAGS"] == expected
+
+
+# How many pages the system fills for memory as large as some that was freed before.
+PAGES = """
+import ctypes, resource
+from experiments import cli
+
+cli.set_up_jax()
+libc, size = ctypes.CDLL(None), 400_000_000
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+counts = []
+for _ in range(3):
+    memory = libc.malloc(size)
+    ctypes.memset(memory, 1, size)
+    libc.free(memory)
+    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+print(counts[2] - counts[1])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+@pytest.mark.parametrize(
+    ("environment", "kept"),
+    [
+        ({"JAX_PLATFORMS": "cpu"}, True),
+        ({"JAX_PLATFORMS": "cpu", "MALLOC_TOP_PAD_": "0"}, False),
+        ({"JAX_PLATFORMS": "cuda,cpu"}, False),
+    ],
+)
+def test_freed_memory_is_kept_on_cpu_unless_the_environment_says_otherwise(environment, kept):
+    found = subprocess.run(
+        [sys.executable, "-c", PAGES],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (int(found.stdout) < 100) is kept  # Of 97,657; of 190, where the system's are large.

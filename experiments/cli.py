@@ -228,8 +228,9 @@ def set_up_jax() -> None:
 
 def _cpu_alone() -> bool:
     """Whether JAX will run on CPU, as far as can be known before it starts."""
-    if jax.config.jax_platforms:
-        return bool(jax.config.jax_platforms == "cpu")
+    platforms = getattr(jax.config, "jax_platforms", None)
+    if platforms:
+        return bool(platforms == "cpu")
     plugins = importlib.metadata.entry_points(group="jax_plugins")
     return not plugins and importlib.util.find_spec("libtpu") is None
 

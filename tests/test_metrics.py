@@ -27,7 +27,9 @@ REGRESSION = Task((), ("pearson", "spearman"))
 def test_means_weigh_each_step_by_its_weight():
     sums = {}
     for total, weight in ((6.0, 3.0), (1.0, 1.0)):
-        metrics.add(sums, {"loss": WeightedSum(jnp.float32(total), jnp.float32(weight))})
+        step = {"loss": WeightedSum(jnp.float32(total), jnp.float32(weight))}
+        assert metrics.means(metrics.add({}, step)) == {"loss": total / weight}
+        metrics.add(sums, step)
     assert metrics.means(sums) == {"loss": 7 / 4}
 
 

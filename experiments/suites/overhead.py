@@ -38,11 +38,10 @@ def measure(repeats: int) -> dict[str, Any]:
     source = digits.load(None)
     assert source.normalise is not None, "expected images"
     cnn = Network(models.build("plain_cnn:4 M 4 M FC", 10), source.normalise)
+    small = _Case(cnn, source.train.take(np.arange(1200)), 40, epochs=91)
     cases = {
-        "digits CNN, batch 40": _Case(cnn, source.train.take(np.arange(1200)), 40, epochs=91),
-        "the same, 5 steps a dispatch": _Case(
-            cnn, source.train.take(np.arange(1200)), 40, epochs=91, steps_per_dispatch=5
-        ),
+        "digits CNN, batch 40": small,
+        "the same, 5 steps a dispatch": dataclasses.replace(small, steps_per_dispatch=5),
         "ResNet-8, batch 128": _Case(
             m.network("resnet:8")[0], m.images(10 * m.BATCH_SIZE), m.BATCH_SIZE, epochs=6
         ),

@@ -39,10 +39,8 @@ def write(path, rows, header=("sentence", "label")):
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory):
-    """Folders of texts, and of networks with two vocabularies."""
-    root = tmp_path_factory.mktemp("texts")
+def write_folders(root):
+    """Writes folders of texts, and of networks with two vocabularies."""
     for name, count, seed in (("train", 200, 0), ("dev", 61, 1), ("test", 75, 2)):
         write(root / f"{name}.tsv", texts(count, seed))
     words = [*GOOD, *BAD, *FILLER]
@@ -59,6 +57,12 @@ def folders(tmp_path_factory):
             intermediate_size=32,
             max_position_embeddings=64,
         )
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    root = tmp_path_factory.mktemp("texts")
+    write_folders(root)
     return root
 
 

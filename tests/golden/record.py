@@ -1,0 +1,141 @@
+"""Record golden values: what the first updates of every training stage compute.
+
+    python -m tests.golden.record
+
+Run it only after an intended change of the numbers, and say in the commit why they change.
+`tests/test_golden.py` compares a fresh recording with the files in this folder.
+
+For every stage of every method, and for the stages that train the teacher and the assistant,
+a record holds the loss of each of the first ten updates, and the temperature step, the
+temperature, Phi and the learning rate of every epoch. It also holds the examples of the first
+ten batches.
+Teachers keep their initial weights, since a trained teacher differs from machine to machine.
+A stage that starts from another stage starts from the student after that stage's ten updates.
+"""
+
+import itertools
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections.config_dict import ConfigDict
+
+from akd_jax import loop, methods
+from akd_jax.data import Batches
+from akd_jax.plan import Plan, plan
+from akd_jax.run import stage_state
+from akd_jax.step import train_step
+from akd_jax.teachers import LiveTeacher
+from akd_jax.types import Batch, Method, Model, Network, Variables
+from configs import digits
+
+FOLDER = Path(__file__).parent
+UPDATES = 10
+
+
+def record(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
+    """Golden values of the named methods, of the teacher and of the assistant."""
+    found: dict[str, Any] = {}
+    started: dict[str, Any] = {}
+    for name in names:
+        run_config = config.copy_and_resolve_references()
+        run_config.method = name
+        planned = plan(run_config)
+        for number, (role, network) in enumerate(_networks(planned).items()):
+            if role not in started:
+                started[role] = network.start(jax.random.key(number), planned.dataset.example)
+        found[name] = _stages(planned, planned.method, "student", started)
+        for teacher in planned.teachers:
+            if teacher not in found and not methods.teacher_config(planned.settings, teacher).path:
+                method = methods.TEACHERS[teacher](planned.settings)
+                found[teacher] = _stages(planned, method, teacher, started)
+    batches = plan(config).batches("train", seed=config.seed).epoch(0)
+    return {
+        "methods": found,
+        "batches": [batch.ids.tolist() for batch in itertools.islice(batches, UPDATES)],
+    }
+
+
+def _networks(planned: Plan) -> dict[str, Network]:
+    """The networks of a run by role."""
+    return {"student": planned.student, **planned.teachers}
+
+
+def _stages(
+    planned: Plan, method: Method, role: str, started: Mapping[str, Variables]
+) -> dict[str, Any]:
+    """Golden values of the stages of a method that trains the network of a role."""
+    networks = _networks(planned)
+    network, initial = networks[role], started[role]
+    after: dict[str, Any] = {}
+    found: dict[str, Any] = {}
+    first_epoch = 0
+    for stage in method.stages:
+        batches = planned.batches("train", seed=0)
+        start = initial if stage.start is None else after[stage.start]
+        state, learning_rate = stage_state(
+            planned, network, stage, start, jax.random.key(0), len(batches)
+        )
+        schedules = loop.EpochSchedules.of(stage, learning_rate, len(batches))
+        teachers = {
+            name: LiveTeacher(Model(started[name], networks[name].apply)) for name in stage.teachers
+        }
+        step = jax.jit(train_step)
+        losses = []
+        for batch, temperature_step in _updates(batches, first_epoch, schedules.temperature_step):
+            state, metrics = step(state, teachers, batch, jnp.int32(temperature_step))
+            losses.append(float(metrics["loss"].mean()))
+        after[stage.name] = jax.device_get(state.model.variables)
+        found[stage.name] = {
+            "losses": losses,
+            "temperature_step": schedules.temperature_step.tolist(),
+            "temperature": schedules.temperature.tolist(),
+            "phi": schedules.phi.tolist(),
+            "learning_rate": schedules.learning_rate.tolist(),
+        }
+        first_epoch += stage.epochs
+    return found
+
+
+def _updates(
+    batches: Batches, first_epoch: int, temperature_steps: np.ndarray
+) -> Iterator[tuple[Batch, int]]:
+    """The first updates of a stage, each with its temperature step."""
+    every = (
+        (batch, temperature_step)
+        for epoch, temperature_step in enumerate(temperature_steps)
+        for batch in batches.epoch(first_epoch + epoch)
+    )
+    return itertools.islice(every, UPDATES)
+
+
+def record_digits() -> dict[str, Any]:
+    """The five methods on digits, with the settings of the demo."""
+    return record(digits.get_config(), tuple(methods.METHODS))
+
+
+def record_texts(folder: Path) -> dict[str, Any]:
+    """The five methods on the small texts of the tests, which are written into a folder."""
+    from tests.test_text_run import text_config, write_folders
+
+    write_folders(folder)
+    config = text_config(folder)
+    config.dataset.bucketing = True
+    return record(config, tuple(methods.METHODS))
+
+
+def main() -> None:
+    """Writes the files."""
+    with tempfile.TemporaryDirectory() as folder:
+        recorded = {"digits": record_digits(), "texts": record_texts(Path(folder))}
+    for name, values in recorded.items():
+        (FOLDER / f"{name}.json").write_text(json.dumps(values) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

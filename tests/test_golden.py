@@ -1,0 +1,38 @@
+"""Golden values, recorded once by tests/golden/record.py."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests.golden import record
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    return record.record_texts(tmp_path_factory.mktemp("texts"))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return record.record_digits()
+
+
+@pytest.mark.parametrize("name", ["digits", "texts"])
+def test_the_first_updates_of_every_stage_are_those_recorded(name, request):
+    found = request.getfixturevalue(name)
+    expected = json.loads((record.FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    assert found["batches"] == expected["batches"]
+    for method, stages in expected["methods"].items():
+        for stage, values in stages.items():
+            new = found["methods"][method][stage]
+            for field in ("temperature_step", "temperature", "phi"):
+                assert new[field] == values[field], (method, stage, field)
+            rates = values["learning_rate"]
+            # XLA may fuse the multiplication and the addition of a linear schedule, which
+            # changes the last bit. The step schedule of the digits is exact in any case.
+            tolerance = 1e-7 * max(rates) if name == "texts" else 0
+            np.testing.assert_allclose(new["learning_rate"], rates, rtol=0, atol=tolerance)
+            np.testing.assert_allclose(new["losses"], values["losses"], rtol=1e-4)

@@ -19,7 +19,7 @@ from akd_jax import schedules
 ClassReduction = Literal["mean", "sum"]
 
 
-def hard_label(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
+def cross_entropy(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
     """Cross-entropy against integer labels: -log softmax(z_s)[label].
 
     Args:
@@ -68,7 +68,7 @@ def squared_error(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> 
 
 
 def supervised(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
-    """The loss against the labels: `squared_error` for floating ones, else `hard_label`.
+    """The loss against the labels: `squared_error` for floating ones, else `cross_entropy`.
 
     Args:
       student_logits: z_s, [..., C].
@@ -82,7 +82,7 @@ def supervised(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax
     """
     if jnp.issubdtype(labels.dtype, jnp.floating):
         return squared_error(student_logits, labels)
-    return hard_label(student_logits, labels)
+    return cross_entropy(student_logits, labels)
 
 
 def distillation_kl(

@@ -12,7 +12,7 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax import models, parallel
 from akd_jax.data import Batches, Examples
 from akd_jax.errors import InputError
-from akd_jax.methods.scratch import hard_label_loss
+from akd_jax.methods.scratch import supervised_loss
 from akd_jax.step import train_step
 from akd_jax.types import Outputs, TrainState
 from configs import digits
@@ -37,7 +37,7 @@ def state(module: nn.Module) -> TrainState:
         module.apply,
         module.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32)),
         optimizer=optax.sgd(0.1, momentum=0.9),
-        loss=hard_label_loss,
+        loss=supervised_loss,
         key=jax.random.key(1),
     )
 

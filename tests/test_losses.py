@@ -99,14 +99,16 @@ def test_distillation_kl_tends_to_half_the_squared_error_of_centred_logits():
 
 
 def test_hard_label_by_hand():
-    found = losses.hard_label(jnp.log(jnp.array([[0.2, 0.8], [0.5, 0.5]])), jnp.array([0, 1]))
+    found = losses.cross_entropy(jnp.log(jnp.array([[0.2, 0.8], [0.5, 0.5]])), jnp.array([0, 1]))
     np.testing.assert_allclose(found, -np.log([0.2, 0.5]), rtol=1e-6)
 
 
 def test_hard_label_equals_numpy(random_logits):
     student, _, labels = random_logits
     expected = -np.take_along_axis(log_softmax(student), labels[..., None], axis=-1)[..., 0]
-    np.testing.assert_allclose(losses.hard_label(jnp.float32(student), labels), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.cross_entropy(jnp.float32(student), labels), expected, rtol=1e-5
+    )
 
 
 LABELS = jnp.array([0, 2])
@@ -114,7 +116,7 @@ LABELS = jnp.array([0, 2])
 
 def test_continuation_by_hand():
     # k = 0 of tau_max 2: Phi = 1/2, errors 2 and 7/6 (as above), margin 3 * Phi = 1.5.
-    hard = losses.hard_label(STUDENT, LABELS)
+    hard = losses.cross_entropy(STUDENT, LABELS)
     found = losses.continuation(STUDENT, TEACHER, LABELS, 0, 2, psi=0.25, margin=3.0)
     np.testing.assert_allclose(found, 0.25 * hard + 0.75 * np.array([0.5, 0.0]), rtol=1e-6)
 
@@ -143,7 +145,7 @@ def test_continuation_equals_numpy(random_logits, k, max_temperature, psi, margi
 
 def test_continuation_is_annealing_at_the_ends_of_psi():
     annealed = losses.annealed_mse(STUDENT, TEACHER, 1, 3)
-    hard = losses.hard_label(STUDENT, LABELS)
+    hard = losses.cross_entropy(STUDENT, LABELS)
     for psi, expected in ((0.0, annealed), (1.0, hard)):
         found = losses.continuation(STUDENT, TEACHER, LABELS, 1, 3, psi=psi, margin=0.0)
         np.testing.assert_array_equal(found, expected)
@@ -187,8 +189,8 @@ def test_bfloat16_logits_give_float32_losses():
             losses.distillation_kl(STUDENT, TEACHER, 3.0),
         ),
         (
-            losses.hard_label(student, jnp.array([0, 2])),
-            losses.hard_label(STUDENT, jnp.array([0, 2])),
+            losses.cross_entropy(student, jnp.array([0, 2])),
+            losses.cross_entropy(STUDENT, jnp.array([0, 2])),
         ),
     ):
         assert found.dtype == jnp.float32
@@ -201,9 +203,9 @@ def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"student's shape \(2, 3\), got \(3,\)"):
         losses.distillation_kl(STUDENT, TEACHER[0], 1.0)
     with pytest.raises(ValueError, match=r"labels of shape \(2,\).*got \(2, 1\)"):
-        losses.hard_label(STUDENT, jnp.zeros((2, 1), jnp.int32))
+        losses.cross_entropy(STUDENT, jnp.zeros((2, 1), jnp.int32))
     with pytest.raises(ValueError, match="integer labels, got float32"):
-        losses.hard_label(STUDENT, jnp.zeros(2))
+        losses.cross_entropy(STUDENT, jnp.zeros(2))
     with pytest.raises(ValueError, match="'mean' or 'sum', got 'none'"):
         losses.annealed_mse(STUDENT, TEACHER, 0, 1, class_reduction="none")
 
@@ -223,7 +225,7 @@ def test_squared_error_does_not_broadcast(shape):
 def test_supervised_goes_by_the_kind_of_the_labels():
     classes, numbers = jnp.array([1, 0]), jnp.array([1.0, 0.0])
     np.testing.assert_array_equal(
-        losses.supervised(STUDENT, classes), losses.hard_label(STUDENT, classes)
+        losses.supervised(STUDENT, classes), losses.cross_entropy(STUDENT, classes)
     )
     one = STUDENT[:, :1]
     np.testing.assert_array_equal(

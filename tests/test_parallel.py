@@ -6,7 +6,7 @@ import pytest
 
 from akd_jax import parallel
 from akd_jax.errors import InputError
-from akd_jax.methods.scratch import hard_label_loss
+from akd_jax.methods.scratch import supervised_loss
 from akd_jax.step import train_step
 from akd_jax.types import Batch, Outputs, TrainState
 from experiments.suites import hlo
@@ -61,7 +61,7 @@ def collectives(accumulation=1):
         module.apply,
         module.init(jax.random.key(0), images),
         optimizer=optax.sgd(0.1, momentum=0.9),
-        loss=hard_label_loss,
+        loss=supervised_loss,
         key=jax.random.key(1),
         accumulation=accumulation,
     )

@@ -22,7 +22,7 @@ from akd_jax.checkpoint import Checkpoints
 from akd_jax.data import Examples
 from akd_jax.errors import DivergedError, InputError, StoppedError
 from akd_jax.methods.continuation_kd import continuation_loss
-from akd_jax.methods.scratch import hard_label_loss
+from akd_jax.methods.scratch import supervised_loss
 from akd_jax.plan import plan, shapes
 from akd_jax.types import Method, Stage, Task
 
@@ -180,7 +180,7 @@ def test_no_epoch_of_a_run_has_the_order_of_another(config, teacher_path, tmp_pa
 def test_two_stages_can_start_from_the_initial_parameters(config, tmp_path, monkeypatch):
     def twice(settings):
         stages = tuple(
-            Stage(name, 1, hard_label_loss, settings.student.optimizer) for name in ("a", "b")
+            Stage(name, 1, supervised_loss, settings.student.optimizer) for name in ("a", "b")
         )
         return Method("twice", stages)
 
@@ -721,13 +721,13 @@ def test_what_was_before_a_divergence_is_kept(
     config.method = "scratch"
     config.checkpoint_every = checkpoint_every
     module = importlib.import_module("akd_jax.methods.scratch")  # Its name is a function's, too.
-    loss = module.hard_label_loss
+    loss = module.supervised_loss
 
     def exploding(student, teachers, batch, temperature_step):
         values = loss(student, teachers, batch, temperature_step)
         return values * jnp.where(batch.epochs == 2, jnp.inf, 1)  # In the third epoch.
 
-    monkeypatch.setattr(module, "hard_label_loss", exploding)
+    monkeypatch.setattr(module, "supervised_loss", exploding)
     with jax.debug_nans(False), pytest.raises(DivergedError, match="in step 1 of epoch 3, at"):
         run.run(config, tmp_path)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
@@ -748,14 +748,14 @@ def test_steps_that_are_not_finite_can_be_left_out(config, teacher_path, tmp_pat
     config.student.epochs = 3
     config.skip_nonfinite = True
     module = importlib.import_module("akd_jax.methods.scratch")  # Its name is a function's, too.
-    loss, which = module.hard_label_loss, np.arange(1)  # One example spoils its step.
+    loss, which = module.supervised_loss, np.arange(1)  # One example spoils its step.
 
     def sometimes(student, teachers, batch, temperature_step):
         values = loss(student, teachers, batch, temperature_step)
         spoilt = (batch.epochs[0] == 1) & (batch.ids == which).any()
         return values * jnp.where(spoilt, jnp.nan, 1)
 
-    monkeypatch.setattr(module, "hard_label_loss", sometimes)
+    monkeypatch.setattr(module, "supervised_loss", sometimes)
     with jax.debug_nans(False):
         results = run.run(config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

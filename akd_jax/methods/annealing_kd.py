@@ -7,7 +7,7 @@ import jax
 from akd_jax import losses
 from akd_jax.config import RunConfig
 from akd_jax.errors import InputError
-from akd_jax.methods.scratch import hard_label_loss
+from akd_jax.methods.scratch import supervised_loss
 from akd_jax.types import Batch, Method, Outputs, Stage
 
 
@@ -62,7 +62,7 @@ def annealing_kd(config: RunConfig) -> Method:
     stage_2 = Stage(
         "stage_2",
         config.student.epochs - epochs,
-        hard_label_loss,
+        supervised_loss,
         config.student.optimizer,
         start="stage_1",
     )

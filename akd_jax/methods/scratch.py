@@ -9,7 +9,7 @@ from akd_jax.config import RunConfig
 from akd_jax.types import Batch, Method, Outputs, Stage
 
 
-def hard_label_loss(
+def supervised_loss(
     student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, temperature_step: jax.Array
 ) -> jax.Array:
     """Cross-entropy, or squared error in a regression, [B]; what a teacher says is ignored."""
@@ -19,12 +19,12 @@ def hard_label_loss(
 
 def scratch(config: RunConfig) -> Method:
     """One stage over all of the student's epochs."""
-    stage = Stage("scratch", config.student.epochs, hard_label_loss, config.student.optimizer)
+    stage = Stage("scratch", config.student.epochs, supervised_loss, config.student.optimizer)
     return Method("scratch", (stage,))
 
 
 def teacher(config: RunConfig) -> Method:
     """How the teacher itself is trained."""
     settings = config.teacher
-    stage = Stage("scratch", settings.epochs, hard_label_loss, settings.optimizer)
+    stage = Stage("scratch", settings.epochs, supervised_loss, settings.optimizer)
     return Method("teacher", (stage,))

@@ -12,7 +12,7 @@ import optax
 from akd_jax import data, losses, models, optimizers, parallel
 from akd_jax.config import OptimizerConfig
 from akd_jax.data.augmentation import Augmentation
-from akd_jax.methods.scratch import hard_label_loss
+from akd_jax.methods.scratch import supervised_loss
 from akd_jax.step import train_step
 from akd_jax.types import Batch, Loss, Model, Network, Teacher, TrainState, Variables
 from experiments.suites.shapes import BATCH_SIZE as BATCH_SIZE
@@ -87,7 +87,7 @@ def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     return optimizers.build(config, optax.constant_schedule(config.learning_rate))
 
 
-def state(spec: str, loss: Loss = hard_label_loss) -> TrainState:
+def state(spec: str, loss: Loss = supervised_loss) -> TrainState:
     """A student at step 0, trained as the paper trains on images."""
     made, variables = network(spec)
     return TrainState.create(

@@ -18,7 +18,7 @@ from akd_jax import data, evaluation, loop, models, optimizers
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.config import OptimizerConfig
 from akd_jax.data import digits
-from akd_jax.methods.scratch import hard_label_loss
+from akd_jax.methods.scratch import supervised_loss
 from akd_jax.types import Network, Stage, Task, TrainState
 from akd_jax.writers import MetricWriter
 from experiments.suites import measure as m
@@ -77,14 +77,14 @@ class _Case:
 
     def by_loop(self) -> float:
         """Seconds of a step of the library's loop."""
-        stage = Stage("student", self.epochs, hard_label_loss, _OPTIMIZER)
+        stage = Stage("student", self.epochs, supervised_loss, _OPTIMIZER)
         train = self.batches()
         learning_rate = optimizers.learning_rate(stage, len(train))
         state = TrainState.create(
             self.network.apply,
             self.start,
             optimizer=optimizers.build(_OPTIMIZER, learning_rate),
-            loss=hard_label_loss,
+            loss=supervised_loss,
             key=jax.random.key_data(jax.random.key(0)),
         )
         clock = _Clock()

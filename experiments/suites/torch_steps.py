@@ -19,7 +19,7 @@ from akd_jax import data, parallel
 from akd_jax.config import OptimizerConfig
 from akd_jax.errors import InputError
 from akd_jax.evaluation import Predictor
-from akd_jax.methods.scratch import hard_label_loss
+from akd_jax.methods.scratch import supervised_loss
 from akd_jax.models.encoder import Encoder, EncoderConfig
 from akd_jax.step import predict_step
 from akd_jax.teachers import CachedTeacher
@@ -150,7 +150,7 @@ def _own_encoder(
         optimizer=m.optimizer(
             OptimizerConfig(name="adamw", learning_rate=2e-5, weight_decay=0.01, clip_norm=1.0)
         ),
-        loss=m.annealed_loss if taught else hard_label_loss,
+        loss=m.annealed_loss if taught else supervised_loss,
         key=jax.random.key_data(jax.random.key(0)),
     )
     teachers: dict[str, Teacher] = {"teacher": CachedTeacher("teacher")} if taught else {}

@@ -33,12 +33,12 @@ def loss(stage, k=0):
 def test_scratch_is_cross_entropy_without_a_teacher(config):
     (stage,) = build(config, "scratch").stages
     assert stage.teachers == ()
-    np.testing.assert_array_equal(loss(stage), losses.hard_label(STUDENT.logits, BATCH.labels))
+    np.testing.assert_array_equal(loss(stage), losses.cross_entropy(STUDENT.logits, BATCH.labels))
 
 
 def test_kd_mixes_hard_and_soft(config):
     (stage,) = build(config, "kd", **{"kd.temperature": 3.0, "kd.weight": 0.25}).stages
-    hard = losses.hard_label(STUDENT.logits, BATCH.labels)
+    hard = losses.cross_entropy(STUDENT.logits, BATCH.labels)
     soft = losses.distillation_kl(STUDENT.logits, TEACHER.logits, 3.0)
     np.testing.assert_allclose(loss(stage), 0.75 * hard + 0.25 * soft, rtol=1e-6)
 
@@ -59,7 +59,7 @@ def test_kd_at_the_ends_of_its_weight(config, weight):
     expected = (
         losses.distillation_kl(STUDENT.logits, TEACHER.logits, 4.0)
         if weight
-        else losses.hard_label(STUDENT.logits, BATCH.labels)
+        else losses.cross_entropy(STUDENT.logits, BATCH.labels)
     )
     np.testing.assert_allclose(loss(stage), expected, rtol=1e-6)
 
@@ -82,7 +82,7 @@ def test_annealing_kd_has_the_papers_two_stages(config):
     for k in range(4):
         expected = np.square(STUDENT.logits - (k + 1) / 4 * TEACHER.logits).mean(axis=-1)
         np.testing.assert_allclose(loss(stage_1, k), expected, rtol=1e-5)
-    np.testing.assert_array_equal(loss(stage_2), losses.hard_label(STUDENT.logits, BATCH.labels))
+    np.testing.assert_array_equal(loss(stage_2), losses.cross_entropy(STUDENT.logits, BATCH.labels))
 
 
 def test_annealing_kd_can_sum_over_classes(config):
@@ -101,7 +101,7 @@ def test_takd_reads_the_assistant_and_the_assistant_the_teacher(config):
         assert stage.teachers == (name,)
         other = Outputs(TEACHER.logits + 1)
         found = stage.loss(STUDENT, {name: TEACHER, "other": other}, BATCH, jnp.int32(0))
-        hard = losses.hard_label(STUDENT.logits, BATCH.labels)
+        hard = losses.cross_entropy(STUDENT.logits, BATCH.labels)
         soft = losses.distillation_kl(STUDENT.logits, TEACHER.logits, 3.0)
         np.testing.assert_allclose(found, 0.75 * hard + 0.25 * soft, rtol=1e-6)
 
@@ -118,7 +118,7 @@ def test_continuation_kd_ramps_psi_by_the_epoch(config):
     for epoch, psi in ((0, 0.0), (4, 0.5), (5, 0.625), (6, 1.0), (9, 1.0)):
         batch = BATCH.replace(epochs=np.full(6, epoch, np.int32))
         found = stage.loss(STUDENT, {"teacher": TEACHER}, batch, jnp.int32(2))
-        hard = losses.hard_label(STUDENT.logits, BATCH.labels)
+        hard = losses.cross_entropy(STUDENT.logits, BATCH.labels)
         error = losses.annealed_mse(STUDENT.logits, TEACHER.logits, 2, 5)
         expected = psi * hard + (1 - psi) * np.maximum(0, error - 0.1 * 3 / 5)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)

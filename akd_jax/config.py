@@ -125,7 +125,7 @@ class RunConfig(_Section):
     seed: Seed
     dtype: Literal["float32", "bfloat16"]
     batch_size: PositiveInt
-    accumulation: PositiveInt = 1
+    grad_accumulation_steps: PositiveInt = 1
     skip_nonfinite: bool = False
     steps_per_dispatch: PositiveInt = 1
     checkpoint_every: PositiveInt

@@ -181,18 +181,18 @@ def shard_steps(batches: Any) -> Any:
     return jax.tree.map(cut, batches)
 
 
-def check_batch_size(batch_size: int, accumulation: int = 1) -> None:
+def check_batch_size(batch_size: int, grad_accumulation_steps: int = 1) -> None:
     """Raises InputError unless the devices of all processes, and the parts of each one's share,
     divide the batch.
 
     Not left to pmap, which says something of a squeeze or runs on fewer devices.
     """
     devices = jax.device_count()
-    count = devices * accumulation
+    count = devices * grad_accumulation_steps
     if batch_size % count:
         below, above = batch_size // count * count, (batch_size // count + 1) * count
         choice = f"{below} or {above}" if below else f"{above}"
-        parts = "" if accumulation == 1 else f" x {accumulation} parts"
+        parts = "" if grad_accumulation_steps == 1 else f" x {grad_accumulation_steps} parts"
         raise InputError(
             f"config.batch_size: expected a multiple of the {devices} devices{parts}, got"
             f" {batch_size}; take {choice}"

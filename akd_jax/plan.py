@@ -96,7 +96,7 @@ def plan(run_config: Any, *, teachers: bool = True) -> Plan:
     """
     settings = config.parse(run_config)
     method = methods.build(settings)
-    parallel.check_batch_size(settings.batch_size, settings.accumulation)
+    parallel.check_batch_size(settings.batch_size, settings.grad_accumulation_steps)
     dataset = data.load(settings.dataset)
     described = {STUDENT: _Model("config.student.model", settings.student.model)}
     for name in _teachers_behind(settings, method.teachers) if teachers else ():

@@ -265,7 +265,7 @@ def _make_teacher(planned: Plan, name: str, workdir: Path) -> None:
     section = methods.teacher_config(settings, name)
     method = methods.TEACHERS[name](settings)
     network = planned.teachers[name]
-    common = {"dataset", "dtype", "batch_size", "accumulation"}
+    common = {"dataset", "dtype", "batch_size", "grad_accumulation_steps"}
     common |= {"kd"} if method.teachers and not section.path else set()
     recorded = settings.model_dump(include=common)
     del recorded["dataset"]["data_dir"]
@@ -426,7 +426,7 @@ def stage_state(
         # for each step before it starts the next one.
         key=jax.random.key_data(key),
         augment=planned.augmentation,
-        accumulation=planned.settings.accumulation,
+        grad_accumulation_steps=planned.settings.grad_accumulation_steps,
         skip_nonfinite=planned.settings.skip_nonfinite,
     )
     return state, learning_rate

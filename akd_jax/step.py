@@ -88,7 +88,7 @@ def train_step(
         return gradients, *aux
 
     gradients, model_state, metrics = _accumulate(
-        gradients_of, state.accumulation, state.model_state, batch, key
+        gradients_of, state.grad_accumulation_steps, state.model_state, batch, key
     )
     if axis_name is not None:
         gradients, metrics = jax.lax.psum((gradients, metrics), axis_name)

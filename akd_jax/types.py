@@ -282,7 +282,7 @@ class TrainState(struct.PyTreeNode):
       optimizer: gradients to updates.
       loss: what is minimised.
       augment: changes the batch before student and teachers see it.
-      accumulation: parts that a device's share of a batch is cut into; their gradients are
+      grad_accumulation_steps: parts that a device's share of a batch is cut into; their gradients are
         added, so that only one part's activations are in memory at a time.
       skip_nonfinite: whether a step whose loss or gradients are not finite changes nothing.
     """
@@ -296,7 +296,7 @@ class TrainState(struct.PyTreeNode):
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
     loss: Loss = struct.field(pytree_node=False)
     augment: Augment = struct.field(pytree_node=False, default=no_augmentation)
-    accumulation: int = struct.field(pytree_node=False, default=1)
+    grad_accumulation_steps: int = struct.field(pytree_node=False, default=1)
     skip_nonfinite: bool = struct.field(pytree_node=False, default=False)
 
     @classmethod
@@ -309,7 +309,7 @@ class TrainState(struct.PyTreeNode):
         loss: Loss,
         key: jax.Array,
         augment: Augment = no_augmentation,
-        accumulation: int = 1,
+        grad_accumulation_steps: int = 1,
         skip_nonfinite: bool = False,
     ) -> "TrainState":
         """A state at step 0 that starts from `variables` with a fresh optimizer."""
@@ -324,7 +324,7 @@ class TrainState(struct.PyTreeNode):
             optimizer=optimizer,
             loss=loss,
             augment=augment,
-            accumulation=accumulation,
+            grad_accumulation_steps=grad_accumulation_steps,
             skip_nonfinite=skip_nonfinite,
         )
 

@@ -84,7 +84,10 @@ def join(main: Callable[[], Ending], report: Callable[[Ending], None]) -> NoRetu
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
         if reason.startswith(_OWN_FAULTS):
-            code, message = 1, f"{reason}; lower config.batch_size, or raise config.accumulation"
+            code, message = (
+                1,
+                f"{reason}; lower config.batch_size, or raise config.grad_accumulation_steps",
+            )
         else:
             message = f"lost another process, or a device: {reason}; {_GO_ON}"
             report((os.EX_TEMPFAIL, f"{name}: {message}"))

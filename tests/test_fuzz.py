@@ -85,7 +85,7 @@ def one_line(error):
 @example({"student.model": "plain_cnn:4 " * 3000})
 @example({"student.model": "plain_cnn:999999999999 M FC"})
 @example({"student.epochs": 10**30})
-@example({"batch_size": 2**62, "accumulation": 2**61})
+@example({"batch_size": 2**62, "grad_accumulation_steps": 2**61})
 @example({"student.optimizer.learning_rate": 1e308})
 @example({"student.optimizer.learning_rate": 10**400})
 def test_a_configuration_is_refused_in_a_line_or_planned(fields):
@@ -108,7 +108,7 @@ def test_a_configuration_is_refused_in_a_line_or_planned(fields):
 
 SMALL = {
     "batch_size": st.sampled_from([4, 36, 200, 1200, 1204]),
-    "accumulation": st.integers(1, 3),
+    "grad_accumulation_steps": st.integers(1, 3),
     "skip_nonfinite": st.booleans(),
     "checkpoint_every": st.integers(1, 9),
     "seed": st.integers(0, 2**32 - 1),

@@ -28,12 +28,12 @@ def test_a_batch_that_the_devices_do_not_divide(size, choice):
 
 def test_a_batch_that_the_devices_divide():
     parallel.check_batch_size(8)
-    parallel.check_batch_size(8, accumulation=2)
+    parallel.check_batch_size(8, grad_accumulation_steps=2)
 
 
 def test_a_share_that_its_parts_do_not_divide():
     with pytest.raises(InputError, match="4 devices x 2 parts, got 12; take 8 or 16"):
-        parallel.check_batch_size(12, accumulation=2)
+        parallel.check_batch_size(12, grad_accumulation_steps=2)
 
 
 def test_what_is_replicated_survives_the_donation_of_the_copy():
@@ -51,7 +51,7 @@ def test_replicate_places_on_every_device():
     assert len(placed.addressable_shards) == 4
 
 
-def collectives(accumulation=1):
+def collectives(grad_accumulation_steps=1):
     """Those of a step without batch norm, whose statistics are added too; and its parameters."""
     rng = np.random.default_rng(0)
     images = np.float32(rng.normal(size=(16, 8, 8, 1)))
@@ -63,7 +63,7 @@ def collectives(accumulation=1):
         optimizer=optax.sgd(0.1, momentum=0.9),
         loss=supervised_loss,
         key=jax.random.key(1),
-        accumulation=accumulation,
+        grad_accumulation_steps=grad_accumulation_steps,
     )
     step = parallel.compile_train_step(train_step)
     program = step.program(
@@ -73,9 +73,9 @@ def collectives(accumulation=1):
     return list(hlo.collectives(program)), parameters
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_devices_add_the_gradients_once_and_gather_nothing(accumulation):
-    found, parameters = collectives(accumulation)
+@pytest.mark.parametrize("grad_accumulation_steps", [1, 2])
+def test_devices_add_the_gradients_once_and_gather_nothing(grad_accumulation_steps):
+    found, parameters = collectives(grad_accumulation_steps)
     assert {name for name, _ in found} == {"all-reduce"}
     # The gradients, and the total and weight of 'loss' and of 'accuracy'; XLA may see that the
     # two weights are one.

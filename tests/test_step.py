@@ -240,11 +240,13 @@ def test_predictions_of_four_devices_are_those_of_one(batch, teachers):
     np.testing.assert_allclose(np.asarray(logits).reshape(16, 10), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("accumulation", [2, 4])
-def test_accumulated_gradients_make_the_update_of_the_large_batch(batch, teachers, accumulation):
+@pytest.mark.parametrize("grad_accumulation_steps", [2, 4])
+def test_accumulated_gradients_make_the_update_of_the_large_batch(
+    batch, teachers, grad_accumulation_steps
+):
     state = make_state(TwoLayers(), batch.inputs)
     expected, expected_metrics = jax.jit(train_step)(state, teachers, batch, jnp.int32(1))
-    parts = state.replace(accumulation=accumulation)
+    parts = state.replace(grad_accumulation_steps=grad_accumulation_steps)
     on_one, metrics = jax.jit(train_step)(parts, teachers, batch, jnp.int32(1))
     step = parallel.compile_train_step(train_step)
     on_four, _ = step(
@@ -260,7 +262,9 @@ def test_accumulated_gradients_make_the_update_of_the_large_batch(batch, teacher
 
 
 def test_parts_that_do_not_divide_the_rows_are_refused(batch, teachers):
-    state = make_state(models.build("plain_cnn:FC", 10), batch.inputs).replace(accumulation=3)
+    state = make_state(models.build("plain_cnn:FC", 10), batch.inputs).replace(
+        grad_accumulation_steps=3
+    )
     with pytest.raises(ValueError, match="rows that 3 parts divide, got 16"):
         jax.jit(train_step)(state, teachers, batch, jnp.int32(0))
 

@@ -367,14 +367,14 @@ def test_accumulation_reaches_the_step(config, tmp_path, monkeypatch):
         pass
 
     def spy(stage, state, *args, **kwargs):
-        raise ReachedError(state.accumulation)
+        raise ReachedError(state.grad_accumulation_steps)
 
     monkeypatch.setattr(loop, "StageRun", spy)
     config.method = "scratch"
-    config.accumulation = 2
+    config.grad_accumulation_steps = 2
     with pytest.raises(ReachedError, match="2"):
         run.run(config, tmp_path / "run")
-    config.accumulation = 3
+    config.grad_accumulation_steps = 3
     refused(config, tmp_path, r"config.batch_size: .* 4 devices x 3 parts, got 32; take 24 or 36")
 
 

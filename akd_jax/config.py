@@ -127,7 +127,7 @@ class RunConfig(_Section):
     batch_size: PositiveInt
     grad_accumulation_steps: PositiveInt = 1
     skip_nonfinite: bool = False
-    steps_per_dispatch: PositiveInt = 1
+    steps_per_loop: PositiveInt = 1
     checkpoint_every: PositiveInt
     dataset: DatasetConfig
     teacher: TeacherConfig

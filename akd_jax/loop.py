@@ -101,7 +101,7 @@ class StageRun:
       label: what is trained, for the progress bar and for warnings.
       first_epoch: epochs of the stages before, so that no two epochs of a run have the same
         order, and records are numbered through.
-      steps_per_dispatch: updates in one program, where the batches are of one shape.
+      steps_per_loop: updates in one program, where the batches are of one shape.
     """
 
     stage: Stage
@@ -117,7 +117,7 @@ class StageRun:
     writer: MetricWriter
     label: str
     first_epoch: int = 0
-    steps_per_dispatch: int = 1
+    steps_per_loop: int = 1
 
     def run(self) -> StageResult:
         """Trains it to its end.
@@ -199,7 +199,7 @@ class StageRun:
 
     def _shares(self, epoch: int, first: int) -> Iterator[tuple[parallel.CompiledStep, Batch]]:
         """Programs of an epoch, and the batches that each of them takes."""
-        number, size = self.first_epoch + epoch, self.steps_per_dispatch
+        number, size = self.first_epoch + epoch, self.steps_per_loop
         if size == 1 or self.train.buckets:
             for batch in self.train.epoch(number, first):
                 yield self._step, parallel.shard(batch)

@@ -383,7 +383,7 @@ def _train(
                 writer=writer,
                 label=label if len(method.stages) == 1 else f"{label} {stage.name}",
                 first_epoch=first_epoch,
-                steps_per_dispatch=settings.steps_per_dispatch,
+                steps_per_loop=settings.steps_per_loop,
             ).run()
         stages.append(loop.summary(stage, results[stage.name].progress, train))
         first_epoch += stage.epochs

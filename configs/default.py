@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
         skip_nonfinite=False,  # Whether steps with infinite or undefined gradients are left out.
         # Updates in one compiled program; more than 1 where a step takes well under a millisecond.
         # Of texts always 1, since their batches have several lengths.
-        steps_per_dispatch=1,
+        steps_per_loop=1,
         checkpoint_every=10,  # Epochs; the last epoch of a stage is always saved.
         dataset=config_dict.create(
             name="digits",  # A name in akd_jax.data.DATASETS.

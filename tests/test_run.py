@@ -276,7 +276,7 @@ def launch(config, workdir, *, code=None, arguments=()):
 SMALL_FIELDS = (
     "batch_size",
     "checkpoint_every",
-    "steps_per_dispatch",
+    "steps_per_loop",
     "teacher.path",
     "student.model",
     "student.epochs",
@@ -287,7 +287,7 @@ SMALL_FIELDS = (
 
 def test_a_killed_run_ends_as_one_never_killed(config, teacher_path, tmp_path):
     config.teacher.path = teacher_path
-    config.steps_per_dispatch = 2  # Of five in an epoch: the last one goes by itself.
+    config.steps_per_loop = 2  # Of five in an epoch: the last one goes by itself.
     whole = launch(config, tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     assert whole.stderr == ""  # Quiet where there is no terminal.
@@ -318,12 +318,12 @@ def test_a_killed_run_ends_as_one_never_killed(config, teacher_path, tmp_path):
     assert "finished; nothing was trained" in again.stdout
 
 
-@pytest.mark.parametrize("per_dispatch", [1, 2, 5])  # Five are an epoch.
+@pytest.mark.parametrize("per_loop", [1, 2, 5])  # Five are an epoch.
 def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
-    config, teacher_path, tmp_path, monkeypatch, per_dispatch
+    config, teacher_path, tmp_path, monkeypatch, per_loop
 ):
     config.teacher.path = teacher_path
-    config.steps_per_dispatch = per_dispatch
+    config.steps_per_loop = per_loop
     whole = run.run(config, tmp_path / "whole")
     rng = np.random.default_rng(0)
     compiled, steps = parallel.compile_train_step, []
@@ -356,7 +356,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
         except StoppedError as error:
             assert "the same command goes on" in str(error)
             stops += 1
-    assert stops > (8 if per_dispatch < 5 else 3)
+    assert stops > (8 if per_loop < 5 else 3)
     assert sum(steps) == 50  # None was taken twice, and none is missing.
     assert untimed(stopped) == untimed(whole) | {"stages": untimed(stopped)["stages"]}
     for one, other in zip(stopped["stages"], whole["stages"], strict=True):
@@ -373,11 +373,11 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
 def test_several_steps_in_a_program_are_these_steps(config, teacher_path, tmp_path):
     config.teacher.path = teacher_path
     found = []
-    for per_dispatch in (1, 3):
-        config.steps_per_dispatch = per_dispatch
-        results = run.run(config, tmp_path / str(per_dispatch))
-        assert {stage["traces"] for stage in results["stages"]} == {1 if per_dispatch == 1 else 2}
-        found.append(run.load(tmp_path / str(per_dispatch), teachers=False)[1]["student"])
+    for per_loop in (1, 3):
+        config.steps_per_loop = per_loop
+        results = run.run(config, tmp_path / str(per_loop))
+        assert {stage["traces"] for stage in results["stages"]} == {1 if per_loop == 1 else 2}
+        found.append(run.load(tmp_path / str(per_loop), teachers=False)[1]["student"])
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
         *(model.variables for model in found),

@@ -41,7 +41,7 @@ def measure(repeats: int) -> dict[str, Any]:
     small = _Case(cnn, source.train.take(np.arange(1200)), 40, epochs=91)
     cases = {
         "digits CNN, batch 40": small,
-        "the same, 5 steps a dispatch": dataclasses.replace(small, steps_per_dispatch=5),
+        "the same, 5 steps a dispatch": dataclasses.replace(small, steps_per_loop=5),
         "ResNet-8, batch 128": _Case(
             m.network("resnet:8")[0], m.images(10 * m.BATCH_SIZE), m.BATCH_SIZE, epochs=6
         ),
@@ -65,7 +65,7 @@ class _Case:
     examples: data.Examples
     batch_size: int
     epochs: int
-    steps_per_dispatch: int = 1
+    steps_per_loop: int = 1
 
     def batches(self) -> data.Batches:
         return data.Batches(self.examples, self.batch_size, seed=0)
@@ -104,7 +104,7 @@ class _Case:
                     checkpoint_every=_CHECKPOINT_EVERY,
                     writer=writer,
                     label="overhead",
-                    steps_per_dispatch=self.steps_per_dispatch,
+                    steps_per_loop=self.steps_per_loop,
                 ).run()
                 ended = time.perf_counter()
             writer.close()

@@ -441,15 +441,15 @@ def _cached_logits(
     step = functools.partial(predict_step, augment=planned.augmentation)
     run_teacher = evaluation.Predictor(parallel.compile_predict_step(step))
     dataset, network, inputs = settings.dataset, planned.teachers[name], batches.examples.inputs
-    if isinstance(network.normalise, Vocabulary):
-        inputs = network.normalise(inputs)  # Whatever other networks read.
+    if isinstance(network.preprocess, Vocabulary):
+        inputs = network.preprocess(inputs)  # Whatever other networks read.
     matmul = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # Not in stubs.
     return teacher_cache.load_or_build(
         folder,
         name,
         teacher_cache.Fingerprint(
             teacher=teacher_cache.teacher_digest(network.module, teacher.model.variables),
-            data=teacher_cache.digest(inputs, name=repr(network.normalise)),
+            data=teacher_cache.digest(inputs, name=repr(network.preprocess)),
             augmentation=f"crop_padding {dataset.crop_padding}, flip {dataset.flip}",
             seed=dataset.seed,
             precision=f"{settings.dtype} on {jax.default_backend()}, matmul precision {matmul}",

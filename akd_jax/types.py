@@ -194,17 +194,17 @@ class Network:
 
     Attributes:
       module: maps inputs to `Outputs`.
-      normalise: raw inputs to those of the module.
+      preprocess: raw inputs to those of the module.
       pretrained: the weights that it starts from; None: random ones.
     """
 
     module: nn.Module
-    normalise: Preprocess
+    preprocess: Preprocess
     pretrained: Pretrained | None = None
 
     def init(self, key: jax.Array, inputs: Any) -> Variables:
         """Random variables, by the shapes of raw inputs."""
-        return self.module.init(key, self.normalise(inputs))
+        return self.module.init(key, self.preprocess(inputs))
 
     def start(self, key: jax.Array, inputs: Any) -> Variables:
         """The variables that training starts from: the pretrained ones, and random others."""
@@ -220,7 +220,7 @@ class Network:
 
     def apply(self, variables: Variables, inputs: Any, **kwargs: Any) -> Any:
         """As the module's `apply`, on raw inputs."""
-        return self.module.apply(variables, self.normalise(inputs), **kwargs)
+        return self.module.apply(variables, self.preprocess(inputs), **kwargs)
 
 
 class Model(struct.PyTreeNode):

@@ -78,7 +78,7 @@ def _stablehlo(planned: Plan, network: Network, model: Model, output: Path) -> N
         shapes = [(rows, length), (rows, length), (rows,)]
         arguments = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
     else:
-        read, (rows,) = network.normalise, jax_export.symbolic_shape("B")
+        read, (rows,) = network.preprocess, jax_export.symbolic_shape("B")
         example = planned.dataset.example
         arguments = [jax.ShapeDtypeStruct((rows, *example.shape[1:]), example.dtype)]
 

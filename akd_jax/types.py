@@ -69,12 +69,12 @@ class Tokens(struct.PyTreeNode):
 
     Attributes:
       ids: of the tokens, int32 [B, L].
-      types: 0 for the first of two sentences, 1 for the second, int32 [B, L].
+      token_type_ids: 0 for the first of two sentences, 1 for the second, int32 [B, L].
       lengths: tokens of each text; what follows them is padding, int32 [B].
     """
 
     ids: Array
-    types: Array
+    token_type_ids: Array
     lengths: Array
 
 

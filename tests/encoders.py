@@ -79,7 +79,7 @@ def in_torch(reference, tokens):
         return reference(
             input_ids=torch.tensor(tokens.ids).long(),
             attention_mask=torch.tensor(real).long(),
-            token_type_ids=torch.tensor(tokens.types).long(),
+            token_type_ids=torch.tensor(tokens.token_type_ids).long(),
         )
 
 

@@ -249,7 +249,7 @@ def test_the_stablehlo_of_an_encoder_takes_any_batch_and_length(finished, tmp_pa
     (tokens,) = plan(settings_of(finished)).dataset.splits["test"].inputs.values()
     expected = run.predict(finished, teachers=False)["student"]
     for rows, length in ((75, 24), (1, tokens.lengths[0])):
-        ids, types = tokens.ids[:rows, :length], tokens.types[:rows, :length]
+        ids, types = tokens.ids[:rows, :length], tokens.token_type_ids[:rows, :length]
         found = exported.call(ids, types, tokens.lengths[:rows])
         np.testing.assert_allclose(found, expected[:rows], atol=1e-5)
     with pytest.raises(InputError, match="the name of a new file, got one that exists"):

@@ -120,7 +120,9 @@ def crop(inputs: Any, length: int) -> Any:
 
     def cropped(tokens: Tokens) -> Tokens:
         return Tokens(
-            tokens.ids[:, :length], tokens.types[:, :length], np.minimum(tokens.lengths, length)
+            tokens.ids[:, :length],
+            tokens.token_type_ids[:, :length],
+            np.minimum(tokens.lengths, length),
         )
 
     return jax.tree.map(cropped, inputs, is_leaf=_is_tokens)

@@ -149,7 +149,11 @@ class Embeddings(nn.Module):
         positions = config.first_position + jnp.arange(tokens.ids.shape[1])
         if config.model_type == "roberta":  # Padding has a position of its own.
             positions = jnp.where(real, positions, config.pad_token_id)
-        types = tokens.types if config.type_vocab_size > 1 else jnp.zeros_like(tokens.types)
+        types = (
+            tokens.token_type_ids
+            if config.type_vocab_size > 1
+            else jnp.zeros_like(tokens.token_type_ids)
+        )
         x = embed(config.vocab_size, name="word")(jnp.asarray(tokens.ids))
         x += embed(config.max_position_embeddings, name="position")(positions)
         x += embed(config.type_vocab_size, name="type")(jnp.asarray(types))

@@ -126,13 +126,15 @@ def test_nothing_of_a_text_is_cut_off(lengths, batch_size, seed):
     for batch in Batches(texts(lengths), batch_size, seed=seed, buckets=BUCKETS).epoch():
         for vocabulary, name in enumerate(("one", "two")):
             inputs = batch.inputs[name]
-            assert inputs.ids.shape == inputs.types.shape
+            assert inputs.ids.shape == inputs.token_type_ids.shape
             for place, row in enumerate(real_rows(batch)):
                 count = lengths[row][vocabulary]
                 expected = [100 * row + 1 + column for column in range(count)]
                 assert inputs.lengths[place] == count
                 assert inputs.ids[place, :count].tolist() == expected
-                assert inputs.types[place].tolist()[:count] == ([0, 0] + [1] * count)[:count]
+                assert (
+                    inputs.token_type_ids[place].tolist()[:count] == ([0, 0] + [1] * count)[:count]
+                )
                 assert not inputs.ids[place, count:].any()
 
 

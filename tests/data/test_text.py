@@ -47,12 +47,14 @@ def test_tokens_are_those_of_transformers(minilm, texts, max_length):
         return_tensors="np",
     )
     np.testing.assert_array_equal(tokens.ids, expected["input_ids"])
-    np.testing.assert_array_equal(tokens.types, expected["token_type_ids"])
+    np.testing.assert_array_equal(tokens.token_type_ids, expected["token_type_ids"])
     np.testing.assert_array_equal(tokens.lengths, expected["attention_mask"].sum(1))
     whole = reference(*arguments, truncation=False, padding=False)["input_ids"]
     np.testing.assert_array_equal(cut, [len(ids) > max_length for ids in whole])
     assert 0 < sum(cut) < len(texts)
-    assert {part.dtype for part in (tokens.ids, tokens.types, tokens.lengths)} == {np.dtype("i4")}
+    assert {part.dtype for part in (tokens.ids, tokens.token_type_ids, tokens.lengths)} == {
+        np.dtype("i4")
+    }
 
 
 def test_what_a_tokenizer_did_before_does_not_matter(minilm):
@@ -80,7 +82,7 @@ def test_of_a_pair_the_longer_text_is_cut():
         [1, 5, 2, 8, 7, 6, 2],
         [1, 4, 5, 6, 2, 7, 2],
     ]
-    assert tokens.types.tolist() == [
+    assert tokens.token_type_ids.tolist() == [
         [0, 0, 0, 0, 1, 1, 1],
         [0, 0, 0, 1, 1, 1, 1],
         [0, 0, 0, 0, 0, 1, 1],
@@ -160,7 +162,7 @@ def test_cropping_takes_from_ids_and_types_of_each_vocabulary_alone():
     inputs = {"one": tokens_of(2, 4), "other": tokens_of(1, 3)}
     found = text.crop(inputs, 4)
     assert found["one"].ids.tolist() == [[1, 2, 0, 0], [1, 2, 3, 4]]
-    assert found["one"].types.tolist() == [[0, 0, 0, 0], [0, 0, 1, 1]]
+    assert found["one"].token_type_ids.tolist() == [[0, 0, 0, 0], [0, 0, 1, 1]]
     assert found["one"].lengths.tolist() == [2, 4]
     assert found["other"].ids.tolist() == [[1, 0, 0, 0], [1, 2, 3, 0]]
     assert found["other"].lengths.tolist() == [1, 3]

@@ -47,7 +47,7 @@ def test_padding_changes_nothing(kind, tmp_path):
     longer = Tokens(
         # What stands beyond a text's length must not matter, whatever it is.
         np.pad(tokens.ids, ((0, 0), (0, 9)), constant_values=7),
-        np.pad(tokens.types, ((0, 0), (0, 9))),
+        np.pad(tokens.token_type_ids, ((0, 0), (0, 9))),
         tokens.lengths,
     )
     np.testing.assert_allclose(

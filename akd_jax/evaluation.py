@@ -43,7 +43,7 @@ class Predictor:
             found.append(np.asarray(logits).reshape(-1, logits.shape[-1]))
 
         for batch in batches.epoch(view):
-            interrupts.check("a pass over a split")
+            interrupts.raise_if_stop_requested("a pass over a split")
             assert batch.ids is not None, "expected a batch that knows its examples"
             ids.append(np.asarray(batch.ids))
             weights.append(np.asarray(batch.weights))

@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from akd_jax import processes
 from akd_jax.errors import StoppedError
 
-_heard = threading.Event()
+_stop_requested = threading.Event()
 _looks = itertools.count()  # As many in each process.
 
 
@@ -35,7 +35,7 @@ def listen(number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
 
     def hear(received: int, frame: FrameType | None) -> None:
         del received, frame
-        _heard.set()
+        _stop_requested.set()
         signal.signal(number, before)
 
     signal.signal(number, hear)
@@ -43,22 +43,22 @@ def listen(number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, before)
-        _heard.clear()
+        _stop_requested.clear()
 
 
-def heard() -> bool:
+def stop_requested() -> bool:
     """Whether somebody asked to stop.
 
     All processes must look as often; the answer is yes in all of them from the same look on.
     """
     if processes.count() > 1 and multihost_utils.reached_preemption_sync_point(next(_looks)):
-        _heard.set()
-    return _heard.is_set()
+        _stop_requested.set()
+    return _stop_requested.is_set()
 
 
-def check(label: str) -> None:
+def raise_if_stop_requested(label: str) -> None:
     """Raises StoppedError where somebody asked to stop; the message says that `label` was."""
-    if heard():
+    if stop_requested():
         raise StoppedError(
             f"{label}: stopped by a signal, with everything saved; the same command goes on"
         )

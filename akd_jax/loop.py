@@ -132,7 +132,7 @@ class StageRun:
             try:
                 for epoch in range(self._progress.epoch, self.stage.epochs):
                     self._dispatch(epoch, first_step)
-                    interrupts.check(self.label)
+                    interrupts.raise_if_stop_requested(self.label)
                     last = epoch + 1 == self.stage.epochs
                     checkpoint = last or (epoch + 1) % self.checkpoint_every == 0
                     # What several processes gather must not meet the gradients of the next steps.
@@ -191,7 +191,7 @@ class StageRun:
         """
         temperature_step = self._temperature_steps[epoch]
         for step, share in self._shares(epoch, first):
-            if interrupts.heard():
+            if interrupts.stop_requested():
                 break
             self.state, packed = step(self.state, self.teachers, share, temperature_step)
             packed.sums.copy_to_host_async()

@@ -38,13 +38,13 @@ def main(process_id: int, port: str, folder: Path) -> None:
         raise AssertionError("expected the primary's error in all processes")
 
     run.run(shared_run.config(), folder / "begun_alone")
-    heard = interrupts.heard
-    interrupts.heard = shared_run.after(shared_run.LOOKS)
+    heard = interrupts.stop_requested
+    interrupts.stop_requested = shared_run.after(shared_run.LOOKS)
     try:
         run.run(shared_run.config(), folder / "begun_by_two")
     except StoppedError:
         print("stopped as asked")
-    interrupts.heard = heard
+    interrupts.stop_requested = stop_requested
 
 
 if __name__ == "__main__":

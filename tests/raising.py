@@ -7,15 +7,15 @@ import jax
 from akd_jax import interrupts
 from experiments import cli, train
 
-_heard, _looks = interrupts.heard, itertools.count(1)
+_stop_requested, _looks = interrupts.stop_requested, itertools.count(1)
 
 
-def heard() -> bool:
+def stop_requested() -> bool:
     if jax.process_index() == 1 and next(_looks) > 30:
         raise RuntimeError("something that nobody expected")
-    return _heard()
+    return _stop_requested()
 
 
 if __name__ == "__main__":
-    interrupts.heard = heard
+    interrupts.stop_requested = stop_requested
     cli.launch(train.main, required=["config", "workdir"], several_processes=True)

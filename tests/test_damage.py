@@ -43,7 +43,7 @@ def student(workdir):
 def stop(monkeypatch, config, workdir, looks):
     counter = itertools.count(1)
     with monkeypatch.context() as patched:
-        patched.setattr(interrupts, "heard", lambda: next(counter) >= looks)
+        patched.setattr(interrupts, "stop_requested", lambda: next(counter) >= looks)
         with pytest.raises(StoppedError):
             run.run(config, workdir)
 

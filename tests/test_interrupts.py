@@ -9,12 +9,12 @@ from akd_jax.errors import StoppedError
 
 def test_a_signal_is_heard_and_the_process_goes_on():
     with interrupts.listen(signal.SIGUSR1):
-        interrupts.check("nothing yet")
+        interrupts.raise_if_stop_requested("nothing yet")
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert interrupts.heard()
+        assert interrupts.stop_requested()
         with pytest.raises(StoppedError, match=r"training: stopped by a signal, .* goes on"):
-            interrupts.check("training")
-    assert not interrupts.heard()  # Of the next run in this process.
+            interrupts.raise_if_stop_requested("training")
+    assert not interrupts.stop_requested()  # Of the next run in this process.
 
 
 def test_a_second_signal_does_what_it_always_does():

@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
     """A folder that pair.py has worked in, and before it a run here on four devices."""
     folder = tmp_path_factory.mktemp("pair")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(interrupts, "heard", shared_run.after(shared_run.LOOKS))
+        patched.setattr(interrupts, "stop_requested", shared_run.after(shared_run.LOOKS))
         with pytest.raises(StoppedError):
             run.run(shared_run.config(), folder / "begun_alone")
     port = str(free_port())

@@ -55,7 +55,7 @@ def copy(source, target):
 
 def test_a_run_in_a_bucket_stops_goes_on_and_is_the_run_on_a_disk(bucket, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(interrupts, "heard", shared_run.after(shared_run.LOOKS))
+        patched.setattr(interrupts, "stop_requested", shared_run.after(shared_run.LOOKS))
         with pytest.raises(StoppedError):
             run.run(shared_run.config(), f"{bucket}/run")
     remote = run.run(shared_run.config(), f"{bucket}/run")

@@ -344,12 +344,12 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
     while True:  # A signal comes after some looks for one: in an epoch, or in an evaluation.
         left = int(rng.integers(2, 14))
 
-        def heard():
+        def stop_requested():
             nonlocal left
             left -= 1
             return left < 0
 
-        monkeypatch.setattr(interrupts, "heard", heard)
+        monkeypatch.setattr(interrupts, "stop_requested", stop_requested)
         try:
             stopped = run.run(config, tmp_path / "stopped")
             break

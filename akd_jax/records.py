@@ -20,7 +20,7 @@ _PACKAGES = ("akd_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "n
 
 
 @contextlib.contextmanager
-def claim(
+def lock_workdir(
     folder: Path,
     kind: str,
     config: Mapping[str, Any],
@@ -80,7 +80,7 @@ def check(
     """Checks that a folder can be claimed, without writing; returns the record it holds.
 
     Raises:
-      InputError: as `claim`.
+      InputError: as `lock_workdir`.
     """
     existing = read_config(folder)
     if existing is not None:

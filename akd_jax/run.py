@@ -91,7 +91,7 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
     if settings.teacher.views:
         cache_folder = _cache_folder(settings, folder)
         processes.on_primary(lambda: records.check_writable(cache_folder))
-    with records.claim(
+    with records.lock_workdir(
         folder,
         "run",
         settings.model_dump(),
@@ -272,7 +272,7 @@ def _make_teacher(planned: Plan, name: str, workdir: Path) -> None:
     recorded |= teacher_identity(settings, name)
     if method.teachers and not section.path:
         recorded["views"] = settings.teacher.views
-    with records.claim(folder, "teacher", recorded):
+    with records.lock_workdir(folder, "teacher", recorded):
         if _results(folder) is not None:
             return
         if section.path:

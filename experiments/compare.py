@@ -63,7 +63,7 @@ def compare(
     if len(set(updates.values())) > 1:
         raise InputError(f"expected methods with the same student epochs, got {updates}")
     workdir = absolute(workdir)
-    with records.claim(workdir, "comparison", {}, subfolders=methods):
+    with records.lock_workdir(workdir, "comparison", {}, subfolders=methods):
         return _compare(config, plans, seeds, workdir)
 
 

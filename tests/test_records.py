@@ -9,13 +9,13 @@ from akd_jax import records
 from akd_jax.errors import InputError
 
 
-def claim(folder, config, **options):
-    with records.claim(folder, "run", config, **options):
+def lock_workdir(folder, config, **options):
+    with records.lock_workdir(folder, "run", config, **options):
         pass
 
 
 def test_a_claimed_folder_says_how_it_ran(tmp_path):
-    claim(tmp_path / "run", {"seed": 1})
+    lock_workdir(tmp_path / "run", {"seed": 1})
     found = records.read_config(tmp_path / "run")
     assert found["config"] == {"seed": 1}
     environment = found["environment"]
@@ -25,33 +25,33 @@ def test_a_claimed_folder_says_how_it_ran(tmp_path):
 
 
 def test_the_same_configuration_may_come_again(tmp_path):
-    claim(tmp_path, {"seed": 1, "sizes": (1, 2)})
+    lock_workdir(tmp_path, {"seed": 1, "sizes": (1, 2)})
     before = (tmp_path / records.CONFIG).read_bytes()
-    claim(tmp_path, {"seed": 1, "sizes": (1, 2)})
+    lock_workdir(tmp_path, {"seed": 1, "sizes": (1, 2)})
     assert (tmp_path / records.CONFIG).read_bytes() == before
 
 
 def test_another_configuration_is_refused_and_named(tmp_path):
-    claim(tmp_path, {"seed": 1, "student": {"epochs": 3}})
+    lock_workdir(tmp_path, {"seed": 1, "student": {"epochs": 3}})
     with pytest.raises(InputError, match=r"config.student.epochs \(3 there, 4 here\)"):
-        claim(tmp_path, {"seed": 1, "student": {"epochs": 4}})
+        lock_workdir(tmp_path, {"seed": 1, "student": {"epochs": 4}})
     with pytest.raises(InputError, match=r"config.new \(nothing there, 0 here\)"):
-        claim(tmp_path, {"seed": 1, "student": {"epochs": 3}, "new": 0})
+        lock_workdir(tmp_path, {"seed": 1, "student": {"epochs": 3}, "new": 0})
 
 
 def test_places_outside_the_identity_may_change_and_are_recorded(tmp_path):
-    claim(tmp_path, {"seed": 1, "path": "a"}, identity={"seed": 1})
-    claim(tmp_path, {"seed": 1, "path": "b"}, identity={"seed": 1})
+    lock_workdir(tmp_path, {"seed": 1, "path": "a"}, identity={"seed": 1})
+    lock_workdir(tmp_path, {"seed": 1, "path": "b"}, identity={"seed": 1})
     found = records.read_config(tmp_path)
     assert found["config"]["path"] == "b"
     assert "environment" in found
 
 
 def test_another_kind_is_refused(tmp_path):
-    claim(tmp_path, {})
+    lock_workdir(tmp_path, {})
     with (
         pytest.raises(InputError, match="the folder of a teacher, got that of a run"),
-        records.claim(tmp_path, "teacher", {}),
+        records.lock_workdir(tmp_path, "teacher", {}),
     ):
         pass
 
@@ -59,11 +59,11 @@ def test_another_kind_is_refused(tmp_path):
 def test_a_second_process_is_refused(tmp_path):
     code = (
         "import sys; from pathlib import Path; from akd_jax import records\n"
-        "with records.claim(Path(sys.argv[1]), 'run', {}): pass"
+        "with records.lock_workdir(Path(sys.argv[1]), 'run', {}): pass"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     root = Path(__file__).parent.parent
-    with records.claim(tmp_path, "run", {}):
+    with records.lock_workdir(tmp_path, "run", {}):
         refused = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert "expected to be the only process at work here" in refused.stderr
     assert subprocess.run(command, cwd=root, capture_output=True).returncode == 0
@@ -83,7 +83,7 @@ def test_a_folder_that_cannot_be_made(tmp_path, make):
         folder.mkdir()
         (folder / "student").write_text("")
     with pytest.raises(InputError, match=r"expected a folder") as error:
-        claim(folder, {}, subfolders=("student",))
+        lock_workdir(folder, {}, subfolders=("student",))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run" / records.CONFIG).exists()
 
@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
     # Not by permissions: the tests may run as root, who may write anywhere.
     monkeypatch.setattr("pathlib.Path.touch", refuse)
     with pytest.raises(InputError, match="can be written, got: Permission denied"):
-        claim(tmp_path / "run", {})
+        lock_workdir(tmp_path / "run", {})
     assert not (tmp_path / "run").exists()
 
 
@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_read(monkeypatch, tmp_path):
 
     monkeypatch.setattr("pathlib.Path.read_text", refuse)
     with pytest.raises(InputError, match="expected a file to read, got: Permission denied"):
-        claim(tmp_path, {})
+        lock_workdir(tmp_path, {})
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_config_json_of_something_else(tmp_path, content, message):
     path = tmp_path / records.CONFIG
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match=message):
-        claim(tmp_path, {})
+        lock_workdir(tmp_path, {})
     assert path.read_bytes() == content.encode("utf-8", "surrogateescape")
 
 

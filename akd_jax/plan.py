@@ -122,7 +122,7 @@ def plan(run_config: Any, *, teachers: bool = True) -> Plan:
     )
 
 
-def identity(planned: Plan) -> dict[str, Any]:
+def resume_key(planned: Plan) -> dict[str, Any]:
     """What makes two runs the same: the configuration, but for the places of files, and the
     labels of the task.
 
@@ -133,14 +133,14 @@ def identity(planned: Plan) -> dict[str, Any]:
     found = settings.model_dump()
     del found["dataset"]["data_dir"]
     found |= {"teacher": None, "takd": None}
-    found[STUDENT]["model"] = _model_identity(settings.student.model)
+    found[STUDENT]["model"] = _model_resume_key(settings.student.model)
     for name in planned.method.teachers:
         if name in planned.teachers:
-            found |= teacher_identity(settings, name)
+            found |= teacher_resume_key(settings, name)
     return {**found, "views": settings.teacher.views, "labels": list(planned.dataset.task.labels)}
 
 
-def teacher_identity(settings: RunConfig, name: str) -> dict[str, Any]:
+def teacher_resume_key(settings: RunConfig, name: str) -> dict[str, Any]:
     """What makes two teachers the same, by the sections of the configuration."""
     section = methods.teacher_config(settings, name)
     field = methods.TEACHER_FIELDS[name]
@@ -153,9 +153,9 @@ def teacher_identity(settings: RunConfig, name: str) -> dict[str, Any]:
     return {
         field: {
             **section.model_dump(exclude={"path", "views", "cache_dir"}),
-            "model": _model_identity(section.model),
+            "model": _model_resume_key(section.model),
         },
-        **{k: v for other in read for k, v in teacher_identity(settings, other).items()},
+        **{k: v for other in read for k, v in teacher_resume_key(settings, other).items()},
     }
 
 
@@ -307,7 +307,7 @@ def _read_split(
     return text.tokenise(vocabulary.tokenizer, texts, settings.max_length)
 
 
-def _model_identity(spec: str) -> str:
+def _model_resume_key(spec: str) -> str:
     """A model's NAME:ARGUMENT, with the digest of a folder in its place."""
     folder = models.folder(spec)
     return spec if folder is None else f"huggingface:{folder.digest()}"

@@ -25,7 +25,7 @@ def lock_workdir(
     kind: str,
     config: Mapping[str, Any],
     *,
-    identity: Mapping[str, Any] | None = None,
+    resume_key: Mapping[str, Any] | None = None,
     subfolders: Sequence[str] = (),
 ) -> Iterator[None]:
     """Makes a folder this run's own while the context lasts, or finds that it is.
@@ -37,7 +37,7 @@ def lock_workdir(
       folder: of the run; made where it does not exist.
       kind: 'run', 'teacher' or 'comparison'.
       config: what is recorded.
-      identity: what a run found in the folder must agree in, such as the configuration
+      resume_key: what a run found in the folder must agree in, such as the configuration
         without the places of files; None for all of the configuration.
       subfolders: names that must be folders, where they exist.
 
@@ -45,12 +45,12 @@ def lock_workdir(
       InputError: the folder cannot be written, holds something else, the run of another
         configuration, or one that another process is working on.
     """
-    identity = _jsonable(config if identity is None else identity)
-    record = {"kind": kind, "config": _jsonable(config), "identity": identity}
+    resume_key = _jsonable(config if resume_key is None else resume_key)
+    record = {"kind": kind, "config": _jsonable(config), "resume_key": resume_key}
     with contextlib.ExitStack() as held:
 
         def take() -> None:
-            existing = check(folder, kind, identity, subfolders=subfolders)
+            existing = check(folder, kind, resume_key, subfolders=subfolders)
             _lock(folder, held)
             if existing is None:
                 write(folder / CONFIG, {**record, "environment": _environment()})
@@ -75,7 +75,7 @@ def _lock(folder: Path, held: contextlib.ExitStack) -> None:
 
 
 def check(
-    folder: Path, kind: str, identity: Mapping[str, Any], *, subfolders: Sequence[str] = ()
+    folder: Path, kind: str, resume_key: Mapping[str, Any], *, subfolders: Sequence[str] = ()
 ) -> dict[str, Any] | None:
     """Checks that a folder can be claimed, without writing; returns the record it holds.
 
@@ -84,21 +84,21 @@ def check(
     """
     existing = read_config(folder)
     if existing is not None:
-        check_identity(folder, kind, existing, identity)
+        check_resume_key(folder, kind, existing, resume_key)
     for place in (folder, *(folder / name for name in subfolders)):
         check_writable(place)
     return existing
 
 
-def check_identity(
+def check_resume_key(
     folder: Path,
     kind: str,
     existing: Mapping[str, Any],
-    identity: Mapping[str, Any],
+    resume_key: Mapping[str, Any],
     *,
     remedy: str = "choose another workdir",
 ) -> None:
-    """Checks that a folder's record is of a kind, and agrees with an identity.
+    """Checks that a folder's record is of a kind, and agrees with an resume_key.
 
     Raises:
       InputError: it is of another kind, or differs; the message names where.
@@ -110,7 +110,7 @@ def check_identity(
         )
     differing = [
         f"{name} ({_show(before)} there, {_show(now)} here)"
-        for name, before, now in _differences(existing["identity"], _jsonable(identity))
+        for name, before, now in _differences(existing["resume_key"], _jsonable(resume_key))
     ]
     if differing:
         raise InputError(
@@ -145,7 +145,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
       InputError: the file holds something else.
     """
     record = read(folder / CONFIG)
-    if record is not None and not {"kind", "config", "identity"} <= record.keys():
+    if record is not None and not {"kind", "config", "resume_key"} <= record.keys():
         raise InputError(
             f"{folder / CONFIG}: expected the record of a run, got another program's; choose"
             " another workdir"

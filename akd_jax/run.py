@@ -29,11 +29,11 @@ from akd_jax.plan import (
     STUDENT,
     Plan,
     finished_teacher,
-    identity,
     is_made,
     plan,
+    resume_key,
     shapes,
-    teacher_identity,
+    teacher_resume_key,
 )
 from akd_jax.step import predict_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
@@ -95,7 +95,7 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
         folder,
         "run",
         settings.model_dump(),
-        identity=identity(planned),
+        resume_key=resume_key(planned),
         subfolders=(STUDENT, *methods.TEACHERS, TEACHER_LOGITS),
     ):
         return _results(folder) or _run(planned, folder)
@@ -234,11 +234,11 @@ def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str,
             f"{folder}: expected a finished run, got {kind}; run experiments.train on it first"
         )
     planned = plan(record["config"], teachers=teachers)
-    found_identity = identity(planned)
+    found_key = resume_key(planned)
     if not teachers:
-        found_identity |= {name: record["identity"][name] for name in ("teacher", "takd")}
+        found_key |= {name: record["resume_key"][name] for name in ("teacher", "takd")}
     remedy = "put back the data and folders that it was made from, or train anew"
-    records.check_identity(folder, "run", record, found_identity, remedy=remedy)
+    records.check_resume_key(folder, "run", record, found_key, remedy=remedy)
     student = planned.student
     last_stage = folder / STUDENT / planned.method.stages[-1].name
     found = {STUDENT: Model(_restore_best(last_stage, student, planned.dataset), student.apply)}
@@ -269,7 +269,7 @@ def _make_teacher(planned: Plan, name: str, workdir: Path) -> None:
     common |= {"kd"} if method.teachers and not section.path else set()
     recorded = settings.model_dump(include=common)
     del recorded["dataset"]["data_dir"]
-    recorded |= teacher_identity(settings, name)
+    recorded |= teacher_resume_key(settings, name)
     if method.teachers and not section.path:
         recorded["views"] = settings.teacher.views
     with records.lock_workdir(folder, "teacher", recorded):

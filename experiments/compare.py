@@ -20,7 +20,7 @@ from akd_jax import methods as all_methods
 from akd_jax import processes, records
 from akd_jax.errors import InputError
 from akd_jax.files import Path, absolute
-from akd_jax.plan import STUDENT, Plan, identity, is_made, plan
+from akd_jax.plan import STUDENT, Plan, is_made, plan, resume_key
 from akd_jax.run import (
     TEACHER,
     TEACHER_LOGITS,
@@ -88,7 +88,7 @@ def _compare(
     }
     for folders in runs.values():  # All of them, before the first is trained.
         for folder, run_config in folders.items():
-            wanted = identity(plan(run_config))
+            wanted = resume_key(plan(run_config))
             check = functools.partial(records.check, workdir / folder, "run", wanted)
             processes.on_primary(check)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from akd_jax import run
 from akd_jax.data import idx, tsv
 from akd_jax.errors import InputError
-from akd_jax.plan import identity, plan
+from akd_jax.plan import plan, resume_key
 from tests.conftest import small_config
 
 
@@ -96,7 +96,7 @@ def test_a_configuration_is_refused_in_a_line_or_planned(fields):
         one_line(error)
         return
     # What was accepted is what was given, and the schedule is whole.
-    assert identity(planned) == identity(plan(planned.settings.model_dump()))
+    assert resume_key(planned) == resume_key(plan(planned.settings.model_dump()))
     given_fields = dict(flattened(config))
     for name, found in flattened(planned.settings.model_dump()):
         value = given_fields[name]

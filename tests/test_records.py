@@ -40,8 +40,8 @@ def test_another_configuration_is_refused_and_named(tmp_path):
 
 
 def test_places_outside_the_identity_may_change_and_are_recorded(tmp_path):
-    lock_workdir(tmp_path, {"seed": 1, "path": "a"}, identity={"seed": 1})
-    lock_workdir(tmp_path, {"seed": 1, "path": "b"}, identity={"seed": 1})
+    lock_workdir(tmp_path, {"seed": 1, "path": "a"}, resume_key={"seed": 1})
+    lock_workdir(tmp_path, {"seed": 1, "path": "b"}, resume_key={"seed": 1})
     found = records.read_config(tmp_path)
     assert found["config"]["path"] == "b"
     assert "environment" in found

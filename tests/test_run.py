@@ -206,7 +206,7 @@ def test_a_run_knows_its_teacher_and_not_the_place_of_it(config, teacher_path, t
     config.student.epochs = 1
     config.teacher.path = str(teacher)
     run.run(config, tmp_path / "run")
-    recorded = records.read_config(tmp_path / "run")["identity"]["teacher"]
+    recorded = records.read_config(tmp_path / "run")["resume_key"]["teacher"]
     assert recorded == {"digest": records.read(teacher / "results.json")["digest"]}
 
     moved = teacher.rename(tmp_path / "moved")

@@ -13,7 +13,7 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax import data, loop, methods, records, run
 from akd_jax.errors import InputError
-from akd_jax.plan import identity, plan
+from akd_jax.plan import plan, resume_key
 from configs import default, glue
 from experiments import export, predict
 from tests.encoders import save, save_tokenizer
@@ -219,9 +219,9 @@ def test_a_moved_folder_is_the_same_start(finished, folders, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(folders / "bert", moved)
     config.student.model = f"huggingface:{moved},every=2"
-    assert identity(plan(config)) == identity(plan(settings_of(finished)))
+    assert resume_key(plan(config)) == resume_key(plan(settings_of(finished)))
     (moved / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    assert identity(plan(config)) != identity(plan(settings_of(finished)))
+    assert resume_key(plan(config)) != resume_key(plan(settings_of(finished)))
 
 
 @pytest.mark.parametrize("model", ["student", "teacher"])

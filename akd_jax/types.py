@@ -282,8 +282,8 @@ class TrainState(struct.PyTreeNode):
       optimizer: gradients to updates.
       loss: what is minimised.
       augment: changes the batch before student and teachers see it.
-      grad_accumulation_steps: parts that a device's share of a batch is cut into; their gradients are
-        added, so that only one part's activations are in memory at a time.
+      grad_accumulation_steps: parts that a device's share of a batch is cut into; their gradients
+        are added, so that only one part's activations are in memory at a time.
       skip_nonfinite: whether a step whose loss or gradients are not finite changes nothing.
     """
 

@@ -51,7 +51,8 @@ def get_config() -> ConfigDict:
         seed=0,  # Of the student: its initial parameters and the order of its batches.
         dtype="float32",  # What networks compute in: 'float32' or 'bfloat16'.
         batch_size=128,  # Examples of an update, over all devices; they must divide it.
-        grad_accumulation_steps=1,  # Parts of each device's share, whose gradients are added one by one.
+        # Parts of each device's share of a batch; their gradients are added one after the other.
+        grad_accumulation_steps=1,
         skip_nonfinite=False,  # Whether steps with infinite or undefined gradients are left out.
         # Updates in one compiled program; more than 1 where a step takes well under a millisecond.
         # Of texts always 1, since their batches have several lengths.

@@ -38,13 +38,13 @@ def main(process_id: int, port: str, folder: Path) -> None:
         raise AssertionError("expected the primary's error in all processes")
 
     run.run(shared_run.config(), folder / "begun_alone")
-    heard = interrupts.stop_requested
+    original = interrupts.stop_requested
     interrupts.stop_requested = shared_run.after(shared_run.LOOKS)
     try:
         run.run(shared_run.config(), folder / "begun_by_two")
     except StoppedError:
         print("stopped as asked")
-    interrupts.stop_requested = stop_requested
+    interrupts.stop_requested = original
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from akd_jax.run import (
     run,
 )
 from akd_jax.types import Task
-from experiments import cli, pages, scores
+from experiments import cli, html_report, scores
 
 _CONFIG = cli.config_flag()
 _METHODS = flags.DEFINE_list("methods", None, "Names in akd_jax.methods.METHODS.")
@@ -118,7 +118,7 @@ def _compare(
         **_table(entries, teachers),
         "notes": _notes(steps, seeds, len(labels), task, teachers),
     }
-    processes.on_primary(lambda: records.write(workdir / pages.COMPARISON, comparison))
+    processes.on_primary(lambda: records.write(workdir / html_report.COMPARISON, comparison))
     return comparison
 
 
@@ -271,7 +271,7 @@ def main() -> None:
 
     def write() -> str:
         (workdir / "comparison.md").write_text(f"{table}\n\n{notes}\n", encoding="utf-8")
-        return str(pages.write(workdir))
+        return str(html_report.write(workdir))
 
     cli.say(f"Report: {processes.on_primary(write)}")
 

@@ -5,7 +5,7 @@ python -m experiments.report --workdir=DIR [--png=FILE]
 
 from absl import flags
 
-from experiments import cli, pages
+from experiments import cli, html_report
 
 _WORKDIR = cli.workdir_flag()
 _PNG = flags.DEFINE_string("png", None, "Where to write the curves as a picture, too.")
@@ -14,9 +14,9 @@ _PNG = flags.DEFINE_string("png", None, "Where to write the curves as a picture,
 def main() -> None:
     """Writes the report, and the picture."""
     workdir = cli.path(_WORKDIR)
-    print(f"Report: {pages.write(workdir)}")
+    print(f"Report: {html_report.write(workdir)}")
     if _PNG.value:
-        pages.curves(*pages.read_runs(workdir)).savefig(_PNG.value, dpi=110)
+        html_report.curves(*html_report.read_runs(workdir)).savefig(_PNG.value, dpi=110)
 
 
 if __name__ == "__main__":

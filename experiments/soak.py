@@ -23,7 +23,7 @@ from absl import flags
 from akd_jax import records, run
 from akd_jax.errors import InputError
 from akd_jax.plan import STUDENT
-from experiments import cli, pages
+from experiments import cli, html_report
 
 _SIGNAL = flags.DEFINE_enum("signal", "KILL", ["KILL", "TERM"], "What is sent.")
 _TIMES = flags.DEFINE_integer("times", 100, "Signals to send.", lower_bound=1)
@@ -98,7 +98,7 @@ def _differing(one: Path, other: Path) -> list[str]:
     lines = [
         [
             {name: value for name, value in record.items() if "second" not in name}
-            for record in pages.read_metrics(folder)
+            for record in html_report.read_metrics(folder)
         ]
         for folder in (one, other)
     ]

@@ -15,7 +15,7 @@ from akd_jax import processes, records
 from akd_jax.dry_run import dry_run
 from akd_jax.plan import STUDENT
 from akd_jax.run import run
-from experiments import cli, pages
+from experiments import cli, html_report
 
 _CONFIG = cli.config_flag()
 _WORKDIR = cli.workdir_flag()
@@ -38,7 +38,7 @@ def main() -> None:
     cli.say(scores(results))
     if "truncated" in results:
         cli.say(texts(results))
-    cli.say(f"Report: {processes.on_primary(lambda: str(pages.write(workdir)))}")
+    cli.say(f"Report: {processes.on_primary(lambda: str(html_report.write(workdir)))}")
 
 
 def texts(results: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from akd_jax import run
 from akd_jax.errors import InputError
 from akd_jax.plan import plan
 from experiments import compare as launcher
-from experiments import pages
+from experiments import html_report
 from experiments.compare import compare
 
 
@@ -58,7 +58,7 @@ def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "_train", None)
     assert compare(small, ["scratch", "annealing_kd"], 2, tmp_path) == comparison
 
-    page = pages.write(tmp_path).read_text()
+    page = html_report.write(tmp_path).read_text()
     parser = Offline()
     parser.feed(page)
     assert parser.cells[:3] == ["(teacher)", comparison["rows"][0][1], ""]
@@ -140,16 +140,16 @@ def test_one_seed_has_no_deviation(small, tmp_path):
 def test_a_run_has_a_report_too(small, tmp_path):
     run.run(small, tmp_path)
     parser = Offline()
-    parser.feed(pages.write(tmp_path).read_text())
+    parser.feed(html_report.write(tmp_path).read_text())
     assert {"teacher", "student", "stage_1", "stage_2"} <= set(parser.cells)
 
 
 def test_no_report_of_a_teacher_alone(small, tmp_path):
     run.obtain_teacher(plan(small), "teacher", tmp_path)
     with pytest.raises(InputError, match="got the folder of a teacher"):
-        pages.write(tmp_path / "teacher")
+        html_report.write(tmp_path / "teacher")
 
 
 def test_no_report_without_a_run(tmp_path):
     with pytest.raises(InputError, match="expected a finished run or comparison, got neither"):
-        pages.write(tmp_path)
+        html_report.write(tmp_path)

@@ -8,8 +8,8 @@ that are finished are reused, so that the same command goes on where it stopped.
 """
 
 import functools
-import statistics
 from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from akd_jax.run import (
     run,
 )
 from akd_jax.types import Task
-from experiments import cli, html_report, scores
+from experiments import cli, html_report, statistics
 
 _CONFIG = cli.config_flag()
 _METHODS = flags.DEFINE_list("methods", None, "Names in akd_jax.methods.METHODS.")
@@ -133,16 +133,16 @@ def _score_predictions(
     for method, entry in entries.items():
         if not task.regression:
             entry["calibration_error"] = _summary(
-                [scores.expected_calibration_error(found, labels) for found in logits[method]]
+                [statistics.expected_calibration_error(found, labels) for found in logits[method]]
             )
         if teacher_logits is not None and not task.regression:
             entry["agreement"] = _summary(
-                [scores.agreement(found, teacher_logits) for found in logits[method]]
+                [statistics.agreement(found, teacher_logits) for found in logits[method]]
             )
         entry["against"] = {
             reference: list(
-                scores.paired_bootstrap(
-                    scores.difference(logits[method], logits[reference], labels, task),
+                statistics.paired_bootstrap(
+                    statistics.difference(logits[method], logits[reference], labels, task),
                     seeds=len(logits[method]),
                     examples=len(labels),
                 )
@@ -194,14 +194,14 @@ def _entry(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             score: _summary([found[STUDENT][score] for found in results])
             for score in ("validation", "test", "test_last")
         },
-        "seconds": round(statistics.mean(seconds), 2),
+        "seconds": round(mean(seconds), 2),
         "teacher_seconds": round(max(passes), 2),
     }
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.mean(values), "std": deviation, "values": list(values)}
+    deviation = stdev(values) if len(values) > 1 else None
+    return {"mean": mean(values), "std": deviation, "values": list(values)}
 
 
 def _table(entries: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str, Any]:

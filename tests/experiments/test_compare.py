@@ -1,6 +1,6 @@
 import json
-import statistics
 from html.parser import HTMLParser
+from statistics import stdev
 
 import pytest
 
@@ -32,7 +32,7 @@ def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
         scores = [found["student"]["test"] for found in results]
         assert entry["test"]["values"] == scores
         assert entry["test"]["mean"] == pytest.approx(sum(scores) / 2)
-        assert entry["test"]["std"] == pytest.approx(statistics.stdev(scores))
+        assert entry["test"]["std"] == pytest.approx(stdev(scores))
         assert entry["n"] == 2
         assert {sum(stage["steps"] for stage in found["stages"]) for found in results} == {20}
     assert json.loads((tmp_path / "comparison.json").read_text()) == comparison

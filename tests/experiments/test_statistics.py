@@ -4,13 +4,13 @@ import scipy.stats
 import sklearn.metrics
 
 from akd_jax.types import Task
-from experiments import scores
+from experiments import statistics
 
 
 def test_agreement_by_hand():
     student = np.array([[1, 0], [0, 1], [2, 1], [0, 3]])
     teacher = np.array([[5, 0], [1, 0], [2, 1], [0, 9]])
-    assert scores.agreement(student, teacher) == 3 / 4
+    assert statistics.agreement(student, teacher) == 3 / 4
 
 
 def test_calibration_error_by_hand():
@@ -18,13 +18,13 @@ def test_calibration_error_by_hand():
     logits = np.log([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
     labels = np.array([0, 1, 0, 1])
     expected = 0.5 * abs(0.5 - 0.9) + 0.5 * abs(1 - 0.6)
-    np.testing.assert_allclose(scores.expected_calibration_error(logits, labels), expected)
+    np.testing.assert_allclose(statistics.expected_calibration_error(logits, labels), expected)
 
 
 def test_certain_and_right_is_calibrated_and_certain_and_wrong_is_not():
     logits = np.array([[1000.0, 0.0]] * 4)
-    assert scores.expected_calibration_error(logits, np.zeros(4, int)) == 0
-    assert scores.expected_calibration_error(logits, np.ones(4, int)) == 1
+    assert statistics.expected_calibration_error(logits, np.zeros(4, int)) == 0
+    assert statistics.expected_calibration_error(logits, np.ones(4, int)) == 1
 
 
 def test_calibration_error_of_labels_drawn_from_the_predictions_is_small():
@@ -32,8 +32,8 @@ def test_calibration_error_of_labels_drawn_from_the_predictions_is_small():
     logits = rng.normal(size=(100_000, 3))
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     labels = (rng.uniform(size=(100_000, 1)) > probabilities.cumsum(axis=-1)).sum(axis=-1)
-    assert scores.expected_calibration_error(logits, labels) < 0.01
-    assert scores.expected_calibration_error(5 * logits, labels) > 0.1
+    assert statistics.expected_calibration_error(logits, labels) < 0.01
+    assert statistics.expected_calibration_error(5 * logits, labels) > 0.1
 
 
 def gaps(difference):
@@ -45,7 +45,7 @@ def test_bootstrap_covers_the_difference_of_example_noise():
     # Differences of independent examples: the interval is the normal one of the mean.
     rng = np.random.default_rng(0)
     difference = rng.normal(0.1, 1.0, size=(1, 4000))
-    low, high = scores.paired_bootstrap(gaps(difference), 1, 4000)
+    low, high = statistics.paired_bootstrap(gaps(difference), 1, 4000)
     error = difference.std() / np.sqrt(4000)
     mean = difference.mean()
     np.testing.assert_allclose([low, high], [mean - 1.96 * error, mean + 1.96 * error], atol=0.005)
@@ -54,7 +54,7 @@ def test_bootstrap_covers_the_difference_of_example_noise():
 def test_bootstrap_draws_seeds_too():
     # All examples of a seed alike: with two seeds of +1 and -1 the mean is -1, 0 or 1.
     difference = np.array([[1.0] * 100, [-1.0] * 100])
-    assert scores.paired_bootstrap(gaps(difference), 2, 100) == (-1, 1)
+    assert statistics.paired_bootstrap(gaps(difference), 2, 100) == (-1, 1)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_the_difference_is_of_the_metric_on_the_drawn_examples(task, reference):
     one, other = rng.normal(size=(2, 3, 50, task.outputs))  # Three students of each method.
     labels = rng.normal(size=50) if task.regression else rng.integers(3, size=50)
     drawn = rng.integers(50, size=50)
-    found = scores.difference(list(one), list(other), labels, task)(drawn)
+    found = statistics.difference(list(one), list(other), labels, task)(drawn)
     predicted = [
         logits[..., 0] if task.regression else logits.argmax(axis=-1) for logits in (one, other)
     ]
@@ -84,4 +84,4 @@ def test_the_difference_is_of_the_metric_on_the_drawn_examples(task, reference):
 def test_the_difference_needs_pairs():
     logits = [np.zeros((5, 2))]
     with pytest.raises(ValueError, match="as many students, got 2 and 1"):
-        scores.difference(logits * 2, logits, np.zeros(5, int), Task(("a", "b")))
+        statistics.difference(logits * 2, logits, np.zeros(5, int), Task(("a", "b")))

@@ -2,7 +2,7 @@
 
 python -m experiments.benchmark --suite=cache --output=experiments/results/cache_cpu.json
 
-The suites are in experiments/suites/. Each figure is the median of paired repeats: the variants
+The suites are in experiments/benchmarks/. Each figure is the median of paired repeats: the variants
 take turns, so that a busy moment of the machine meets all of them. Writes JSON, and beside it
 the same as a Markdown table.
 """
@@ -19,7 +19,7 @@ from absl import flags
 from akd_jax import parallel, records
 from akd_jax.errors import InputError
 from experiments import cli
-from experiments.suites import SUITES
+from experiments.benchmarks import SUITES
 
 _SUITE = flags.DEFINE_string("suite", None, f"One of {', '.join(SUITES)}.")
 _CONFIG = cli.config_flag()  # Of the suites that measure a data set.

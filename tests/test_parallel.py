@@ -9,7 +9,7 @@ from akd_jax.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.step import train_step
 from akd_jax.types import Batch, Outputs, TrainState
-from experiments.suites import hlo
+from experiments.benchmarks import hlo
 
 
 def test_shard_keeps_the_order_of_the_examples():

@@ -1,5 +1,5 @@
 from experiments import benchmark
-from experiments.suites import measure
+from experiments.benchmarks import measure
 
 
 def test_variants_take_turns_and_the_first_is_dropped(monkeypatch):

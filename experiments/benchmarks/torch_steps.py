@@ -24,8 +24,8 @@ from akd_jax.models.encoder import Encoder, EncoderConfig
 from akd_jax.step import predict_step
 from akd_jax.teachers import CachedTeacher
 from akd_jax.types import Batch, Teacher, Tokens, TrainState
-from experiments.suites import measure as m
-from experiments.suites.shapes import ENCODER, tokens
+from experiments.benchmarks import measure as m
+from experiments.benchmarks.shapes import ENCODER, tokens
 
 _TEMPERATURES, _EPOCHS, _VIEWS, _BATCHES = 10, 4, 2, 2  # Of the whole stage I that is measured.
 _LENGTHS = (32, 128)  # Tokens of a sentence.
@@ -44,7 +44,7 @@ def measure(repeats: int) -> dict[str, Any]:
         raise InputError(
             "--suite=torch: expected torch and transformers, got none; install requirements-dev.txt"
         )
-    command = [sys.executable, "-m", "experiments.suites.pytorch"]
+    command = [sys.executable, "-m", "experiments.benchmarks.pytorch"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -15,7 +15,7 @@ from akd_jax.data.augmentation import Augmentation
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.step import train_step
 from akd_jax.types import Batch, Loss, Model, Network, Teacher, TrainState, Variables
-from experiments.suites.shapes import BATCH_SIZE as BATCH_SIZE
+from experiments.benchmarks.shapes import BATCH_SIZE as BATCH_SIZE
 
 MAX_TEMPERATURE = 10
 AUGMENT = Augmentation(crop_padding=4, flip=True, seed=0)

@@ -10,7 +10,7 @@ import numpy as np
 from akd_jax import data, parallel
 from akd_jax.step import predict_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
-from experiments.suites import measure as m
+from experiments.benchmarks import measure as m
 
 _VIEWS, _TEMPERATURES, _EPOCHS = 4, 10, 2  # Of the arithmetic for a whole stage I.
 

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from experiments.suites import SUITES, hlo, memory, scaling
-from experiments.suites import measure as m
+from experiments.benchmarks import SUITES, hlo, memory, scaling
+from experiments.benchmarks import measure as m
 
 
 class Program:

@@ -4,7 +4,7 @@ import dataclasses
 import socket
 from typing import Any
 
-from experiments.suites import children
+from experiments.benchmarks import children
 
 _SPECS = ("resnet:8", "resnet:110")
 _PROCESSES = (1, 2, 4)

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.suites import children
+from experiments.benchmarks import children
 
 _SPECS = ("resnet:8", "resnet:20", "resnet:110")
 _MOMENTS: Mapping[str, Callable[[Mapping[str, float]], float]] = {

@@ -13,7 +13,7 @@ from akd_jax.plan import plan
 from akd_jax.run import stage_state
 from akd_jax.step import train_step
 from experiments import cli
-from experiments.suites import measure as m
+from experiments.benchmarks import measure as m
 
 
 def measure(repeats: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from akd_jax.data import digits
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.types import Network, Stage, Task, TrainState
 from akd_jax.writers import MetricWriter
-from experiments.suites import measure as m
+from experiments.benchmarks import measure as m
 
 _CHECKPOINT_EVERY = 60  # Epochs, as in configs/digits.py.
 _OPTIMIZER = OptimizerConfig(learning_rate=0.05, weight_decay=1e-4)

@@ -14,7 +14,7 @@ from typing import Any
 
 def start(kind: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
     """Starts a child of a kind in KINDS."""
-    main = "import sys; from experiments.suites import children; children.main(sys.argv[1:])"
+    main = "import sys; from experiments.benchmarks import children; children.main(sys.argv[1:])"
     command = [sys.executable, "-c", main, kind, *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
@@ -36,7 +36,7 @@ def first_step(spec: str) -> dict[str, Any]:
     """
     from akd_jax import data
     from experiments import cli
-    from experiments.suites import measure as m
+    from experiments.benchmarks import measure as m
 
     cli.set_up_jax()
     (batch,) = data.Batches(m.images(m.BATCH_SIZE), m.BATCH_SIZE).epoch()
@@ -54,8 +54,8 @@ def collective_bytes(spec: str, process_id: str, count: str, port: str) -> dict[
     import jax
 
     from akd_jax import data, processes
-    from experiments.suites import hlo
-    from experiments.suites import measure as m
+    from experiments.benchmarks import hlo
+    from experiments.benchmarks import measure as m
 
     if int(count) > 1:
         processes.start(f"127.0.0.1:{port}", int(count), int(process_id))

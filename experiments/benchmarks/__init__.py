@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.suites import cache, compilation, memory, overhead, scaling, text, torch_steps
+from experiments.benchmarks import cache, compilation, memory, overhead, scaling, text, torch_steps
 
 # Name to a function of the number of repeats. It returns 'seconds' and 'ratios' by name, and
 # perhaps a 'table' of 'headers' and 'rows', and 'notes'.

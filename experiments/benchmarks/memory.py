@@ -10,7 +10,7 @@ import numpy as np
 from akd_jax import data
 from akd_jax.teachers import CachedTeacher, LiveTeacher
 from akd_jax.types import Batch, Teacher, TrainState
-from experiments.suites import measure as m
+from experiments.benchmarks import measure as m
 
 
 def measure(repeats: int) -> dict[str, Any]:

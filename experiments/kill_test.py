@@ -1,6 +1,6 @@
 """Stops a run again and again at random moments, and compares its end to an undisturbed one's.
 
-python -m experiments.soak --signal=KILL --times=100 --workdir=DIR --output=soak_kill.json
+python -m experiments.kill_test --signal=KILL --times=100 --workdir=DIR --output=kill_test_sigkill.json
 
 The run is configs/digits.py, with a checkpoint after each epoch, so that many signals come
 within a save. KILL may cost the epoch that was not saved; TERM nothing.
@@ -40,7 +40,7 @@ _FIELDS = {
 _LONGEST = 5.5  # Seconds until a signal, from the start of the process, which takes about 3.
 
 
-def soak(number: signal.Signals, times: int, workdir: Path) -> dict[str, Any]:
+def run_kill_test(number: signal.Signals, times: int, workdir: Path) -> dict[str, Any]:
     """Runs the same training undisturbed and disturbed.
 
     Returns:
@@ -120,8 +120,8 @@ def main() -> None:
     number = signal.Signals[f"SIG{_SIGNAL.value}"]
     output = Path(_OUTPUT.value or "")
     records.check_writable(output.parent)
-    found = soak(number, _TIMES.value or 1, Path(_WORKDIR.value))
-    found["command"] = "python -m experiments.soak " + " ".join(sys.argv[1:])
+    found = run_kill_test(number, _TIMES.value or 1, Path(_WORKDIR.value))
+    found["command"] = "python -m experiments.kill_test " + " ".join(sys.argv[1:])
     records.write(output, found)
     print(json.dumps(found, indent=2))
 

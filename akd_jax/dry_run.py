@@ -11,7 +11,7 @@ import numpy as np
 
 from akd_jax import evaluation, loop, methods, metrics, parallel
 from akd_jax.plan import STUDENT, Plan, is_made, plan
-from akd_jax.run import load_teacher, predictor, stage_state
+from akd_jax.runs import load_teacher, predictor, stage_state
 from akd_jax.step import train_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
 from akd_jax.types import Batch, Model, Network, Stage, Teacher, Variables

@@ -21,7 +21,7 @@ from akd_jax import processes, records
 from akd_jax.errors import InputError
 from akd_jax.files import Path, absolute
 from akd_jax.plan import STUDENT, Plan, is_made, plan, resume_key
-from akd_jax.run import (
+from akd_jax.runs import (
     TEACHER,
     TEACHER_LOGITS,
     TrainedTeacher,

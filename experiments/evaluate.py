@@ -5,7 +5,7 @@ python -m experiments.evaluate --workdir=DIR --split=test
 
 from absl import flags
 
-from akd_jax import plan, run
+from akd_jax import plan, runs
 from experiments import cli
 
 _WORKDIR = cli.workdir_flag()
@@ -16,7 +16,7 @@ _SPLIT = flags.DEFINE_string(
 
 def main() -> None:
     """Prints the metrics of student and teacher."""
-    scores = run.evaluate(cli.path(_WORKDIR), _SPLIT.value)
+    scores = runs.evaluate(cli.path(_WORKDIR), _SPLIT.value)
     metrics = list(scores[plan.STUDENT])
     rows = [(name, *(f"{found[m]:.2%}" for m in metrics)) for name, found in scores.items()]
     cli.say(cli.table((_SPLIT.value, *metrics), rows))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from absl import flags
 from jax import export as jax_export
 
-from akd_jax import records, run
+from akd_jax import records, runs
 from akd_jax.errors import InputError
 from akd_jax.files import Path
 from akd_jax.models import huggingface
@@ -49,7 +49,7 @@ def export(workdir: Path, kind: str, output: Path, model: str = STUDENT) -> None
     """
     if kind not in FORMATS:
         raise InputError(f"--format: expected one of {', '.join(FORMATS)}, got {kind!r}")
-    planned, found = run.load(workdir, teachers=model != STUDENT)
+    planned, found = runs.load(workdir, teachers=model != STUDENT)
     if model not in found:
         raise InputError(f"--model: expected one of {', '.join(found)}, got {model!r}")
     network = planned.student if model == STUDENT else planned.teachers[model]

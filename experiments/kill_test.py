@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from akd_jax import records, run
+from akd_jax import records, runs
 from akd_jax.errors import InputError
 from akd_jax.plan import STUDENT
 from experiments import cli, html_report
@@ -104,7 +104,7 @@ def _differing(one: Path, other: Path) -> list[str]:
     ]
     if lines[0] != lines[1]:
         found.append("metrics.jsonl")
-    students = [run.load(folder, teachers=False)[1][STUDENT].variables for folder in (one, other)]
+    students = [runs.load(folder, teachers=False)[1][STUDENT].variables for folder in (one, other)]
     equal = jax.tree.map(np.array_equal, *students)
     found += [
         jax.tree_util.keystr(path) for path, same in jax.tree.leaves_with_path(equal) if not same

@@ -10,7 +10,7 @@ and the predicted label as the task's files name it, or the number of a regressi
 import numpy as np
 from absl import flags
 
-from akd_jax import metrics, processes, run
+from akd_jax import metrics, processes, runs
 from akd_jax.data import Examples, tsv
 from akd_jax.errors import InputError
 from akd_jax.files import Path, absolute, reason
@@ -30,9 +30,9 @@ def predict(workdir: Path, examples: Path, output: Path) -> int:
     """
     if absolute(output) == absolute(examples) or output.is_dir():
         raise InputError(f"--output: expected the name of a file other than --input, got {output}")
-    planned, models = run.load(workdir, teachers=False)
+    planned, models = runs.load(workdir, teachers=False)
     unlabelled = read(planned, examples)
-    logits = run.predictor()(models[STUDENT], planned.batches(unlabelled))
+    logits = runs.predictor()(models[STUDENT], planned.batches(unlabelled))
     found = metrics.predictions(logits, planned.dataset.task)
     rows = [f"{i}\t{planned.dataset.task.write(value)}\n" for i, value in enumerate(found)]
 

@@ -14,7 +14,7 @@ from absl import flags
 from akd_jax import processes, records
 from akd_jax.dry_run import dry_run
 from akd_jax.plan import STUDENT
-from akd_jax.run import run
+from akd_jax.runs import run
 from experiments import cli, html_report
 
 _CONFIG = cli.config_flag()

@@ -16,7 +16,7 @@ import jax
 import pytest
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import run
+from akd_jax import runs
 from akd_jax.plan import plan
 from configs import digits
 
@@ -65,5 +65,5 @@ def config() -> ConfigDict:
 def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a finished teacher of that configuration, which tests share."""
     folder = tmp_path_factory.mktemp("teacher")
-    run.obtain_teacher(plan(small_config()), "teacher", folder)
+    runs.obtain_teacher(plan(small_config()), "teacher", folder)
     return str(folder / "teacher")

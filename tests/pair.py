@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from akd_jax import interrupts, processes, run
+from akd_jax import interrupts, processes, runs
 from akd_jax.errors import InputError, StoppedError
 from tests import shared_run
 
@@ -37,11 +37,11 @@ def main(process_id: int, port: str, folder: Path) -> None:
     else:
         raise AssertionError("expected the primary's error in all processes")
 
-    run.run(shared_run.config(), folder / "begun_alone")
+    runs.run(shared_run.config(), folder / "begun_alone")
     original = interrupts.stop_requested
     interrupts.stop_requested = shared_run.after(shared_run.LOOKS)
     try:
-        run.run(shared_run.config(), folder / "begun_by_two")
+        runs.run(shared_run.config(), folder / "begun_by_two")
     except StoppedError:
         print("stopped as asked")
     interrupts.stop_requested = original

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from akd_jax import interrupts, records, run
+from akd_jax import interrupts, records, runs
 from akd_jax.errors import InputError, StoppedError
 from akd_jax.plan import STUDENT
 
@@ -37,7 +37,7 @@ def small_disk(tmp_path):
 
 
 def student(workdir):
-    return run.load(workdir, teachers=False)[1][STUDENT].variables
+    return runs.load(workdir, teachers=False)[1][STUDENT].variables
 
 
 def stop(monkeypatch, config, workdir, looks):
@@ -45,7 +45,7 @@ def stop(monkeypatch, config, workdir, looks):
     with monkeypatch.context() as patched:
         patched.setattr(interrupts, "stop_requested", lambda: next(counter) >= looks)
         with pytest.raises(StoppedError):
-            run.run(config, workdir)
+            runs.run(config, workdir)
 
 
 def newest(workdir):
@@ -56,12 +56,12 @@ def newest(workdir):
 def test_a_full_disk_is_said_and_loses_nothing(config, small_disk, tmp_path):
     disk, remount = small_disk
     with pytest.raises(InputError, match=r"MB free where a checkpoint needs .*make room there"):
-        run.run(config, disk / "run")  # After some checkpoints, which have to go on existing.
+        runs.run(config, disk / "run")  # After some checkpoints, which have to go on existing.
     kept = [path.name for path in (disk / "run/student/kd").iterdir() if path.name.isdigit()]
     assert kept
     assert remount("size=50m")
-    run.run(config, disk / "run")
-    run.run(config, tmp_path / "whole")
+    runs.run(config, disk / "run")
+    runs.run(config, tmp_path / "whole")
     jax.tree.map(np.testing.assert_array_equal, student(disk / "run"), student(tmp_path / "whole"))
 
 
@@ -70,13 +70,13 @@ def test_a_workdir_that_can_only_be_read(config, small_disk):
     (disk / "run").mkdir()
     assert remount("ro")
     with pytest.raises(InputError, match=r"that can be written, got: Read-only file system"):
-        run.run(config, disk / "run")
+        runs.run(config, disk / "run")
     assert remount("rw")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "delete"])
 def test_a_damaged_checkpoint_costs_one_interval(config, tmp_path, monkeypatch, damage):
-    run.run(config, tmp_path / "whole")
+    runs.run(config, tmp_path / "whole")
     stop(monkeypatch, config, tmp_path / "damaged", looks=40)
     damaged = newest(tmp_path / "damaged")
     files = sorted(path for path in damaged.rglob("*") if path.is_file())
@@ -85,7 +85,7 @@ def test_a_damaged_checkpoint_costs_one_interval(config, tmp_path, monkeypatch, 
             file.unlink()
         else:
             file.write_bytes(file.read_bytes()[:10])
-    run.run(config, tmp_path / "damaged")
+    runs.run(config, tmp_path / "damaged")
     jax.tree.map(
         np.testing.assert_array_equal, student(tmp_path / "damaged"), student(tmp_path / "whole")
     )
@@ -100,7 +100,7 @@ def test_a_teacher_of_another_architecture(config, tmp_path, teacher_path):
     records.write(copy / records.RESULTS, {**results, "model": "plain_cnn:7 M FC"})
     config.teacher.path = str(copy)
     with pytest.raises(InputError, match=r"as float32 \[7\], got float32 \[8\]; it is the ch"):
-        run.run(config, tmp_path / "run")
+        runs.run(config, tmp_path / "run")
 
 
 def test_a_teacher_with_the_weights_of_another(config, tmp_path, teacher_path):
@@ -110,4 +110,4 @@ def test_a_teacher_with_the_weights_of_another(config, tmp_path, teacher_path):
     records.write(copy / records.RESULTS, {**results, "digest": "0" * 16})
     config.teacher.path = str(copy)
     with pytest.raises(InputError, match=r"expected the weights that its results\.json tells of"):
-        run.run(config, tmp_path / "run")
+        runs.run(config, tmp_path / "run")

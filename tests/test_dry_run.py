@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from akd_jax import run
+from akd_jax import runs
 from akd_jax.dry_run import dry_run
 from akd_jax.plan import plan
 from experiments import train
@@ -45,7 +45,7 @@ def test_a_teacher_that_is_there_is_scored(config, teacher_path, nowhere):
     config.method = "kd"
     found = dry_run(config)["networks"]["teacher"]
     # All of validation's 297 examples, as they are fewer than four batches of 200.
-    expected = run.load_teacher(plan(config), "teacher", nowhere).results["validation"]
+    expected = runs.load_teacher(plan(config), "teacher", nowhere).results["validation"]
     assert found["accuracy"] == pytest.approx(expected)
 
 

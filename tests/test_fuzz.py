@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from akd_jax import run
+from akd_jax import runs
 from akd_jax.data import idx, tsv
 from akd_jax.errors import InputError
 from akd_jax.plan import plan, resume_key
@@ -152,7 +152,7 @@ def test_a_run_is_refused_in_a_line_or_ends_with_scores(tmp_path_factory, fields
     try:
         # JAX's own search for nan can recurse for good in a model that has diverged.
         with jax.debug_nans(False):
-            results = run.run(changed(config, kept), tmp_path_factory.mktemp("run"))
+            results = runs.run(changed(config, kept), tmp_path_factory.mktemp("run"))
     except ENDS as error:
         one_line(error)
         return

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from akd_jax import evaluation, metrics, run
+from akd_jax import evaluation, metrics, runs
 from akd_jax.data import Batches, Examples, glue
 from akd_jax.types import Model, Network, Outputs, Task, WeightedSum
 
@@ -180,7 +180,7 @@ def test_a_tasks_metrics_on_four_devices_are_those_of_the_whole_split(name):
 
     batches = Batches(Examples(inputs, labels), 8)
     assert [batch.weights.sum() for batch in batches.epoch()] == [8, 8, 8, 8, 5]
-    found = evaluation.Evaluator(run.predictor(), task)(model, batches)
+    found = evaluation.Evaluator(runs.predictor(), task)(model, batches)
 
     predictions = logits[:, 0] if task.regression else logits.argmax(1)
     assert set(found) == set(task.metrics)

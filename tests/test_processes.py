@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from akd_jax import interrupts, processes, records, run
+from akd_jax import interrupts, processes, records, runs
 from akd_jax.errors import StoppedError
 from akd_jax.plan import STUDENT
 from akd_jax.step import train_step
@@ -19,7 +19,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(interrupts, "stop_requested", shared_run.after(shared_run.LOOKS))
         with pytest.raises(StoppedError):
-            run.run(shared_run.config(), folder / "begun_alone")
+            runs.run(shared_run.config(), folder / "begun_alone")
     port = str(free_port())
     pair = [launch("-m", "tests.pair", str(number), port, folder) for number in range(2)]
     outputs = [process.communicate(timeout=300)[0] for process in pair]
@@ -47,19 +47,19 @@ def test_two_processes_of_two_devices_are_four_devices_and_are_one(folder, name)
 
 
 def students(workdir):
-    return shared_run.flat(run.load(workdir, teachers=False)[1][STUDENT].variables)
+    return shared_run.flat(runs.load(workdir, teachers=False)[1][STUDENT].variables)
 
 
 @pytest.fixture(scope="module")
 def alone(folder):
     """The student of the same run on four devices here, never stopped."""
-    run.run(shared_run.config(), folder / "alone")
+    runs.run(shared_run.config(), folder / "alone")
     return students(folder / "alone")
 
 
 @pytest.mark.parametrize("name", ["begun_alone", "begun_by_two"])
 def test_one_and_two_go_on_where_the_other_stopped(folder, alone, name):
-    run.run(shared_run.config(), folder / name)  # The first one is finished already.
+    runs.run(shared_run.config(), folder / name)  # The first one is finished already.
     for path, value in students(folder / name).items():
         np.testing.assert_allclose(value, alone[path], **TOLERANCE)
     whole, found = (records.read(folder / n / records.RESULTS) for n in ("alone", name))
@@ -72,7 +72,7 @@ def test_one_and_two_go_on_where_the_other_stopped(folder, alone, name):
 
 def test_two_processes_store_the_logits_that_one_stores(folder, alone):
     del alone
-    run.run(shared_run.config(), folder / "begun_by_two")  # Finished already, or stopped.
+    runs.run(shared_run.config(), folder / "begun_by_two")  # Finished already, or stopped.
     views = [
         sorted((folder / n / "teacher_logits").glob("*/*.npy")) for n in ("alone", "begun_by_two")
     ]

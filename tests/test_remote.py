@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from akd_jax import data, interrupts, run
+from akd_jax import data, interrupts, runs
 from akd_jax.errors import InputError, StoppedError
 from akd_jax.models.huggingface import Folder
 from akd_jax.plan import STUDENT
@@ -57,13 +57,13 @@ def test_a_run_in_a_bucket_stops_goes_on_and_is_the_run_on_a_disk(bucket, tmp_pa
     with monkeypatch.context() as patched:
         patched.setattr(interrupts, "stop_requested", shared_run.after(shared_run.LOOKS))
         with pytest.raises(StoppedError):
-            run.run(shared_run.config(), f"{bucket}/run")
-    remote = run.run(shared_run.config(), f"{bucket}/run")
-    local = run.run(shared_run.config(), tmp_path / "run")
+            runs.run(shared_run.config(), f"{bucket}/run")
+    remote = runs.run(shared_run.config(), f"{bucket}/run")
+    local = runs.run(shared_run.config(), tmp_path / "run")
     for name in ("teacher", "student"):
         assert remote[name] == local[name]
     students = [
-        run.load(folder, teachers=False)[1][STUDENT].variables
+        runs.load(folder, teachers=False)[1][STUDENT].variables
         for folder in (f"{bucket}/run", tmp_path / "run")
     ]
     jax.tree.map(np.testing.assert_array_equal, *students)
@@ -72,7 +72,7 @@ def test_a_run_in_a_bucket_stops_goes_on_and_is_the_run_on_a_disk(bucket, tmp_pa
     epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in epochs] == [1, 2, 3, 1, 2, 3]
     assert any(path.name.startswith("events.") for path in folder.iterdir())
-    teacher = run.run(  # Found there by another run.
+    teacher = runs.run(  # Found there by another run.
         {
             **shared_run.config().to_dict(),
             "seed": 1,
@@ -108,4 +108,4 @@ def test_a_bucket_that_is_not_there(bucket):
     with pytest.raises(
         InputError, match=r"gs://no-bucket/run.*: expected a store .*got: not found"
     ):
-        run.run(shared_run.config(), "gs://no-bucket/run")
+        runs.run(shared_run.config(), "gs://no-bucket/run")

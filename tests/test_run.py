@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 from absl import logging
 
-from akd_jax import data, evaluation, interrupts, loop, methods, parallel, records, run
+from akd_jax import data, evaluation, interrupts, loop, methods, parallel, records, runs
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.data import Examples
 from akd_jax.errors import DivergedError, InputError, StoppedError
@@ -39,7 +39,7 @@ def untimed(results):
 
 
 def test_a_run_leaves_what_it_says(config, tmp_path):
-    results = run.run(config, tmp_path)
+    results = runs.run(config, tmp_path)
 
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert results["method"] == "annealing_kd"
@@ -68,12 +68,12 @@ def test_a_run_leaves_what_it_says(config, tmp_path):
     assert best == results["student"]["validation"]
 
     # What was saved is what was scored: evaluated again, from the checkpoints.
-    scores = run.evaluate(tmp_path, "test")
+    scores = runs.evaluate(tmp_path, "test")
     assert scores["student"]["accuracy"] == results["student"]["test"]
     assert scores["teacher"]["accuracy"] == results["teacher"]["test"]
 
     # Run again, it trains nothing and returns the same.
-    assert run.run(config, tmp_path) == results
+    assert runs.run(config, tmp_path) == results
 
 
 def test_stage_2_starts_from_the_best_of_stage_1(config, teacher_path, tmp_path, monkeypatch):
@@ -86,7 +86,7 @@ def test_stage_2_starts_from_the_best_of_stage_1(config, teacher_path, tmp_path,
 
     monkeypatch.setattr(loop, "StageRun", spy)
     config.teacher.path = teacher_path
-    results = run.run(config, tmp_path)
+    results = runs.run(config, tmp_path)
     with Checkpoints(tmp_path / "student/stage_1", read_only=True) as checkpoints:
         items, progress = checkpoints.restore({"best": started["stage_1"]})
     jax.tree.map(np.testing.assert_array_equal, started["stage_2"], items["best"])
@@ -117,7 +117,7 @@ def test_best_and_last_are_not_confused(config, teacher_path, tmp_path, monkeypa
 
     monkeypatch.setattr(evaluation.Evaluator, "begin", scripted)
     monkeypatch.setattr(loop, "StageRun", spy)
-    results = run.run(config, tmp_path)
+    results = runs.run(config, tmp_path)
     variables = [found for found, _ in seen]
     assert [count for _, count in seen] == [297] * 10 + [500] * 2
     assert [stage["best_epoch"] for stage in results["stages"]] == [2, 2]
@@ -153,7 +153,7 @@ def test_an_epoch_is_evaluated_while_the_next_one_trains(config, tmp_path, monke
     monkeypatch.setattr(evaluation.Evaluator, "begin", noted_begin)
     monkeypatch.setattr(parallel.CompiledStep, "__call__", noted_call)
     monkeypatch.setattr(Checkpoints, "save", lambda *args: events.append("save") or save(*args))
-    run.run(config, tmp_path)
+    runs.run(config, tmp_path)
     spoken = "".join(
         {"step": ".", "evaluation": "e", "scores": "s", "save": "|"}[x] for x in events
     )
@@ -173,7 +173,7 @@ def test_no_epoch_of_a_run_has_the_order_of_another(config, teacher_path, tmp_pa
         return epoch(self, number, first)
 
     monkeypatch.setattr(data.Batches, "epoch", spy)
-    run.run(config, tmp_path)
+    runs.run(config, tmp_path)
     assert asked == list(range(10))
 
 
@@ -186,16 +186,16 @@ def test_two_stages_can_start_from_the_initial_parameters(config, tmp_path, monk
 
     monkeypatch.setitem(methods.METHODS, "twice", twice)
     config.method = "twice"
-    assert len(run.run(config, tmp_path)["stages"]) == 2
+    assert len(runs.run(config, tmp_path)["stages"]) == 2
 
 
 def test_a_stage_that_is_trained_anew_voids_those_after_it(config, teacher_path, tmp_path):
     config.teacher.path = teacher_path
-    results = run.run(config, tmp_path)
+    results = runs.run(config, tmp_path)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     (tmp_path / "results.json").unlink()
     shutil.rmtree(tmp_path / "student/stage_1")
-    assert untimed(run.run(config, tmp_path)) == untimed(results)
+    assert untimed(runs.run(config, tmp_path)) == untimed(results)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == len(lines) == 10
 
 
@@ -205,14 +205,14 @@ def test_a_run_knows_its_teacher_and_not_the_place_of_it(config, teacher_path, t
     config.method = "kd"
     config.student.epochs = 1
     config.teacher.path = str(teacher)
-    run.run(config, tmp_path / "run")
+    runs.run(config, tmp_path / "run")
     recorded = records.read_config(tmp_path / "run")["resume_key"]["teacher"]
     assert recorded == {"digest": records.read(teacher / "results.json")["digest"]}
 
     moved = teacher.rename(tmp_path / "moved")
     config.teacher.path = str(moved)
-    run.run(config, tmp_path / "run")
-    assert run.evaluate(tmp_path / "run")["teacher"]["accuracy"] > 0.5
+    runs.run(config, tmp_path / "run")
+    assert runs.evaluate(tmp_path / "run")["teacher"]["accuracy"] > 0.5
 
     results = records.read(moved / "results.json")
     records.write(moved / "results.json", {**results, "digest": "of other weights"})
@@ -233,7 +233,7 @@ def test_one_trace_per_stage(config, teacher_path, tmp_path, monkeypatch, max_te
     config.student.epochs = 22
     config.annealing_kd.stage_1.epochs = 20
     config.annealing_kd.max_temperature = max_temperature
-    results = run.run(config, tmp_path)
+    results = runs.run(config, tmp_path)
     assert [stage["traces"] for stage in results["stages"]] == [1, 1]
     assert results["stages"][0]["temperatures"] == list(range(max_temperature, 0, -1))
 
@@ -324,7 +324,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
 ):
     config.teacher.path = teacher_path
     config.steps_per_loop = per_loop
-    whole = run.run(config, tmp_path / "whole")
+    whole = runs.run(config, tmp_path / "whole")
     rng = np.random.default_rng(0)
     compiled, steps = parallel.compile_train_step, []
 
@@ -351,7 +351,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
 
         monkeypatch.setattr(interrupts, "stop_requested", stop_requested)
         try:
-            stopped = run.run(config, tmp_path / "stopped")
+            stopped = runs.run(config, tmp_path / "stopped")
             break
         except StoppedError as error:
             assert "the same command goes on" in str(error)
@@ -375,9 +375,9 @@ def test_several_steps_in_a_program_are_these_steps(config, teacher_path, tmp_pa
     found = []
     for per_loop in (1, 3):
         config.steps_per_loop = per_loop
-        results = run.run(config, tmp_path / str(per_loop))
+        results = runs.run(config, tmp_path / str(per_loop))
         assert {stage["traces"] for stage in results["stages"]} == {1 if per_loop == 1 else 2}
-        found.append(run.load(tmp_path / str(per_loop), teachers=False)[1]["student"])
+        found.append(runs.load(tmp_path / str(per_loop), teachers=False)[1]["student"])
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
         *(model.variables for model in found),
@@ -421,16 +421,16 @@ def final_state(checkpoint):
 
 def test_a_finished_stage_is_not_trained_again(config, teacher_path, tmp_path, monkeypatch):
     config.teacher.path = teacher_path
-    results = run.run(config, tmp_path)
+    results = runs.run(config, tmp_path)
     (tmp_path / "results.json").unlink()
     monkeypatch.setattr(loop, "train_step", None)  # Calling it would fail.
     monkeypatch.setattr(parallel, "compile_train_step", lambda step: None)
-    assert untimed(run.run(config, tmp_path)) == untimed(results)
+    assert untimed(runs.run(config, tmp_path)) == untimed(results)
 
 
 def test_scratch_trains_no_teacher(config, tmp_path):
     config.method = "scratch"
-    results = run.run(config, tmp_path)
+    results = runs.run(config, tmp_path)
     assert results["teacher"] is None
     assert not (tmp_path / "teacher").exists()
 
@@ -448,10 +448,10 @@ def test_cached_is_live(config, teacher_path, tmp_path, method):
     config.dataset.flip = True
     config.student.epochs = 6
     config.annealing_kd.stage_1.epochs = 4
-    live = run.run(config, tmp_path / "live")
+    live = runs.run(config, tmp_path / "live")
     assert "teacher_cache" not in live
     config.teacher.views = 6  # A view for each epoch.
-    cached = run.run(config, tmp_path / "cached")
+    cached = runs.run(config, tmp_path / "cached")
     assert cached["teacher_cache"]["teacher"]["views"] == 6
     np.testing.assert_allclose(
         recorded_losses(tmp_path / "cached"), recorded_losses(tmp_path / "live"), rtol=1e-5
@@ -467,7 +467,7 @@ def test_with_fewer_views_than_epochs_views_come_again(config, teacher_path, tmp
     batches = settings.batches("train", seed=0, views=2)
     views = [set(next(batches.epoch(epoch)).views.tolist()) for epoch in range(5)]
     assert views == [{0}, {1}, {0}, {1}, {0}]
-    run.run(config, tmp_path)
+    runs.run(config, tmp_path)
     assert len(list(tmp_path.glob("teacher_logits/teacher-*/view_*.npy"))) == 2
 
 
@@ -489,7 +489,7 @@ def test_every_method_and_stage_draws_the_same_views(config, teacher_path, tmp_p
     for method in ("scratch", "kd", "annealing_kd"):
         config.method = method
         drawn.clear()
-        run.run(config, tmp_path / method)
+        runs.run(config, tmp_path / method)
         assert drawn == [0, 1, 0, 1, 0, 1]
 
 
@@ -506,13 +506,13 @@ def test_reading_a_finished_run_trains_and_writes_nothing(config, tmp_path):
     config.student.epochs = 2
     config.annealing_kd.stage_1.epochs = 1
     config.annealing_kd.max_temperature = 1
-    run.run(config, tmp_path)
+    runs.run(config, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    run.evaluate(tmp_path)
+    runs.evaluate(tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     (tmp_path / "teacher/results.json").unlink()
     with pytest.raises(InputError, match="expected the folder of a finished teacher"):
-        run.evaluate(tmp_path)
+        runs.evaluate(tmp_path)
 
 
 def test_one_cache_serves_methods_and_seeds(config, teacher_path, tmp_path, monkeypatch):
@@ -522,7 +522,7 @@ def test_one_cache_serves_methods_and_seeds(config, teacher_path, tmp_path, monk
     config.student.epochs = 2
     config.annealing_kd.stage_1.epochs = 1
     config.annealing_kd.max_temperature = 1
-    run.run(config, tmp_path / "first")
+    runs.run(config, tmp_path / "first")
     predict = evaluation.Predictor.__call__
 
     def not_on_train(self, model, batches, view=0):
@@ -531,16 +531,16 @@ def test_one_cache_serves_methods_and_seeds(config, teacher_path, tmp_path, monk
 
     monkeypatch.setattr(evaluation.Predictor, "__call__", not_on_train)
     config.seed = 1
-    run.run(config, tmp_path / "second")
+    runs.run(config, tmp_path / "second")
     config.method = "kd"
-    run.run(config, tmp_path / "third")
+    runs.run(config, tmp_path / "third")
 
 
 def test_takd_trains_an_assistant_that_others_can_use(config, teacher_path, tmp_path):
     config.method = "takd"
     config.student.epochs = 1
     config.teacher.path = teacher_path
-    results = run.run(config, tmp_path / "first")
+    results = runs.run(config, tmp_path / "first")
     assistant = records.read(tmp_path / "first/assistant/results.json")
     assert results["assistant"] == {name: assistant[name] for name in ("validation", "test")}
     teacher = records.read(Path(teacher_path) / "results.json")
@@ -548,7 +548,7 @@ def test_takd_trains_an_assistant_that_others_can_use(config, teacher_path, tmp_
     assert not (tmp_path / "first/teacher").exists()
 
     config.takd.assistant.path = str(tmp_path / "first/assistant")
-    again = run.run(config, tmp_path / "second")
+    again = runs.run(config, tmp_path / "second")
     assert again["student"] == results["student"]
     assert again["teacher"] == results["teacher"]
     assert not (tmp_path / "second/assistant").exists()
@@ -558,7 +558,7 @@ def test_continuation_with_a_step_and_no_margin_is_annealing_bit_for_bit(
     config, teacher_path, tmp_path, monkeypatch
 ):
     config.teacher.path = teacher_path
-    run.run(config, tmp_path / "annealing")
+    runs.run(config, tmp_path / "annealing")
     config.method = "continuation_kd"
     config.continuation_kd.psi = "step"
     config.continuation_kd.margin = 0.0
@@ -570,10 +570,10 @@ def test_continuation_with_a_step_and_no_margin_is_annealing_bit_for_bit(
         stage_2 = dataclasses.replace(stage_2, loss=loss, teachers=("teacher",))
         return Method("whole", (stage_1, stage_2))
 
-    run.run(config, tmp_path / "continuation_kd")
+    runs.run(config, tmp_path / "continuation_kd")
     monkeypatch.setitem(methods.METHODS, "whole", whole)
     config.method = "whole"
-    run.run(config, tmp_path / "whole")
+    runs.run(config, tmp_path / "whole")
     expected = final_state(tmp_path / "annealing/student/stage_2/30")
     for name in ("continuation_kd", "whole"):
         found = final_state(tmp_path / name / "student/stage_2/30")
@@ -587,7 +587,7 @@ def test_continuation_with_a_step_and_no_margin_is_annealing_bit_for_bit(
 def test_a_run_in_bfloat16_learns_with_parameters_in_float32(config, tmp_path):
     config.method = "scratch"
     config.dtype = "bfloat16"
-    assert run.run(config, tmp_path)["student"]["test"] > 0.5
+    assert runs.run(config, tmp_path)["student"]["test"] > 0.5
     state = final_state(tmp_path / "student/scratch/60")["state"]
     assert {leaf.dtype for leaf in jax.tree.leaves(state["params"])} == {np.dtype("float32")}
 
@@ -611,12 +611,12 @@ def test_a_method_of_ones_own_is_a_line_in_the_dict(config, teacher_path, tmp_pa
     monkeypatch.setitem(methods.METHODS, "mine", mine)
     config.method = "mine"
     config.teacher.path = teacher_path
-    assert run.run(config, tmp_path)["stages"][0]["name"] == "mine"
+    assert runs.run(config, tmp_path)["stages"][0]["name"] == "mine"
 
 
 def refused(config, workdir, message):
     with pytest.raises(InputError, match=message) as error:
-        run.run(config, workdir)
+        runs.run(config, workdir)
     assert "\n" not in str(error.value)
 
 
@@ -645,7 +645,7 @@ def test_bad_input_is_refused_before_anything_is_written(config, tmp_path):
 def test_another_runs_workdir_is_refused(config, teacher_path, tmp_path):
     config.method = "scratch"
     config.student.epochs = 1
-    run.run(config, tmp_path)
+    runs.run(config, tmp_path)
     config.seed = 1
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert before
@@ -689,14 +689,14 @@ def test_a_run_whose_data_are_others_by_now_is_not_evaluated(
     config.teacher.path = teacher_path
     config.method = "scratch"
     config.student.epochs = 1
-    run.run(config, tmp_path)
+    runs.run(config, tmp_path)
     source = data.DATASETS["digits"](None)
     renamed = dataclasses.replace(source, task=Task(source.task.labels[::-1]))
     monkeypatch.setitem(data.DATASETS, "digits", lambda data_dir: renamed)
     data.load.cache_clear()
     try:
         with pytest.raises(InputError, match=r"another config.labels .* put back the data"):
-            run.predict(tmp_path, teachers=False)
+            runs.predict(tmp_path, teachers=False)
     finally:
         data.load.cache_clear()
 
@@ -710,7 +710,7 @@ def test_a_diverged_run_says_what_to_try(config, teacher_path, tmp_path):
             DivergedError, match=r"stage_1: .* in step \d of epoch 1, at temperature 2; lower its"
         ),
     ):
-        run.run(config, tmp_path)
+        runs.run(config, tmp_path)
 
 
 @pytest.mark.parametrize("checkpoint_every", [1, 100])
@@ -729,7 +729,7 @@ def test_what_was_before_a_divergence_is_kept(
 
     monkeypatch.setattr(module, "supervised_loss", exploding)
     with jax.debug_nans(False), pytest.raises(DivergedError, match="in step 1 of epoch 3, at"):
-        run.run(config, tmp_path)
+        runs.run(config, tmp_path)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
     if checkpoint_every > 1:
         return  # The second epoch was on record, but not saved, when the third had begun.
@@ -757,7 +757,7 @@ def test_steps_that_are_not_finite_can_be_left_out(config, teacher_path, tmp_pat
 
     monkeypatch.setattr(module, "supervised_loss", sometimes)
     with jax.debug_nans(False):
-        results = run.run(config, tmp_path)
+        results = runs.run(config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["train_nonfinite"] for line in lines] == pytest.approx([0, 1 / 5, 0])
     assert np.isfinite([line["train_loss"] for line in lines]).all()
@@ -768,7 +768,7 @@ def test_steps_that_are_not_finite_can_be_left_out(config, teacher_path, tmp_pat
         jax.debug_nans(False),
         pytest.raises(DivergedError, match="others in every step of epoch 2,"),
     ):
-        run.run(config, tmp_path / "none")
+        runs.run(config, tmp_path / "none")
 
 
 def test_a_student_at_chance_is_warned_of(config, tmp_path, monkeypatch):
@@ -783,7 +783,7 @@ def test_a_student_at_chance_is_warned_of(config, tmp_path, monkeypatch):
     config.dataset.name = "noise"
     config.method = "scratch"
     config.student.epochs = 1
-    run.run(config, tmp_path)
+    runs.run(config, tmp_path)
     assert len(warnings) == 1
     assert "scratch seed 0 ends at chance" in warnings[0]
     assert "try a learning rate under 0.05" in warnings[0]
@@ -795,14 +795,14 @@ def test_an_empty_name_is_no_workdir(config):
 
 def test_a_teachers_folder_is_no_run(config, teacher_path):
     with pytest.raises(InputError, match=r"expected a finished run, got .* a teacher"):
-        run.evaluate(teacher_path)
+        runs.evaluate(teacher_path)
 
 
 def test_evaluate_names_what_is_missing(config, tmp_path):
     with pytest.raises(InputError, match="expected a finished run, got none"):
-        run.evaluate(tmp_path)
+        runs.evaluate(tmp_path)
     config.method = "scratch"
     config.student.epochs = 1
-    run.run(config, tmp_path)
+    runs.run(config, tmp_path)
     with pytest.raises(InputError, match="one of validation, train, test, got 'dev'"):
-        run.evaluate(tmp_path, "dev")
+        runs.evaluate(tmp_path, "dev")

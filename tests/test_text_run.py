@@ -11,7 +11,7 @@ import torch
 import transformers
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import data, loop, methods, records, run
+from akd_jax import data, loop, methods, records, runs
 from akd_jax.errors import InputError
 from akd_jax.plan import plan, resume_key
 from configs import default, glue
@@ -101,7 +101,7 @@ def finished(folders, tmp_path_factory):
     config.method = "kd"
     config.dataset.bucketing = True
     config.student.epochs = 2
-    run.run(config, folder)
+    runs.run(config, folder)
     return folder
 
 
@@ -122,7 +122,7 @@ def in_torch(folder, sentences):
 
 def refused(config, tmp_path, match):
     with pytest.raises(InputError, match=match) as error:
-        run.run(config, tmp_path / "refused")
+        runs.run(config, tmp_path / "refused")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "refused").exists()
 
@@ -130,7 +130,7 @@ def refused(config, tmp_path, match):
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_learns_texts(config, tmp_path, method):
     config.method = method
-    results = run.run(config, tmp_path)
+    results = runs.run(config, tmp_path)
     assert results["select_on"] == "validation accuracy"
     assert results["truncated"] == {"train": 0, "validation": 0, "test": 0}
     for stage in results["stages"]:
@@ -160,11 +160,11 @@ def test_texts_of_like_lengths_come_together(finished):
 def test_a_fine_tuned_teacher_is_taken_over_with_the_logits_of_transformers(finished, folders):
     rows = texts(75, 2)
     expected = in_torch(folders / "bert", [text for text, _ in rows])[:, [1, 0]]  # By name.
-    np.testing.assert_allclose(run.predict(finished)["teacher"], expected, atol=1e-4)
+    np.testing.assert_allclose(runs.predict(finished)["teacher"], expected, atol=1e-4)
     labels = np.array([label for _, label in rows])
     right = np.mean(expected.argmax(axis=-1) == labels)
     assert records.read(finished / "results.json")["teacher"]["test"] == right
-    assert run.evaluate(finished)["teacher"] == {"accuracy": right}
+    assert runs.evaluate(finished)["teacher"] == {"accuracy": right}
 
 
 def test_what_was_taken_over_can_be_shared(finished, tmp_path):
@@ -172,7 +172,7 @@ def test_what_was_taken_over_can_be_shared(finished, tmp_path):
     config.teacher.path = str(finished / "teacher")
     config.teacher.cache_dir = str(finished / "teacher_logits")
     config.student.epochs = 1
-    results = run.run(config, tmp_path)
+    results = runs.run(config, tmp_path)
     assert results["teacher"] == records.read(finished / "results.json")["teacher"]
     assert not (tmp_path / "teacher").exists()
 
@@ -182,9 +182,9 @@ def test_each_network_reads_the_same_texts_with_its_own_vocabulary(config, folde
     config.dataset.max_length = 62  # This vocabulary has few whole words.
     config.method = "kd"
     config.student.epochs = 1
-    run.run(config, tmp_path)
+    runs.run(config, tmp_path)
     expected = in_torch(folders / "roberta", [text for text, _ in texts(75, 2)])[:, [1, 0]]
-    np.testing.assert_allclose(run.predict(tmp_path)["teacher"], expected, atol=1e-4)
+    np.testing.assert_allclose(runs.predict(tmp_path)["teacher"], expected, atol=1e-4)
     tokens = plan(config).dataset.splits["test"].inputs
     assert len(tokens) == 2
 
@@ -192,10 +192,10 @@ def test_each_network_reads_the_same_texts_with_its_own_vocabulary(config, folde
 def test_stored_logits_train_as_live_ones(finished, tmp_path):
     config = settings_of(finished)
     config.teacher.views = 0
-    run.run(config, tmp_path)
+    runs.run(config, tmp_path)
     assert (finished / "teacher_logits").exists()
     assert not (tmp_path / "teacher_logits").exists()
-    cached, live = (run.predict(folder)["student"] for folder in (finished, tmp_path))
+    cached, live = (runs.predict(folder)["student"] for folder in (finished, tmp_path))
     np.testing.assert_allclose(cached, live, atol=2e-3)
 
 
@@ -207,11 +207,11 @@ def test_a_teacher_is_fine_tuned_from_a_folder(config, folders, tmp_path):
     config.student.epochs = 2
     config.annealing_kd.stage_1.epochs = 1
     config.annealing_kd.max_temperature = 1
-    results = run.run(config, tmp_path)
+    results = runs.run(config, tmp_path)
     assert results["teacher"]["validation"] > 0.8
     config.student.epochs = 3
     with pytest.raises(InputError, match=r"another config.student.epochs \(2 there, 3 here\)"):
-        run.run(config, tmp_path)
+        runs.run(config, tmp_path)
 
 
 def test_a_moved_folder_is_the_same_start(finished, folders, tmp_path):
@@ -229,7 +229,7 @@ def test_what_is_exported_says_in_transformers_what_it_says_here(finished, tmp_p
     export.export(finished, "safetensors", tmp_path / "out", model)
     rows = texts(75, 2)
     expected = in_torch(tmp_path / "out", [text for text, _ in rows])
-    np.testing.assert_allclose(run.predict(finished)[model], expected, atol=1e-4)
+    np.testing.assert_allclose(runs.predict(finished)[model], expected, atol=1e-4)
     names = json.loads((tmp_path / "out/config.json").read_text())["id2label"]
     assert names == {"0": "negative", "1": "positive"}
 
@@ -239,7 +239,7 @@ def test_predictions_are_a_submission_to_glue(finished, tmp_path):
     write(tmp_path / "test.tsv", rows, ("index", "sentence"))
     assert predict.predict(finished, tmp_path / "test.tsv", tmp_path / "out/SST-2.tsv") == 75
     lines = (tmp_path / "out/SST-2.tsv").read_text().splitlines()
-    best = run.predict(finished, teachers=False)["student"].argmax(axis=-1)
+    best = runs.predict(finished, teachers=False)["student"].argmax(axis=-1)
     assert lines == ["index\tprediction", *(f"{i}\t{best[i]}" for i in range(75))]
 
 
@@ -247,7 +247,7 @@ def test_the_stablehlo_of_an_encoder_takes_any_batch_and_length(finished, tmp_pa
     export.export(finished, "stablehlo", tmp_path / "student.bin")
     exported = jax.export.deserialize(bytearray((tmp_path / "student.bin").read_bytes()))
     (tokens,) = plan(settings_of(finished)).dataset.splits["test"].inputs.values()
-    expected = run.predict(finished, teachers=False)["student"]
+    expected = runs.predict(finished, teachers=False)["student"]
     for rows, length in ((75, 24), (1, tokens.lengths[0])):
         ids, types = tokens.ids[:rows, :length], tokens.token_type_ids[:rows, :length]
         found = exported.call(ids, types, tokens.lengths[:rows])
@@ -290,12 +290,12 @@ def regression(config, folders, tmp_path):
 def test_a_regression_all_the_way(regression, tmp_path, method):
     regression.method = method
     regression.student.epochs = 8
-    results = run.run(regression, tmp_path / "run")
+    results = runs.run(regression, tmp_path / "run")
     assert results["select_on"] == "validation pearson"
     assert results["teacher"]["test"] == pytest.approx(
-        run.evaluate(tmp_path / "run")["teacher"]["pearson"]
+        runs.evaluate(tmp_path / "run")["teacher"]["pearson"]
     )
-    logits = run.predict(tmp_path / "run")["student"]
+    logits = runs.predict(tmp_path / "run")["student"]
     assert logits.shape == (50, 1)
     labels = plan(regression).dataset.splits["test"].labels
     assert labels.dtype == np.float32
@@ -373,7 +373,7 @@ def test_accumulation_reaches_the_step(config, tmp_path, monkeypatch):
     config.method = "scratch"
     config.grad_accumulation_steps = 2
     with pytest.raises(ReachedError, match="2"):
-        run.run(config, tmp_path / "run")
+        runs.run(config, tmp_path / "run")
     config.grad_accumulation_steps = 3
     refused(config, tmp_path, r"config.batch_size: .* 4 devices x 3 parts, got 32; take 24 or 36")
 

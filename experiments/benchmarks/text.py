@@ -10,7 +10,7 @@ from akd_jax import data, parallel
 from akd_jax.data import text as text_data
 from akd_jax.errors import InputError
 from akd_jax.plan import plan
-from akd_jax.run import stage_state
+from akd_jax.runs import stage_state
 from akd_jax.step import train_step
 from experiments import cli
 from experiments.benchmarks import measure as m

@@ -4,7 +4,7 @@ from statistics import stdev
 
 import pytest
 
-from akd_jax import run
+from akd_jax import runs
 from akd_jax.errors import InputError
 from akd_jax.plan import plan
 from experiments import compare as launcher
@@ -42,7 +42,7 @@ def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
     assert comparison["teachers"]["teacher"]["test"] == results[0]["teacher"]["test"]
 
     # Scores of the predictions, from the checkpoints, by hand.
-    predicted = [run.predict(tmp_path / "annealing_kd" / f"seed_{seed}") for seed in (0, 1)]
+    predicted = [runs.predict(tmp_path / "annealing_kd" / f"seed_{seed}") for seed in (0, 1)]
     labels = plan(small).dataset.splits["test"].labels
     for number, found in enumerate(predicted):
         classes = found["student"].argmax(axis=-1)
@@ -55,7 +55,7 @@ def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
     assert comparison["headers"][3] == "vs scratch"
 
     # Again: nothing is trained.
-    monkeypatch.setattr(run, "_train", None)
+    monkeypatch.setattr(runs, "_train", None)
     assert compare(small, ["scratch", "annealing_kd"], 2, tmp_path) == comparison
 
     page = html_report.write(tmp_path).read_text()
@@ -138,14 +138,14 @@ def test_one_seed_has_no_deviation(small, tmp_path):
 
 
 def test_a_run_has_a_report_too(small, tmp_path):
-    run.run(small, tmp_path)
+    runs.run(small, tmp_path)
     parser = Offline()
     parser.feed(html_report.write(tmp_path).read_text())
     assert {"teacher", "student", "stage_1", "stage_2"} <= set(parser.cells)
 
 
 def test_no_report_of_a_teacher_alone(small, tmp_path):
-    run.obtain_teacher(plan(small), "teacher", tmp_path)
+    runs.obtain_teacher(plan(small), "teacher", tmp_path)
     with pytest.raises(InputError, match="got the folder of a teacher"):
         html_report.write(tmp_path / "teacher")
 

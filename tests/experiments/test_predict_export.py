@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import records, run
+from akd_jax import records, runs
 from akd_jax.errors import InputError
 from akd_jax.plan import plan
 from experiments import export, predict
@@ -18,7 +18,7 @@ def finished(tmp_path_factory):
     config = small_config()
     config.method = "scratch"
     config.student.epochs = 1
-    run.run(config, folder)
+    runs.run(config, folder)
     return folder
 
 
@@ -38,7 +38,7 @@ def test_images_are_labelled_as_in_evaluation(finished, images, tmp_path):
     np.save(tmp_path / "images.npy", images)
     output = tmp_path / "new" / "out.tsv"
     assert predict.predict(finished, tmp_path / "images.npy", output) == 500
-    best = run.predict(finished)["student"].argmax(axis=-1)
+    best = runs.predict(finished)["student"].argmax(axis=-1)
     rows = [f"{number}\t{label}" for number, label in enumerate(best)]
     assert output.read_text().splitlines() == ["index\tprediction", *rows]
 
@@ -64,7 +64,7 @@ def test_what_is_no_image_file_is_refused(finished, images, tmp_path):
 def test_the_stablehlo_of_an_image_network_reads_raw_images(finished, images, tmp_path):
     export.export(finished, "stablehlo", tmp_path / "student.bin")
     exported = jax.export.deserialize(bytearray((tmp_path / "student.bin").read_bytes()))
-    expected = run.predict(finished)["student"]
+    expected = runs.predict(finished)["student"]
     for count in (1, 500):
         np.testing.assert_allclose(exported.call(images[:count]), expected[:count], atol=1e-5)
 

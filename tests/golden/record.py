@@ -28,7 +28,7 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax import loop, methods
 from akd_jax.data import Batches
 from akd_jax.plan import Plan, plan
-from akd_jax.run import stage_state
+from akd_jax.runs import stage_state
 from akd_jax.step import train_step
 from akd_jax.teachers import LiveTeacher
 from akd_jax.types import Batch, Method, Model, Network, Variables

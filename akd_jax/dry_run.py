@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from akd_jax import evaluation, loop, methods, metrics, parallel
-from akd_jax.plan import STUDENT, Plan, is_made, plan
+from akd_jax.plan import STUDENT, Plan, is_made, make_plan
 from akd_jax.runs import load_teacher, predictor, stage_state
 from akd_jax.step import train_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
@@ -37,7 +37,7 @@ def dry_run(run_config: Any) -> dict[str, Any]:
     Raises:
       InputError: the configuration does not fit.
     """
-    planned = plan(run_config)
+    planned = make_plan(run_config)
     key = jax.random.key(planned.settings.seed)
     start = planned.student.start(key, planned.dataset.example)
     networks: dict[str, dict[str, Any]] = {STUDENT: {"parameters": _parameters(start)}}

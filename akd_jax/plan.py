@@ -84,7 +84,7 @@ class _Model:
         return models.folder(self.spec)
 
 
-def plan(run_config: Any, *, teachers: bool = True) -> Plan:
+def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
     """Checks a configuration as far as that goes without compiling or writing.
 
     Args:

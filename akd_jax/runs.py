@@ -30,7 +30,7 @@ from akd_jax.plan import (
     Plan,
     finished_teacher,
     is_made,
-    plan,
+    make_plan,
     resume_key,
     shapes,
     teacher_resume_key,
@@ -83,7 +83,7 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
       DivergedError: a loss or a gradient became infinite or no number.
       StoppedError: somebody asked to stop, see `akd_jax.interrupts`; called again, it goes on.
     """
-    planned = plan(run_config)
+    planned = make_plan(run_config)
     settings = planned.settings
     if not str(workdir):
         raise InputError("workdir: expected a folder, got an empty name")
@@ -233,7 +233,7 @@ def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str,
         raise InputError(
             f"{folder}: expected a finished run, got {kind}; run experiments.train on it first"
         )
-    planned = plan(record["config"], teachers=teachers)
+    planned = make_plan(record["config"], teachers=teachers)
     found_key = resume_key(planned)
     if not teachers:
         found_key |= {name: record["resume_key"][name] for name in ("teacher", "takd")}

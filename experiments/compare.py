@@ -20,7 +20,7 @@ from akd_jax import methods as all_methods
 from akd_jax import processes, records
 from akd_jax.errors import InputError
 from akd_jax.files import Path, absolute
-from akd_jax.plan import STUDENT, Plan, is_made, plan, resume_key
+from akd_jax.plan import STUDENT, Plan, is_made, make_plan, resume_key
 from akd_jax.runs import (
     TEACHER,
     TEACHER_LOGITS,
@@ -57,8 +57,10 @@ def compare(
     """
     if not methods or len(set(methods)) < len(methods):
         raise InputError(f"--methods: expected different names, got {', '.join(methods) or 'none'}")
-    plans = {method: plan(_with(config, method=method)) for method in methods}
-    plan(_with(config, method=methods[0], seed=config.seed + seeds - 1))  # The last one fits too.
+    plans = {method: make_plan(_with(config, method=method)) for method in methods}
+    make_plan(
+        _with(config, method=methods[0], seed=config.seed + seeds - 1)
+    )  # The last one fits too.
     updates = {method: planned.method.epochs for method, planned in plans.items()}
     if len(set(updates.values())) > 1:
         raise InputError(f"expected methods with the same student epochs, got {updates}")
@@ -88,7 +90,7 @@ def _compare(
     }
     for folders in runs.values():  # All of them, before the first is trained.
         for folder, run_config in folders.items():
-            wanted = resume_key(plan(run_config))
+            wanted = resume_key(make_plan(run_config))
             check = functools.partial(records.check, workdir / folder, "run", wanted)
             processes.on_primary(check)
 

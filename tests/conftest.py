@@ -17,7 +17,7 @@ import pytest
 from ml_collections.config_dict import ConfigDict
 
 from akd_jax import runs
-from akd_jax.plan import plan
+from akd_jax.plan import make_plan
 from configs import digits
 
 jax.config.update("jax_platforms", "cpu")
@@ -65,5 +65,5 @@ def config() -> ConfigDict:
 def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a finished teacher of that configuration, which tests share."""
     folder = tmp_path_factory.mktemp("teacher")
-    runs.obtain_teacher(plan(small_config()), "teacher", folder)
+    runs.obtain_teacher(make_plan(small_config()), "teacher", folder)
     return str(folder / "teacher")

@@ -4,7 +4,7 @@ import pytest
 
 from akd_jax import runs
 from akd_jax.dry_run import dry_run
-from akd_jax.plan import plan
+from akd_jax.plan import make_plan
 from experiments import train
 
 
@@ -19,7 +19,7 @@ def nowhere(tmp_path, monkeypatch):
 def test_a_rehearsal_says_what_a_run_costs_and_leaves_nothing(config, nowhere):
     config.teacher.views = 3
     found = dry_run(config)
-    planned = plan(config)
+    planned = make_plan(config)
     for name, network in {"student": planned.student, **planned.teachers}.items():
         shapes = jax.eval_shape(network.init, jax.random.key(0), planned.dataset.example)
         count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes["params"]))
@@ -45,7 +45,7 @@ def test_a_teacher_that_is_there_is_scored(config, teacher_path, nowhere):
     config.method = "kd"
     found = dry_run(config)["networks"]["teacher"]
     # All of validation's 297 examples, as they are fewer than four batches of 200.
-    expected = runs.load_teacher(plan(config), "teacher", nowhere).results["validation"]
+    expected = runs.load_teacher(make_plan(config), "teacher", nowhere).results["validation"]
     assert found["accuracy"] == pytest.approx(expected)
 
 

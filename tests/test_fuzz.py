@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from akd_jax import runs
 from akd_jax.data import idx, tsv
 from akd_jax.errors import InputError
-from akd_jax.plan import plan, resume_key
+from akd_jax.plan import make_plan, resume_key
 from tests.conftest import small_config
 
 
@@ -91,12 +91,12 @@ def one_line(error):
 def test_a_configuration_is_refused_in_a_line_or_planned(fields):
     config = changed(small_config().to_dict(), fields)
     try:
-        planned = plan(config)
+        planned = make_plan(config)
     except InputError as error:
         one_line(error)
         return
     # What was accepted is what was given, and the schedule is whole.
-    assert resume_key(planned) == resume_key(plan(planned.settings.model_dump()))
+    assert resume_key(planned) == resume_key(make_plan(planned.settings.model_dump()))
     given_fields = dict(flattened(config))
     for name, found in flattened(planned.settings.model_dump()):
         value = given_fields[name]

@@ -23,7 +23,7 @@ from akd_jax.data import Examples
 from akd_jax.errors import DivergedError, InputError, StoppedError
 from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.plan import plan, shapes
+from akd_jax.plan import make_plan, shapes
 from akd_jax.types import Method, Stage, Task
 
 ROOT = Path(__file__).parent.parent
@@ -463,7 +463,7 @@ def test_with_fewer_views_than_epochs_views_come_again(config, teacher_path, tmp
     config.teacher.path = teacher_path
     config.dataset.flip = True
     config.teacher.views = 2
-    settings = plan(config)
+    settings = make_plan(config)
     batches = settings.batches("train", seed=0, views=2)
     views = [set(next(batches.epoch(epoch)).views.tolist()) for epoch in range(5)]
     assert views == [{0}, {1}, {0}, {1}, {0}]
@@ -734,7 +734,7 @@ def test_what_was_before_a_divergence_is_kept(
     if checkpoint_every > 1:
         return  # The second epoch was on record, but not saved, when the third had begun.
     with Checkpoints(tmp_path / "student/scratch", read_only=True) as checkpoints:
-        planned = plan(config)
+        planned = make_plan(config)
         template = shapes(planned.student, planned.dataset)
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
         items, progress = checkpoints.restore({"best": zeros})

@@ -13,7 +13,7 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax import data, loop, methods, records, runs
 from akd_jax.errors import InputError
-from akd_jax.plan import plan, resume_key
+from akd_jax.plan import make_plan, resume_key
 from configs import default, glue
 from experiments import export, predict
 from tests.encoders import save, save_tokenizer
@@ -151,10 +151,10 @@ def test_texts_of_like_lengths_come_together(finished):
     assert stage["steps"] == 2 * 7  # As many as without buckets.
     assert stage["traces"] == 2  # Two lengths, 16 and 24.
     config = settings_of(finished)
-    bucketed = plan(config).batches("train", seed=0)
+    bucketed = make_plan(config).batches("train", seed=0)
     assert stage["padding"] == round(bucketed.padding(), 4)
     config.dataset.bucketing = False
-    assert bucketed.padding() < 0.8 * plan(config).batches("train").padding()
+    assert bucketed.padding() < 0.8 * make_plan(config).batches("train").padding()
 
 
 def test_a_fine_tuned_teacher_is_taken_over_with_the_logits_of_transformers(finished, folders):
@@ -185,7 +185,7 @@ def test_each_network_reads_the_same_texts_with_its_own_vocabulary(config, folde
     runs.run(config, tmp_path)
     expected = in_torch(folders / "roberta", [text for text, _ in texts(75, 2)])[:, [1, 0]]
     np.testing.assert_allclose(runs.predict(tmp_path)["teacher"], expected, atol=1e-4)
-    tokens = plan(config).dataset.splits["test"].inputs
+    tokens = make_plan(config).dataset.splits["test"].inputs
     assert len(tokens) == 2
 
 
@@ -219,9 +219,9 @@ def test_a_moved_folder_is_the_same_start(finished, folders, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(folders / "bert", moved)
     config.student.model = f"huggingface:{moved},every=2"
-    assert resume_key(plan(config)) == resume_key(plan(settings_of(finished)))
+    assert resume_key(make_plan(config)) == resume_key(make_plan(settings_of(finished)))
     (moved / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    assert resume_key(plan(config)) != resume_key(plan(settings_of(finished)))
+    assert resume_key(make_plan(config)) != resume_key(make_plan(settings_of(finished)))
 
 
 @pytest.mark.parametrize("model", ["student", "teacher"])
@@ -246,7 +246,7 @@ def test_predictions_are_a_submission_to_glue(finished, tmp_path):
 def test_the_stablehlo_of_an_encoder_takes_any_batch_and_length(finished, tmp_path):
     export.export(finished, "stablehlo", tmp_path / "student.bin")
     exported = jax.export.deserialize(bytearray((tmp_path / "student.bin").read_bytes()))
-    (tokens,) = plan(settings_of(finished)).dataset.splits["test"].inputs.values()
+    (tokens,) = make_plan(settings_of(finished)).dataset.splits["test"].inputs.values()
     expected = runs.predict(finished, teachers=False)["student"]
     for rows, length in ((75, 24), (1, tokens.lengths[0])):
         ids, types = tokens.ids[:rows, :length], tokens.token_type_ids[:rows, :length]
@@ -297,7 +297,7 @@ def test_a_regression_all_the_way(regression, tmp_path, method):
     )
     logits = runs.predict(tmp_path / "run")["student"]
     assert logits.shape == (50, 1)
-    labels = plan(regression).dataset.splits["test"].labels
+    labels = make_plan(regression).dataset.splits["test"].labels
     assert labels.dtype == np.float32
     found = results["student"]["metrics"]["test"]
     numbers = logits[:, 0].astype(np.float64)
@@ -351,7 +351,7 @@ def test_a_vocabulary_larger_than_the_network_is_refused(config, folders, tmp_pa
 
 def test_long_texts_are_cut_and_counted(config):
     config.dataset.max_length = 12
-    planned = plan(config)
+    planned = make_plan(config)
     (tokens,) = planned.dataset.splits["train"].inputs.values()
     assert tokens.ids.shape == (200, 12)
     (vocabulary,) = planned.vocabularies
@@ -359,7 +359,7 @@ def test_long_texts_are_cut_and_counted(config):
     tokenizer.no_truncation()
     longer = sum(len(tokenizer.encode(text).ids) > 12 for text, _ in texts(200, 0))
     assert 0 < longer < 200
-    assert plan(config).dataset.splits.truncated()["train"] == longer
+    assert make_plan(config).dataset.splits.truncated()["train"] == longer
 
 
 def test_accumulation_reaches_the_step(config, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 from akd_jax import data, parallel
 from akd_jax.data import text as text_data
 from akd_jax.errors import InputError
-from akd_jax.plan import plan
+from akd_jax.plan import make_plan
 from akd_jax.runs import stage_state
 from akd_jax.step import train_step
 from experiments import cli
@@ -36,7 +36,7 @@ def measure(repeats: int) -> dict[str, Any]:
 
     def trainer(bucketing: bool) -> tuple[Callable[[], Any], data.Batches]:
         config.dataset.bucketing = bucketing
-        planned = plan(config)
+        planned = make_plan(config)
         (stage,) = planned.method.stages
         batches = planned.batches("train", seed=0)
         start = planned.student.start(jax.random.key(0), planned.dataset.example)

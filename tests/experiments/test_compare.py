@@ -6,7 +6,7 @@ import pytest
 
 from akd_jax import runs
 from akd_jax.errors import InputError
-from akd_jax.plan import plan
+from akd_jax.plan import make_plan
 from experiments import compare as launcher
 from experiments import html_report
 from experiments.compare import compare
@@ -43,7 +43,7 @@ def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
 
     # Scores of the predictions, from the checkpoints, by hand.
     predicted = [runs.predict(tmp_path / "annealing_kd" / f"seed_{seed}") for seed in (0, 1)]
-    labels = plan(small).dataset.splits["test"].labels
+    labels = make_plan(small).dataset.splits["test"].labels
     for number, found in enumerate(predicted):
         classes = found["student"].argmax(axis=-1)
         assert entry["test"]["values"][number] == pytest.approx((classes == labels).mean())
@@ -125,7 +125,7 @@ def test_methods_of_unequal_updates_are_refused(small, tmp_path, monkeypatch):
     def longer(config):
         if config.method == "kd":
             config.student.epochs = 5
-        return plan(config)
+        return make_plan(config)
 
     monkeypatch.setattr(launcher, "plan", longer)
     with pytest.raises(InputError, match=r"same student epochs, got \{'scratch': 4, 'kd': 5\}"):
@@ -145,7 +145,7 @@ def test_a_run_has_a_report_too(small, tmp_path):
 
 
 def test_no_report_of_a_teacher_alone(small, tmp_path):
-    runs.obtain_teacher(plan(small), "teacher", tmp_path)
+    runs.obtain_teacher(make_plan(small), "teacher", tmp_path)
     with pytest.raises(InputError, match="got the folder of a teacher"):
         html_report.write(tmp_path / "teacher")
 

@@ -7,7 +7,7 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax import records, runs
 from akd_jax.errors import InputError
-from akd_jax.plan import plan
+from akd_jax.plan import make_plan
 from experiments import export, predict
 from tests.conftest import small_config
 
@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope="module")
 def images(finished):
     config = ConfigDict(records.read_config(finished)["config"])
-    return plan(config).dataset.splits["test"].inputs
+    return make_plan(config).dataset.splits["test"].inputs
 
 
 def refused(function, *args, match):

@@ -27,7 +27,7 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax import loop, methods
 from akd_jax.data import Batches
-from akd_jax.plan import Plan, plan
+from akd_jax.plan import Plan, make_plan
 from akd_jax.runs import stage_state
 from akd_jax.step import train_step
 from akd_jax.teachers import LiveTeacher
@@ -45,7 +45,7 @@ def record(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
     for name in names:
         run_config = config.copy_and_resolve_references()
         run_config.method = name
-        planned = plan(run_config)
+        planned = make_plan(run_config)
         for number, (role, network) in enumerate(_networks(planned).items()):
             if role not in started:
                 started[role] = network.start(jax.random.key(number), planned.dataset.example)
@@ -54,7 +54,7 @@ def record(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
             if teacher not in found and not methods.teacher_config(planned.settings, teacher).path:
                 method = methods.TEACHERS[teacher](planned.settings)
                 found[teacher] = _stages(planned, method, teacher, started)
-    batches = plan(config).batches("train", seed=config.seed).epoch(0)
+    batches = make_plan(config).batches("train", seed=config.seed).epoch(0)
     return {
         "methods": found,
         "batches": [batch.ids.tolist() for batch in itertools.islice(batches, UPDATES)],

@@ -37,34 +37,34 @@ def dry_run(run_config: Any) -> dict[str, Any]:
     Raises:
       InputError: the configuration does not fit.
     """
-    planned = make_plan(run_config)
-    key = jax.random.key(planned.settings.seed)
-    start = planned.student.start(key, planned.dataset.example)
+    plan = make_plan(run_config)
+    key = jax.random.key(plan.settings.seed)
+    start = plan.student.start(key, plan.dataset.example)
     networks: dict[str, dict[str, Any]] = {STUDENT: {"parameters": _parameters(start)}}
     teachers: dict[str, Model] = {}
-    for name in planned.method.teachers:
-        network = planned.teachers[name]
-        finished = _finished(planned, name, network)
-        variables = network.start(key, planned.dataset.example) if finished is None else finished
+    for name in plan.method.teachers:
+        network = plan.teachers[name]
+        finished = _finished(plan, name, network)
+        variables = network.start(key, plan.dataset.example) if finished is None else finished
         teachers[name] = Model(variables, network.apply)
         networks[name] = {"parameters": _parameters(variables)}
         if finished is not None:
-            networks[name] |= _score(planned, teachers[name])
-    views = planned.settings.teacher.views
-    examples = len(planned.dataset.splits["train"])
-    stored = np.zeros((examples, planned.dataset.task.outputs), np.float32)
+            networks[name] |= _score(plan, teachers[name])
+    views = plan.settings.teacher.views
+    examples = len(plan.dataset.splits["train"])
+    stored = np.zeros((examples, plan.dataset.task.outputs), np.float32)
     return {
         "networks": networks,
         "stages": [
-            _rehearse(planned, stage, start, teachers, {n: [stored] for n in teachers if views})
-            for stage in planned.method.stages
+            _rehearse(plan, stage, start, teachers, {n: [stored] for n in teachers if views})
+            for stage in plan.method.stages
         ],
         "cache": stored.nbytes * views * len(teachers),
     }
 
 
 def _rehearse(
-    planned: Plan,
+    plan: Plan,
     stage: Stage,
     variables: Variables,
     models: Mapping[str, Model],
@@ -72,9 +72,9 @@ def _rehearse(
 ) -> dict[str, Any]:
     """Takes the first steps of a stage, from the student's initial variables."""
     read = {name: stored[name] for name in stage.teachers if name in stored}
-    batches = planned.batches("train", seed=planned.settings.seed, views=1, teacher_logits=read)
+    batches = plan.batches("train", seed=plan.settings.seed, views=1, teacher_logits=read)
     state, learning_rate = stage_state(
-        planned, planned.student, stage, variables, jax.random.key(0), len(batches)
+        plan, plan.student, stage, variables, jax.random.key(0), len(batches)
     )
     teachers: dict[str, Teacher] = {
         name: CachedTeacher(name) if name in read else LiveTeacher(models[name])
@@ -106,21 +106,21 @@ def _rehearse(
     }
 
 
-def _finished(planned: Plan, name: str, network: Network) -> Variables | None:
+def _finished(plan: Plan, name: str, network: Network) -> Variables | None:
     """The variables of a teacher that is there, here or in a Hugging Face folder."""
-    if not methods.teacher_config(planned.settings, name).path:
+    if not methods.teacher_config(plan.settings, name).path:
         return None
-    if is_made(planned.settings, name):
-        return network.start(jax.random.key(0), planned.dataset.example)
-    return load_teacher(planned, name, pathlib.Path()).model.variables
+    if is_made(plan.settings, name):
+        return network.start(jax.random.key(0), plan.dataset.example)
+    return load_teacher(plan, name, pathlib.Path()).model.variables
 
 
-def _score(planned: Plan, model: Model) -> dict[str, float]:
+def _score(plan: Plan, model: Model) -> dict[str, float]:
     """A teacher's metrics on the first validation examples."""
-    count = _TEACHER_BATCHES * planned.settings.batch_size
-    split = planned.dataset.splits["validation"]
+    count = _TEACHER_BATCHES * plan.settings.batch_size
+    split = plan.dataset.splits["validation"]
     first = split.take(np.arange(min(count, len(split))))
-    return evaluation.Evaluator(predictor(), planned.dataset.task)(model, planned.batches(first))
+    return evaluation.Evaluator(predictor(), plan.dataset.task)(model, plan.batches(first))
 
 
 def _parameters(variables: Variables) -> int:

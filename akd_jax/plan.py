@@ -89,7 +89,7 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
 
     Args:
       run_config: an ml_collections ConfigDict or a dict, with the fields of configs/default.py.
-      teachers: whether the teachers are planned too.
+      teachers: whether the teachers are plan too.
 
     Raises:
       InputError: something does not fit; the message names the field.
@@ -122,22 +122,22 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
     )
 
 
-def resume_key(planned: Plan) -> dict[str, Any]:
+def resume_key(plan: Plan) -> dict[str, Any]:
     """What makes two runs the same: the configuration, but for the places of files, and the
     labels of the task.
 
     Teachers that the method does not read are left out; those found at a path, and networks
     that start from a folder, stand there by the digest of their weights.
     """
-    settings = planned.settings
+    settings = plan.settings
     found = settings.model_dump()
     del found["dataset"]["data_dir"]
     found |= {"teacher": None, "takd": None}
     found[STUDENT]["model"] = _model_resume_key(settings.student.model)
-    for name in planned.method.teachers:
-        if name in planned.teachers:
+    for name in plan.method.teachers:
+        if name in plan.teachers:
             found |= teacher_resume_key(settings, name)
-    return {**found, "views": settings.teacher.views, "labels": list(planned.dataset.task.labels)}
+    return {**found, "views": settings.teacher.views, "labels": list(plan.dataset.task.labels)}
 
 
 def teacher_resume_key(settings: RunConfig, name: str) -> dict[str, Any]:

@@ -83,8 +83,8 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
       DivergedError: a loss or a gradient became infinite or no number.
       StoppedError: somebody asked to stop, see `akd_jax.interrupts`; called again, it goes on.
     """
-    planned = make_plan(run_config)
-    settings = planned.settings
+    plan = make_plan(run_config)
+    settings = plan.settings
     if not str(workdir):
         raise InputError("workdir: expected a folder, got an empty name")
     folder = absolute(workdir)
@@ -95,27 +95,27 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
         folder,
         "run",
         settings.model_dump(),
-        resume_key=resume_key(planned),
+        resume_key=resume_key(plan),
         subfolders=(STUDENT, *methods.TEACHERS, TEACHER_LOGITS),
     ):
-        return _results(folder) or _run(planned, folder)
+        return _results(folder) or _run(plan, folder)
 
 
-def _run(planned: Plan, folder: Path) -> dict[str, Any]:
+def _run(plan: Plan, folder: Path) -> dict[str, Any]:
     """Trains the student of a run whose folder is claimed, and writes its results."""
-    settings = planned.settings
-    teachers = {name: obtain_teacher(planned, name, folder) for name in planned.method.teachers}
+    settings = plan.settings
+    teachers = {name: obtain_teacher(plan, name, folder) for name in plan.method.teachers}
     results = {
         "method": settings.method,
         "dataset": settings.dataset.name,
         "seed": settings.seed,
-        "metric": planned.dataset.task.metric,
-        "select_on": f"validation {planned.dataset.task.metric}",
+        "metric": plan.dataset.task.metric,
+        "select_on": f"validation {plan.dataset.task.metric}",
         **_teacher_scores(teachers),
         **_train(
-            planned,
-            planned.method,
-            planned.student,
+            plan,
+            plan.method,
+            plan.student,
             teachers,
             folder=folder / STUDENT,
             metrics_folder=folder,
@@ -124,7 +124,7 @@ def _run(planned: Plan, folder: Path) -> dict[str, Any]:
             views=settings.teacher.views,
             label=f"{settings.method} seed {settings.seed}",
         ),
-        **_truncated(planned),
+        **_truncated(plan),
         "devices": parallel.describe(),
     }
     processes.on_primary(lambda: records.write(folder / records.RESULTS, results))
@@ -136,7 +136,7 @@ def _results(folder: Path) -> dict[str, Any] | None:
     return processes.on_primary(lambda: records.read(folder / records.RESULTS))
 
 
-def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
+def obtain_teacher(plan: Plan, name: str, workdir: Path) -> TrainedTeacher:
     """Finds a teacher at its path; or trains it in workdir/NAME, goes on, or finds it finished.
 
     A fine-tuned one of Hugging Face is taken over into workdir/NAME. The folder has
@@ -144,25 +144,25 @@ def obtain_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
     the path of their `config.teacher` or `config.takd.assistant`.
 
     Args:
-      planned: of a run that reads the teacher.
+      plan: of a run that reads the teacher.
       name: in `methods.TEACHERS`.
       workdir: of the run.
 
     Raises:
       InputError: the folder holds another teacher, or cannot be written.
     """
-    if is_made(planned.settings, name):
-        _make_teacher(planned, name, workdir)
-    return load_teacher(planned, name, workdir)
+    if is_made(plan.settings, name):
+        _make_teacher(plan, name, workdir)
+    return load_teacher(plan, name, workdir)
 
 
-def load_teacher(planned: Plan, name: str, workdir: Path) -> TrainedTeacher:
+def load_teacher(plan: Plan, name: str, workdir: Path) -> TrainedTeacher:
     """A teacher that is finished, at its path or in workdir/NAME; nothing is written."""
-    path = methods.teacher_config(planned.settings, name).path
-    folder = workdir / name if is_made(planned.settings, name) else absolute(path)
+    path = methods.teacher_config(plan.settings, name).path
+    folder = workdir / name if is_made(plan.settings, name) else absolute(path)
     results = finished_teacher(f"config.{methods.TEACHER_FIELDS[name]}.path", folder)
-    network = planned.teachers[name]
-    variables = _restore_best(folder / results["stage"], network, planned.dataset)
+    network = plan.teachers[name]
+    variables = _restore_best(folder / results["stage"], network, plan.dataset)
     if teacher_cache.teacher_digest(network.module, variables) != results["digest"]:
         raise InputError(
             f"{folder}: expected the weights that its {records.RESULTS} tells of, got others; put"
@@ -187,9 +187,9 @@ def predict(
     Raises:
       InputError: the folder holds no finished run, or there is no such split.
     """
-    planned, found = load(workdir, teachers=teachers)
-    _check_split(planned, split)
-    run_model, batches = predictor(), planned.batches(split)
+    plan, found = load(workdir, teachers=teachers)
+    _check_split(plan, split)
+    run_model, batches = predictor(), plan.batches(split)
     return {name: run_model(model, batches) for name, model in found.items()}
 
 
@@ -206,10 +206,10 @@ def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, fl
     Raises:
       InputError: the folder holds no finished run, or there is no such split.
     """
-    planned, found = load(workdir)
-    _check_split(planned, split)
-    evaluator = evaluation.Evaluator(predictor(), planned.dataset.task)
-    return {name: evaluator(model, planned.batches(split)) for name, model in found.items()}
+    plan, found = load(workdir)
+    _check_split(plan, split)
+    evaluator = evaluation.Evaluator(predictor(), plan.dataset.task)
+    return {name: evaluator(model, plan.batches(split)) for name, model in found.items()}
 
 
 def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str, Model]]:
@@ -233,18 +233,18 @@ def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str,
         raise InputError(
             f"{folder}: expected a finished run, got {kind}; run experiments.train on it first"
         )
-    planned = make_plan(record["config"], teachers=teachers)
-    found_key = resume_key(planned)
+    plan = make_plan(record["config"], teachers=teachers)
+    found_key = resume_key(plan)
     if not teachers:
         found_key |= {name: record["resume_key"][name] for name in ("teacher", "takd")}
     remedy = "put back the data and folders that it was made from, or train anew"
     records.check_resume_key(folder, "run", record, found_key, remedy=remedy)
-    student = planned.student
-    last_stage = folder / STUDENT / planned.method.stages[-1].name
-    found = {STUDENT: Model(_restore_best(last_stage, student, planned.dataset), student.apply)}
-    for name in planned.method.teachers if teachers else ():
-        found[name] = load_teacher(planned, name, folder).model
-    return planned, found
+    student = plan.student
+    last_stage = folder / STUDENT / plan.method.stages[-1].name
+    found = {STUDENT: Model(_restore_best(last_stage, student, plan.dataset), student.apply)}
+    for name in plan.method.teachers if teachers else ():
+        found[name] = load_teacher(plan, name, folder).model
+    return plan, found
 
 
 def predictor() -> evaluation.Predictor:
@@ -252,19 +252,17 @@ def predictor() -> evaluation.Predictor:
     return evaluation.Predictor(parallel.compile_predict_step(predict_step))
 
 
-def _check_split(planned: Plan, split: str) -> None:
-    if split not in planned.dataset.splits:
-        raise InputError(
-            f"split: expected one of {', '.join(planned.dataset.splits)}, got {split!r}"
-        )
+def _check_split(plan: Plan, split: str) -> None:
+    if split not in plan.dataset.splits:
+        raise InputError(f"split: expected one of {', '.join(plan.dataset.splits)}, got {split!r}")
 
 
-def _make_teacher(planned: Plan, name: str, workdir: Path) -> None:
+def _make_teacher(plan: Plan, name: str, workdir: Path) -> None:
     """Makes the teacher in workdir/NAME, as far as it is not there, and writes its results."""
-    settings, folder = planned.settings, workdir / name
+    settings, folder = plan.settings, workdir / name
     section = methods.teacher_config(settings, name)
     method = methods.TEACHERS[name](settings)
-    network = planned.teachers[name]
+    network = plan.teachers[name]
     common = {"dataset", "dtype", "batch_size", "grad_accumulation_steps"}
     common |= {"kd"} if method.teachers and not section.path else set()
     recorded = settings.model_dump(include=common)
@@ -276,11 +274,11 @@ def _make_teacher(planned: Plan, name: str, workdir: Path) -> None:
         if _results(folder) is not None:
             return
         if section.path:
-            trained, read = _take_over_teacher(planned, network, folder), {}
+            trained, read = _take_over_teacher(plan, network, folder), {}
         else:
-            read = {other: obtain_teacher(planned, other, workdir) for other in method.teachers}
+            read = {other: obtain_teacher(plan, other, workdir) for other in method.teachers}
             trained = _train(
-                planned,
+                plan,
                 method,
                 network,
                 read,
@@ -294,11 +292,11 @@ def _make_teacher(planned: Plan, name: str, workdir: Path) -> None:
             )
         spec = models.absolute(f"huggingface:{section.path}" if section.path else section.model)
         scores = trained.pop(STUDENT)
-        variables = _restore_best(folder / scores["stage"], network, planned.dataset)
+        variables = _restore_best(folder / scores["stage"], network, plan.dataset)
         results = {
             **scores,
             "model": spec,
-            "labels": list(planned.dataset.task.labels),
+            "labels": list(plan.dataset.task.labels),
             "digest": teacher_cache.teacher_digest(network.module, variables),
             **_teacher_scores(read),
             **trained,
@@ -306,21 +304,21 @@ def _make_teacher(planned: Plan, name: str, workdir: Path) -> None:
         processes.on_primary(lambda: records.write(folder / records.RESULTS, results))
 
 
-def _take_over_teacher(planned: Plan, network: Network, folder: Path) -> dict[str, Any]:
+def _take_over_teacher(plan: Plan, network: Network, folder: Path) -> dict[str, Any]:
     """Saves a teacher that was fine-tuned elsewhere; its scores, as `_train` returns them."""
-    variables = network.start(jax.random.key(0), planned.dataset.example)
+    variables = network.start(jax.random.key(0), plan.dataset.example)
     with Checkpoints(folder / _IMPORTED) as checkpoints:
         checkpoints.save(1, {"best": jax.device_get(variables)}, {})
     model = Model(variables, network.apply)
-    evaluator = evaluation.Evaluator(predictor(), planned.dataset.task)
-    scores = {"stage": _IMPORTED, "epoch": 0, **_scores(planned, evaluator, model)}
-    metric = planned.dataset.task.metric
-    validation = evaluator(model, planned.batches("validation"))[metric]
+    evaluator = evaluation.Evaluator(predictor(), plan.dataset.task)
+    scores = {"stage": _IMPORTED, "epoch": 0, **_scores(plan, evaluator, model)}
+    metric = plan.dataset.task.metric
+    validation = evaluator(model, plan.batches("validation"))[metric]
     return {STUDENT: {**scores, "validation": validation}, "stages": []}
 
 
 def _train(
-    planned: Plan,
+    plan: Plan,
     method: Method,
     network: Network,
     teachers: Mapping[str, TrainedTeacher],
@@ -338,21 +336,21 @@ def _train(
       'student': the scores of the last stage; 'stages': a summary of each; and where the
       teachers are cached, 'teacher_cache': the views and the seconds of their passes.
     """
-    settings = planned.settings
+    settings = plan.settings
     cached = {
-        name: _cached_logits(planned, name, teacher, cache_folder)
+        name: _cached_logits(plan, name, teacher, cache_folder)
         for name, teacher in teachers.items()
         if views
     }
-    evaluator = evaluation.Evaluator(predictor(), planned.dataset.task)
+    evaluator = evaluation.Evaluator(predictor(), plan.dataset.task)
     key = jax.random.key(seed)
-    initial = network.start(jax.random.fold_in(key, 0), planned.dataset.example)
+    initial = network.start(jax.random.fold_in(key, 0), plan.dataset.example)
     writer = MetricWriter(metrics_folder)
     results: dict[str, loop.StageResult] = {}
     stages = []
     first_epoch = 0
     for number, stage in enumerate(method.stages, start=1):
-        train = planned.batches(
+        train = plan.batches(
             "train",
             seed=seed,
             views=views,
@@ -364,7 +362,7 @@ def _train(
         }
         start = initial if stage.start is None else results[stage.start].best
         state, learning_rate = stage_state(
-            planned, network, stage, start, jax.random.fold_in(key, number), len(train)
+            plan, network, stage, start, jax.random.fold_in(key, number), len(train)
         )
         with Checkpoints(folder / stage.name) as checkpoints:
             if not checkpoints.reached(loop.place(loop.Progress(stage.epochs), train)):
@@ -375,7 +373,7 @@ def _train(
                 state,
                 stage_teachers,
                 train=train,
-                validation=planned.batches("validation"),
+                validation=plan.batches("validation"),
                 evaluate=evaluator,
                 learning_rate=learning_rate,
                 checkpoints=checkpoints,
@@ -389,14 +387,14 @@ def _train(
         first_epoch += stage.epochs
     writer.close()
 
-    name, metric = method.stages[-1].name, planned.dataset.task.metric
+    name, metric = method.stages[-1].name, plan.dataset.task.metric
     last = results[name]
     scores = {
         "stage": name,
         "epoch": last.progress.best_epoch,
         "validation": last.progress.best_validation,
-        **_scores(planned, evaluator, Model(last.best, network.apply)),
-        "test_last": evaluator(Model(last.last, network.apply), planned.batches("test"))[metric],
+        **_scores(plan, evaluator, Model(last.best, network.apply)),
+        "test_last": evaluator(Model(last.last, network.apply), plan.batches("test"))[metric],
     }
     trained: dict[str, Any] = {STUDENT: scores, "stages": stages}
     if cached:
@@ -408,7 +406,7 @@ def _train(
 
 
 def stage_state(
-    planned: Plan,
+    plan: Plan,
     network: Network,
     stage: Stage,
     variables: Variables,
@@ -425,22 +423,22 @@ def stage_state(
         # As data: of several processes pmap copies a typed key to the host, and so would wait
         # for each step before it starts the next one.
         key=jax.random.key_data(key),
-        augment=planned.augmentation,
-        grad_accumulation_steps=planned.settings.grad_accumulation_steps,
-        skip_nonfinite=planned.settings.skip_nonfinite,
+        augment=plan.augmentation,
+        grad_accumulation_steps=plan.settings.grad_accumulation_steps,
+        skip_nonfinite=plan.settings.skip_nonfinite,
     )
     return state, learning_rate
 
 
 def _cached_logits(
-    planned: Plan, name: str, teacher: TrainedTeacher, folder: Path
+    plan: Plan, name: str, teacher: TrainedTeacher, folder: Path
 ) -> teacher_cache.TeacherLogits:
     """The teacher's logits for the views of the training split, made where they are missing."""
-    settings = planned.settings
-    batches = planned.batches("train")
-    step = functools.partial(predict_step, augment=planned.augmentation)
+    settings = plan.settings
+    batches = plan.batches("train")
+    step = functools.partial(predict_step, augment=plan.augmentation)
     run_teacher = evaluation.Predictor(parallel.compile_predict_step(step))
-    dataset, network, inputs = settings.dataset, planned.teachers[name], batches.examples.inputs
+    dataset, network, inputs = settings.dataset, plan.teachers[name], batches.examples.inputs
     if isinstance(network.preprocess, Vocabulary):
         inputs = network.preprocess(inputs)  # Whatever other networks read.
     matmul = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # Not in stubs.
@@ -459,18 +457,18 @@ def _cached_logits(
     )
 
 
-def _scores(planned: Plan, evaluator: evaluation.Evaluator, model: Model) -> dict[str, Any]:
+def _scores(plan: Plan, evaluator: evaluation.Evaluator, model: Model) -> dict[str, Any]:
     """A model's scores on what there is to test on: 'test', the task's metric on the test
     split; 'metrics', all metrics of the task for each split.
     """
-    tested = [split for split in planned.dataset.splits if split not in ("train", "validation")]
-    found = {split: evaluator(model, planned.batches(split)) for split in tested}
-    return {"test": found["test"][planned.dataset.task.metric], "metrics": found}
+    tested = [split for split in plan.dataset.splits if split not in ("train", "validation")]
+    found = {split: evaluator(model, plan.batches(split)) for split in tested}
+    return {"test": found["test"][plan.dataset.task.metric], "metrics": found}
 
 
-def _truncated(planned: Plan) -> dict[str, Any]:
+def _truncated(plan: Plan) -> dict[str, Any]:
     """'truncated': how many texts of each split were cut; nothing where there are no texts."""
-    splits = planned.dataset.splits
+    splits = plan.dataset.splits
     return {"truncated": splits.truncated()} if isinstance(splits, TokenisedSplits) else {}
 
 

@@ -61,7 +61,7 @@ def compare(
     make_plan(
         _with(config, method=methods[0], seed=config.seed + seeds - 1)
     )  # The last one fits too.
-    updates = {method: planned.method.epochs for method, planned in plans.items()}
+    updates = {method: plan.method.epochs for method, plan in plans.items()}
     if len(set(updates.values())) > 1:
         raise InputError(f"expected methods with the same student epochs, got {updates}")
     workdir = absolute(workdir)
@@ -170,11 +170,11 @@ def _shared_teachers(
     """
     trained: dict[str, TrainedTeacher] = {}
     paths: dict[str, str] = {}
-    for planned in plans.values():
-        for name in planned.teachers:
+    for plan in plans.values():
+        for name in plan.teachers:
             if name not in trained:
-                trained[name] = obtain_teacher(planned, name, workdir)
-                if is_made(planned.settings, name):
+                trained[name] = obtain_teacher(plan, name, workdir)
+                if is_made(plan.settings, name):
                     paths[f"{all_methods.TEACHER_FIELDS[name]}.path"] = str(workdir / name)
     config = _with(config)
     config.update_from_flattened_dict(paths)

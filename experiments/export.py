@@ -49,25 +49,25 @@ def export(workdir: Path, kind: str, output: Path, model: str = STUDENT) -> None
     """
     if kind not in FORMATS:
         raise InputError(f"--format: expected one of {', '.join(FORMATS)}, got {kind!r}")
-    planned, found = runs.load(workdir, teachers=model != STUDENT)
+    plan, found = runs.load(workdir, teachers=model != STUDENT)
     if model not in found:
         raise InputError(f"--model: expected one of {', '.join(found)}, got {model!r}")
-    network = planned.student if model == STUDENT else planned.teachers[model]
+    network = plan.student if model == STUDENT else plan.teachers[model]
     records.check_writable(output.parent)
-    FORMATS[kind](planned, network, found[model], output)
+    FORMATS[kind](plan, network, found[model], output)
 
 
-def _safetensors(planned: Plan, network: Network, model: Model, output: Path) -> None:
+def _safetensors(plan: Plan, network: Network, model: Model, output: Path) -> None:
     module, weights = network.module, network.pretrained
     if not isinstance(module, Encoder) or not isinstance(weights, huggingface.Weights):
         raise InputError(
             f"--format: expected stablehlo for a {type(module).__name__}, got safetensors,"
             " which is for encoders of texts"
         )
-    huggingface.write(output, weights.folder, module, model.variables, planned.dataset.task)
+    huggingface.write(output, weights.folder, module, model.variables, plan.dataset.task)
 
 
-def _stablehlo(planned: Plan, network: Network, model: Model, output: Path) -> None:
+def _stablehlo(plan: Plan, network: Network, model: Model, output: Path) -> None:
     if output.exists():
         raise InputError(f"{output}: expected the name of a new file, got one that exists")
     read: Callable[..., Any]
@@ -79,7 +79,7 @@ def _stablehlo(planned: Plan, network: Network, model: Model, output: Path) -> N
         arguments = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
     else:
         read, (rows,) = network.preprocess, jax_export.symbolic_shape("B")
-        example = planned.dataset.example
+        example = plan.dataset.example
         arguments = [jax.ShapeDtypeStruct((rows, *example.shape[1:]), example.dtype)]
 
     def logits(*arrays: jax.Array) -> jax.Array:

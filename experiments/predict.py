@@ -30,11 +30,11 @@ def predict(workdir: Path, examples: Path, output: Path) -> int:
     """
     if absolute(output) == absolute(examples) or output.is_dir():
         raise InputError(f"--output: expected the name of a file other than --input, got {output}")
-    planned, models = runs.load(workdir, teachers=False)
-    unlabelled = read(planned, examples)
-    logits = runs.predictor()(models[STUDENT], planned.batches(unlabelled))
-    found = metrics.predictions(logits, planned.dataset.task)
-    rows = [f"{i}\t{planned.dataset.task.write(value)}\n" for i, value in enumerate(found)]
+    plan, models = runs.load(workdir, teachers=False)
+    unlabelled = read(plan, examples)
+    logits = runs.predictor()(models[STUDENT], plan.batches(unlabelled))
+    found = metrics.predictions(logits, plan.dataset.task)
+    rows = [f"{i}\t{plan.dataset.task.write(value)}\n" for i, value in enumerate(found)]
 
     def write() -> None:
         try:
@@ -47,19 +47,19 @@ def predict(workdir: Path, examples: Path, output: Path) -> int:
     return len(rows)
 
 
-def read(planned: Plan, path: Path) -> Examples:
+def read(plan: Plan, path: Path) -> Examples:
     """The examples in a file, as the networks of a plan take them; their labels are 0.
 
     Raises:
       InputError: the file does not hold inputs of the plan's data set.
     """
-    if planned.dataset.texts:
-        texts = tsv.texts(tsv.read(path, planned.dataset.columns))
-        examples, cut = planned.tokenise(texts)
+    if plan.dataset.texts:
+        texts = tsv.texts(tsv.read(path, plan.dataset.columns))
+        examples, cut = plan.tokenise(texts)
         if cut:
             cli.say(f"{cut} of {len(texts)} texts are over max_length, and were cut.")
         return examples
-    expected = planned.dataset.example
+    expected = plan.dataset.example
     try:
         with path.open("rb") as file:
             images = np.lib.format.read_array(file, allow_pickle=False)

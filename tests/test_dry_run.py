@@ -19,9 +19,9 @@ def nowhere(tmp_path, monkeypatch):
 def test_a_rehearsal_says_what_a_run_costs_and_leaves_nothing(config, nowhere):
     config.teacher.views = 3
     found = dry_run(config)
-    planned = make_plan(config)
-    for name, network in {"student": planned.student, **planned.teachers}.items():
-        shapes = jax.eval_shape(network.init, jax.random.key(0), planned.dataset.example)
+    plan = make_plan(config)
+    for name, network in {"student": plan.student, **plan.teachers}.items():
+        shapes = jax.eval_shape(network.init, jax.random.key(0), plan.dataset.example)
         count = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(shapes["params"]))
         assert found["networks"][name] == {"parameters": count}
     assert found["cache"] == 1000 * 10 * 4 * 3  # Examples, classes, bytes and views.

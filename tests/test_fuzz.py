@@ -91,18 +91,18 @@ def one_line(error):
 def test_a_configuration_is_refused_in_a_line_or_planned(fields):
     config = changed(small_config().to_dict(), fields)
     try:
-        planned = make_plan(config)
+        plan = make_plan(config)
     except InputError as error:
         one_line(error)
         return
     # What was accepted is what was given, and the schedule is whole.
-    assert resume_key(planned) == resume_key(make_plan(planned.settings.model_dump()))
+    assert resume_key(plan) == resume_key(make_plan(plan.settings.model_dump()))
     given_fields = dict(flattened(config))
-    for name, found in flattened(planned.settings.model_dump()):
+    for name, found in flattened(plan.settings.model_dump()):
         value = given_fields[name]
         assert found == value or isinstance(value, dict)
         assert isinstance(found, bool) == isinstance(value, bool)
-    for stage in planned.method.stages:
+    for stage in plan.method.stages:
         assert 1 <= stage.max_temperature <= stage.epochs
 
 

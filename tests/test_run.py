@@ -734,8 +734,8 @@ def test_what_was_before_a_divergence_is_kept(
     if checkpoint_every > 1:
         return  # The second epoch was on record, but not saved, when the third had begun.
     with Checkpoints(tmp_path / "student/scratch", read_only=True) as checkpoints:
-        planned = make_plan(config)
-        template = shapes(planned.student, planned.dataset)
+        plan = make_plan(config)
+        template = shapes(plan.student, plan.dataset)
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
         items, progress = checkpoints.restore({"best": zeros})
     assert progress["epoch"] == 2

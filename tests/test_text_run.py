@@ -351,10 +351,10 @@ def test_a_vocabulary_larger_than_the_network_is_refused(config, folders, tmp_pa
 
 def test_long_texts_are_cut_and_counted(config):
     config.dataset.max_length = 12
-    planned = make_plan(config)
-    (tokens,) = planned.dataset.splits["train"].inputs.values()
+    plan = make_plan(config)
+    (tokens,) = plan.dataset.splits["train"].inputs.values()
     assert tokens.ids.shape == (200, 12)
-    (vocabulary,) = planned.vocabularies
+    (vocabulary,) = plan.vocabularies
     tokenizer = vocabulary.tokenizer
     tokenizer.no_truncation()
     longer = sum(len(tokenizer.encode(text).ids) > 12 for text, _ in texts(200, 0))

@@ -36,13 +36,11 @@ def measure(repeats: int) -> dict[str, Any]:
 
     def trainer(bucketing: bool) -> tuple[Callable[[], Any], data.Batches]:
         config.dataset.bucketing = bucketing
-        planned = make_plan(config)
-        (stage,) = planned.method.stages
-        batches = planned.batches("train", seed=0)
-        start = planned.student.start(jax.random.key(0), planned.dataset.example)
-        state, _ = stage_state(
-            planned, planned.student, stage, start, jax.random.key(0), len(batches)
-        )
+        plan = make_plan(config)
+        (stage,) = plan.method.stages
+        batches = plan.batches("train", seed=0)
+        start = plan.student.start(jax.random.key(0), plan.dataset.example)
+        state, _ = stage_state(plan, plan.student, stage, start, jax.random.key(0), len(batches))
         state = parallel.replicate(state)
         step = parallel.compile_train_step(train_step)
         temperature_step = parallel.replicate(np.int32(0))

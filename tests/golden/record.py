@@ -45,15 +45,15 @@ def record(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
     for name in names:
         run_config = config.copy_and_resolve_references()
         run_config.method = name
-        planned = make_plan(run_config)
-        for number, (role, network) in enumerate(_networks(planned).items()):
+        plan = make_plan(run_config)
+        for number, (role, network) in enumerate(_networks(plan).items()):
             if role not in started:
-                started[role] = network.start(jax.random.key(number), planned.dataset.example)
-        found[name] = _stages(planned, planned.method, "student", started)
-        for teacher in planned.teachers:
-            if teacher not in found and not methods.teacher_config(planned.settings, teacher).path:
-                method = methods.TEACHERS[teacher](planned.settings)
-                found[teacher] = _stages(planned, method, teacher, started)
+                started[role] = network.start(jax.random.key(number), plan.dataset.example)
+        found[name] = _stages(plan, plan.method, "student", started)
+        for teacher in plan.teachers:
+            if teacher not in found and not methods.teacher_config(plan.settings, teacher).path:
+                method = methods.TEACHERS[teacher](plan.settings)
+                found[teacher] = _stages(plan, method, teacher, started)
     batches = make_plan(config).batches("train", seed=config.seed).epoch(0)
     return {
         "methods": found,
@@ -61,25 +61,25 @@ def record(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _networks(planned: Plan) -> dict[str, Network]:
+def _networks(plan: Plan) -> dict[str, Network]:
     """The networks of a run by role."""
-    return {"student": planned.student, **planned.teachers}
+    return {"student": plan.student, **plan.teachers}
 
 
 def _stages(
-    planned: Plan, method: Method, role: str, started: Mapping[str, Variables]
+    plan: Plan, method: Method, role: str, started: Mapping[str, Variables]
 ) -> dict[str, Any]:
     """Golden values of the stages of a method that trains the network of a role."""
-    networks = _networks(planned)
+    networks = _networks(plan)
     network, initial = networks[role], started[role]
     after: dict[str, Any] = {}
     found: dict[str, Any] = {}
     first_epoch = 0
     for stage in method.stages:
-        batches = planned.batches("train", seed=0)
+        batches = plan.batches("train", seed=0)
         start = initial if stage.start is None else after[stage.start]
         state, learning_rate = stage_state(
-            planned, network, stage, start, jax.random.key(0), len(batches)
+            plan, network, stage, start, jax.random.key(0), len(batches)
         )
         schedules = loop.EpochSchedules.of(stage, learning_rate, len(batches))
         teachers = {

@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import importlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from akd_jax import data, evaluation, interrupts, loop, methods, parallel, recor
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.data import Examples
 from akd_jax.errors import DivergedError, InputError, StoppedError
+from akd_jax.methods import scratch
 from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.plan import make_plan, shapes
@@ -720,14 +720,13 @@ def test_what_was_before_a_divergence_is_kept(
     config.teacher.path = teacher_path
     config.method = "scratch"
     config.checkpoint_every = checkpoint_every
-    module = importlib.import_module("akd_jax.methods.scratch")  # Its name is a function's, too.
-    loss = module.supervised_loss
+    loss = scratch.supervised_loss
 
     def exploding(student, teachers, batch, temperature_step):
         values = loss(student, teachers, batch, temperature_step)
         return values * jnp.where(batch.epochs == 2, jnp.inf, 1)  # In the third epoch.
 
-    monkeypatch.setattr(module, "supervised_loss", exploding)
+    monkeypatch.setattr(scratch, "supervised_loss", exploding)
     with jax.debug_nans(False), pytest.raises(DivergedError, match="in step 1 of epoch 3, at"):
         runs.run(config, tmp_path)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
@@ -747,15 +746,14 @@ def test_steps_that_are_not_finite_can_be_left_out(config, teacher_path, tmp_pat
     config.method = "scratch"
     config.student.epochs = 3
     config.skip_nonfinite = True
-    module = importlib.import_module("akd_jax.methods.scratch")  # Its name is a function's, too.
-    loss, which = module.supervised_loss, np.arange(1)  # One example spoils its step.
+    loss, which = scratch.supervised_loss, np.arange(1)  # One example spoils its step.
 
     def sometimes(student, teachers, batch, temperature_step):
         values = loss(student, teachers, batch, temperature_step)
         spoilt = (batch.epochs[0] == 1) & (batch.ids == which).any()
         return values * jnp.where(spoilt, jnp.nan, 1)
 
-    monkeypatch.setattr(module, "supervised_loss", sometimes)
+    monkeypatch.setattr(scratch, "supervised_loss", sometimes)
     with jax.debug_nans(False):
         results = runs.run(config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

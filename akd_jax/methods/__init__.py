@@ -5,25 +5,21 @@ from collections.abc import Mapping
 
 from akd_jax.config import RunConfig, TrainedConfig
 from akd_jax.errors import InputError
-from akd_jax.methods.annealing_kd import annealing_kd
-from akd_jax.methods.continuation_kd import continuation_kd
-from akd_jax.methods.kd import kd
-from akd_jax.methods.scratch import scratch, teacher
-from akd_jax.methods.takd import assistant, takd
+from akd_jax.methods import annealing_kd, continuation_kd, kd, scratch, takd
 from akd_jax.types import Method, MethodBuilder
 
 METHODS: dict[str, MethodBuilder] = {
-    "scratch": scratch,
-    "kd": kd,
-    "takd": takd,
-    "annealing_kd": annealing_kd,
-    "continuation_kd": continuation_kd,
+    "scratch": scratch.build,
+    "kd": kd.build,
+    "takd": takd.build,
+    "annealing_kd": annealing_kd.build,
+    "continuation_kd": continuation_kd.build,
 }
 
 # How the teachers that methods read are trained themselves, by the names they are read under.
 TEACHERS: Mapping[str, MethodBuilder] = {
-    "teacher": teacher,
-    "assistant": assistant,
+    "teacher": scratch.build_teacher,
+    "assistant": takd.build_assistant,
 }
 # The sections of the configuration that describe them.
 TEACHER_FIELDS: Mapping[str, str] = {

@@ -11,7 +11,7 @@ from akd_jax.methods.scratch import supervised_loss
 from akd_jax.types import Batch, Method, Outputs, Stage
 
 
-def annealing_kd(config: RunConfig) -> Method:
+def build(config: RunConfig) -> Method:
     """Two stages: the annealed teacher's logits first, then the hard labels.
 
     Stage I minimises mean_c (z_s - Phi(T) z_t)^2 while T falls from tau_max to 1; stage II

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from akd_jax import losses, schedules
 from akd_jax.config import RunConfig
 from akd_jax.errors import InputError
-from akd_jax.methods.annealing_kd import annealing_kd
+from akd_jax.methods import annealing_kd
 from akd_jax.types import Batch, Loss, Method, Outputs, Stage
 
 Psi = Callable[[Batch], jax.Array]  # The weight of the hard labels for each example, [B].
 
 
-def continuation_kd(config: RunConfig) -> Method:
+def build(config: RunConfig) -> Method:
     """From the annealed teacher to the hard labels, without a break between them.
 
     The loss is psi CE(z_s, label) + (1 - psi) max(0, mean_c (z_s - Phi z_t)^2 - m Phi), with
@@ -29,7 +29,7 @@ def continuation_kd(config: RunConfig) -> Method:
     """
     settings = config.continuation_kd
     if settings.psi == "step":
-        stage_1, stage_2 = annealing_kd(config).stages
+        stage_1, stage_2 = annealing_kd.build(config).stages
         loss = continuation_loss(
             config.annealing_kd.class_reduction,
             settings.margin,

@@ -39,7 +39,7 @@ def kd_loss(config: KDConfig, teacher: str) -> Loss:
     return loss
 
 
-def kd(config: RunConfig) -> Method:
+def build(config: RunConfig) -> Method:
     """One stage with `kd_loss` against the teacher."""
     loss = kd_loss(config.kd, "teacher")
     stage = Stage(

@@ -17,13 +17,13 @@ def supervised_loss(
     return losses.supervised(student.logits, batch.labels)
 
 
-def scratch(config: RunConfig) -> Method:
+def build(config: RunConfig) -> Method:
     """One stage over all of the student's epochs."""
     stage = Stage("scratch", config.student.epochs, supervised_loss, config.student.optimizer)
     return Method("scratch", (stage,))
 
 
-def teacher(config: RunConfig) -> Method:
+def build_teacher(config: RunConfig) -> Method:
     """How the teacher itself is trained."""
     settings = config.teacher
     stage = Stage("scratch", settings.epochs, supervised_loss, settings.optimizer)

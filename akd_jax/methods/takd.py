@@ -8,7 +8,7 @@ from akd_jax.methods.kd import kd_loss
 from akd_jax.types import Method, Stage
 
 
-def takd(config: RunConfig) -> Method:
+def build(config: RunConfig) -> Method:
     """One stage with the loss of KD against the assistant."""
     loss = kd_loss(config.kd, "assistant")
     stage = Stage(
@@ -17,7 +17,7 @@ def takd(config: RunConfig) -> Method:
     return Method("takd", (stage,))
 
 
-def assistant(config: RunConfig) -> Method:
+def build_assistant(config: RunConfig) -> Method:
     """How the assistant itself is trained: by KD from the teacher."""
     settings = config.takd.assistant
     loss = kd_loss(config.kd, "teacher")

@@ -120,14 +120,14 @@ def test_another_configuration_is_refused_before_anything_is_trained(small, tmp_
 
 
 def test_methods_of_unequal_updates_are_refused(small, tmp_path, monkeypatch):
-    plan = launcher.plan
+    make_plan = launcher.make_plan
 
     def longer(config):
         if config.method == "kd":
             config.student.epochs = 5
         return make_plan(config)
 
-    monkeypatch.setattr(launcher, "plan", longer)
+    monkeypatch.setattr(launcher, "make_plan", longer)
     with pytest.raises(InputError, match=r"same student epochs, got \{'scratch': 4, 'kd': 5\}"):
         compare(small, ["scratch", "kd"], 1, tmp_path / "run")
 

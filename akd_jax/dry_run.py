@@ -21,7 +21,7 @@ _BATCHES_LOOKED_AT = 50  # Of which the largest is taken: the memory of the long
 _TEACHER_BATCHES = 4  # On which a teacher that is there is scored.
 
 
-def dry_run(run_config: Any) -> dict[str, Any]:
+def rehearse(run_config: Any) -> dict[str, Any]:
     """Rehearses the student's stages of a run; neither reads nor writes a workdir.
 
     Args:

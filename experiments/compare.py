@@ -41,7 +41,7 @@ _WORKDIR = cli.workdir_flag()
 _REFERENCES = ("scratch", "kd")  # Methods that the others are set against.
 
 
-def compare(
+def compare_methods(
     config: ConfigDict, methods: Sequence[str], seeds: int, workdir: Path
 ) -> dict[str, Any]:
     """Runs every method with every seed and returns what comparison.json holds.
@@ -72,7 +72,7 @@ def compare(
 def _compare(
     config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir: Path
 ) -> dict[str, Any]:
-    """Runs what `compare` has checked, in a folder that is claimed."""
+    """Runs what `compare_methods` has checked, in a folder that is claimed."""
     config, trained = _shared_teachers(config, plans, workdir)
     teachers = {
         name: {
@@ -266,7 +266,7 @@ def _percent(score: Mapping[str, Any]) -> str:
 def main() -> None:
     """Compares what the flags say, prints the table and writes the report."""
     workdir = cli.path(_WORKDIR)
-    comparison = compare(_CONFIG.value, _METHODS.value or [], _SEEDS.value, workdir)
+    comparison = compare_methods(_CONFIG.value, _METHODS.value or [], _SEEDS.value, workdir)
     table = cli.table(comparison["headers"], comparison["rows"])
     notes = "\n".join(f"- {note}" for note in comparison["notes"])
     cli.say(f"\n{table}\n\n{notes}")

@@ -35,7 +35,7 @@ _MODEL = flags.DEFINE_string("model", STUDENT, "'student', 'teacher' or 'assista
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def export(workdir: Path, kind: str, output: Path, model: str = STUDENT) -> None:
+def export_network(workdir: Path, kind: str, output: Path, model: str = STUDENT) -> None:
     """Writes a network of a finished run.
 
     Args:
@@ -100,7 +100,7 @@ FORMATS: dict[str, Callable[[Plan, Network, Model, Path], None]] = {
 def main() -> None:
     """Exports what the flags say."""
     output = cli.path(_OUTPUT)
-    export(cli.path(_WORKDIR), _FORMAT.value or "", output, _MODEL.value)
+    export_network(cli.path(_WORKDIR), _FORMAT.value or "", output, _MODEL.value)
     print(f"{output}: {_FORMAT.value} of the {_MODEL.value}")
 
 

@@ -22,7 +22,7 @@ _INPUT = flags.DEFINE_string("input", None, "The examples: a TSV file, or a .npy
 _OUTPUT = cli.output_flag()
 
 
-def predict(workdir: Path, examples: Path, output: Path) -> int:
+def predict_file(workdir: Path, examples: Path, output: Path) -> int:
     """Writes the student's predictions for the examples in a file; returns their number.
 
     Raises:
@@ -78,7 +78,7 @@ def read(plan: Plan, path: Path) -> Examples:
 def main() -> None:
     """Predicts what the flags say."""
     output = cli.path(_OUTPUT)
-    count = predict(cli.path(_WORKDIR), cli.path(_INPUT), output)
+    count = predict_file(cli.path(_WORKDIR), cli.path(_INPUT), output)
     cli.say(f"{output}: {count:,} predictions")
 
 

@@ -51,7 +51,7 @@ _VADER_RATINGS = "movieReviewSnippets_GroundTruth.txt"
 _TIMEOUT = 20  # Seconds without an answer before the network counts as closed.
 
 
-def prepare(dataset: str, data_dir: Path) -> str:
+def prepare_dataset(dataset: str, data_dir: Path) -> str:
     """Makes a data set ready in a folder and returns a line that says what is there.
 
     Raises:
@@ -183,7 +183,7 @@ def _prepare_with_tfds(dataset: str, data_dir: Path) -> None:
 
 def main() -> None:
     """Prepares the data set that the flags name."""
-    print(prepare(_DATASET.value or "", cli.path(_DATA_DIR)))
+    print(prepare_dataset(_DATASET.value or "", cli.path(_DATA_DIR)))
 
 
 if __name__ == "__main__":

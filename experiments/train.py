@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 
 from akd_jax import processes, records
-from akd_jax.dry_run import dry_run
+from akd_jax.dry_run import rehearse
 from akd_jax.plan import STUDENT
 from akd_jax.runs import run
 from experiments import cli, html_report
@@ -28,7 +28,7 @@ _WIDTH = 60  # Characters of a drawn schedule.
 def main() -> None:
     """Runs what the flags say and prints the scores."""
     if _DRY_RUN.value:
-        cli.say(rehearsal(dry_run(_CONFIG.value)))
+        cli.say(rehearsal(rehearse(_CONFIG.value)))
         return
     workdir = cli.path(_WORKDIR)
     finished = processes.on_primary(lambda: records.read(workdir / records.RESULTS) is not None)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from akd_jax import runs
-from akd_jax.dry_run import dry_run
+from akd_jax.dry_run import rehearse
 from akd_jax.plan import make_plan
 from experiments import train
 
@@ -18,7 +18,7 @@ def nowhere(tmp_path, monkeypatch):
 
 def test_a_rehearsal_says_what_a_run_costs_and_leaves_nothing(config, nowhere):
     config.teacher.views = 3
-    found = dry_run(config)
+    found = rehearse(config)
     plan = make_plan(config)
     for name, network in {"student": plan.student, **plan.teachers}.items():
         shapes = jax.eval_shape(network.init, jax.random.key(0), plan.dataset.example)
@@ -43,7 +43,7 @@ def test_a_rehearsal_says_what_a_run_costs_and_leaves_nothing(config, nowhere):
 def test_a_teacher_that_is_there_is_scored(config, teacher_path, nowhere):
     config.teacher.path = teacher_path
     config.method = "kd"
-    found = dry_run(config)["networks"]["teacher"]
+    found = rehearse(config)["networks"]["teacher"]
     # All of validation's 297 examples, as they are fewer than four batches of 200.
     expected = runs.load_teacher(make_plan(config), "teacher", nowhere).results["validation"]
     assert found["accuracy"] == pytest.approx(expected)
@@ -51,5 +51,5 @@ def test_a_teacher_that_is_there_is_scored(config, teacher_path, nowhere):
 
 def test_the_loss_is_that_of_the_first_steps_of_the_run(config, nowhere):
     config.method = "scratch"
-    (stage,) = dry_run(config)["stages"]
+    (stage,) = rehearse(config)["stages"]
     assert 1.5 < stage["loss"] < 4  # Of ten classes, at the beginning: about log 10.

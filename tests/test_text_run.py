@@ -226,7 +226,7 @@ def test_a_moved_folder_is_the_same_start(finished, folders, tmp_path):
 
 @pytest.mark.parametrize("model", ["student", "teacher"])
 def test_what_is_exported_says_in_transformers_what_it_says_here(finished, tmp_path, model):
-    export.export(finished, "safetensors", tmp_path / "out", model)
+    export.export_network(finished, "safetensors", tmp_path / "out", model)
     rows = texts(75, 2)
     expected = in_torch(tmp_path / "out", [text for text, _ in rows])
     np.testing.assert_allclose(runs.predict(finished)[model], expected, atol=1e-4)
@@ -237,14 +237,14 @@ def test_what_is_exported_says_in_transformers_what_it_says_here(finished, tmp_p
 def test_predictions_are_a_submission_to_glue(finished, tmp_path):
     rows = [(number, text) for number, (text, _) in enumerate(texts(75, 2))]
     write(tmp_path / "test.tsv", rows, ("index", "sentence"))
-    assert predict.predict(finished, tmp_path / "test.tsv", tmp_path / "out/SST-2.tsv") == 75
+    assert predict.predict_file(finished, tmp_path / "test.tsv", tmp_path / "out/SST-2.tsv") == 75
     lines = (tmp_path / "out/SST-2.tsv").read_text().splitlines()
     best = runs.predict(finished, teachers=False)["student"].argmax(axis=-1)
     assert lines == ["index\tprediction", *(f"{i}\t{best[i]}" for i in range(75))]
 
 
 def test_the_stablehlo_of_an_encoder_takes_any_batch_and_length(finished, tmp_path):
-    export.export(finished, "stablehlo", tmp_path / "student.bin")
+    export.export_network(finished, "stablehlo", tmp_path / "student.bin")
     exported = jax.export.deserialize(bytearray((tmp_path / "student.bin").read_bytes()))
     (tokens,) = make_plan(settings_of(finished)).dataset.splits["test"].inputs.values()
     expected = runs.predict(finished, teachers=False)["student"]
@@ -253,7 +253,7 @@ def test_the_stablehlo_of_an_encoder_takes_any_batch_and_length(finished, tmp_pa
         found = exported.call(ids, types, tokens.lengths[:rows])
         np.testing.assert_allclose(found, expected[:rows], atol=1e-5)
     with pytest.raises(InputError, match="the name of a new file, got one that exists"):
-        export.export(finished, "stablehlo", tmp_path / "student.bin")
+        export.export_network(finished, "stablehlo", tmp_path / "student.bin")
 
 
 @pytest.fixture

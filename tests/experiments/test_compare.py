@@ -9,7 +9,7 @@ from akd_jax.errors import InputError
 from akd_jax.plan import make_plan
 from experiments import compare as launcher
 from experiments import html_report
-from experiments.compare import compare
+from experiments.compare import compare_methods
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def small(config):
 
 
 def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
-    comparison = compare(small, ["scratch", "annealing_kd"], 2, tmp_path)
+    comparison = compare_methods(small, ["scratch", "annealing_kd"], 2, tmp_path)
 
     for method in ("scratch", "annealing_kd"):
         entry = comparison["methods"][method]
@@ -56,7 +56,7 @@ def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
 
     # Again: nothing is trained.
     monkeypatch.setattr(runs, "_train", None)
-    assert compare(small, ["scratch", "annealing_kd"], 2, tmp_path) == comparison
+    assert compare_methods(small, ["scratch", "annealing_kd"], 2, tmp_path) == comparison
 
     page = html_report.write(tmp_path).read_text()
     parser = Offline()
@@ -91,31 +91,31 @@ class Offline(HTMLParser):
 
 def test_a_wrong_method_is_refused_before_anything_is_trained(small, tmp_path):
     with pytest.raises(InputError, match="got 'akd'"):
-        compare(small, ["scratch", "akd"], 1, tmp_path / "run")
+        compare_methods(small, ["scratch", "akd"], 1, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("methods", "came"), [([], "none"), (["kd", "kd"], "kd, kd")])
 def test_no_methods_or_one_twice(small, tmp_path, methods, came):
     with pytest.raises(InputError, match=f"expected different names, got {came}"):
-        compare(small, methods, 1, tmp_path / "run")
+        compare_methods(small, methods, 1, tmp_path / "run")
 
 
 def test_more_methods_can_come_and_the_folder_can_move(small, tmp_path):
-    first = compare(small, ["scratch"], 1, tmp_path / "here")
+    first = compare_methods(small, ["scratch"], 1, tmp_path / "here")
     (tmp_path / "here").rename(tmp_path / "there")
-    second = compare(small, ["scratch", "kd"], 1, tmp_path / "there")
+    second = compare_methods(small, ["scratch", "kd"], 1, tmp_path / "there")
     assert second["methods"]["scratch"]["test"] == first["methods"]["scratch"]["test"]
     (tmp_path / "there").rename(tmp_path / "elsewhere")
-    third = compare(small, ["scratch", "kd"], 1, tmp_path / "elsewhere")
+    third = compare_methods(small, ["scratch", "kd"], 1, tmp_path / "elsewhere")
     assert third["methods"] == second["methods"]
 
 
 def test_another_configuration_is_refused_before_anything_is_trained(small, tmp_path):
-    compare(small, ["kd"], 1, tmp_path)
+    compare_methods(small, ["kd"], 1, tmp_path)
     small.student.epochs = 5
     with pytest.raises(InputError, match=r"another config\.student\.epochs \(4 there, 5 here\)"):
-        compare(small, ["scratch", "kd"], 1, tmp_path)
+        compare_methods(small, ["scratch", "kd"], 1, tmp_path)
     assert not (tmp_path / "scratch").exists()
 
 
@@ -129,11 +129,11 @@ def test_methods_of_unequal_updates_are_refused(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(launcher, "make_plan", longer)
     with pytest.raises(InputError, match=r"same student epochs, got \{'scratch': 4, 'kd': 5\}"):
-        compare(small, ["scratch", "kd"], 1, tmp_path / "run")
+        compare_methods(small, ["scratch", "kd"], 1, tmp_path / "run")
 
 
 def test_one_seed_has_no_deviation(small, tmp_path):
-    comparison = compare(small, ["scratch"], 1, tmp_path)
+    comparison = compare_methods(small, ["scratch"], 1, tmp_path)
     assert "±" not in comparison["rows"][0][1]
 
 

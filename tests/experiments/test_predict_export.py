@@ -37,7 +37,7 @@ def refused(function, *args, match):
 def test_images_are_labelled_as_in_evaluation(finished, images, tmp_path):
     np.save(tmp_path / "images.npy", images)
     output = tmp_path / "new" / "out.tsv"
-    assert predict.predict(finished, tmp_path / "images.npy", output) == 500
+    assert predict.predict_file(finished, tmp_path / "images.npy", output) == 500
     best = runs.predict(finished)["student"].argmax(axis=-1)
     rows = [f"{number}\t{label}" for number, label in enumerate(best)]
     assert output.read_text().splitlines() == ["index\tprediction", *rows]
@@ -62,7 +62,7 @@ def test_what_is_no_image_file_is_refused(finished, images, tmp_path):
 
 
 def test_the_stablehlo_of_an_image_network_reads_raw_images(finished, images, tmp_path):
-    export.export(finished, "stablehlo", tmp_path / "student.bin")
+    export.export_network(finished, "stablehlo", tmp_path / "student.bin")
     exported = jax.export.deserialize(bytearray((tmp_path / "student.bin").read_bytes()))
     expected = runs.predict(finished)["student"]
     for count in (1, 500):

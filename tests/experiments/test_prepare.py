@@ -14,7 +14,7 @@ import pytest
 from akd_jax.data import cifar, idx
 from akd_jax.errors import InputError
 from experiments import prepare as launcher
-from experiments.prepare import prepare
+from experiments.prepare import prepare_dataset
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_what_is_fetched_is_ready_and_not_fetched_again(network, tmp_path):
     for name, content in idx_files().items():
         network[launcher._FASHION_MNIST_URL + name] = content
     for _ in range(2):
-        line = prepare("fashion_mnist", tmp_path / "new")
+        line = prepare_dataset("fashion_mnist", tmp_path / "new")
         assert line.startswith("fashion_mnist is ready in")
         assert "6 training and 3 test examples" in line
     assert len(network["asked"]) == 4
@@ -57,7 +57,7 @@ def test_what_is_fetched_is_ready_and_not_fetched_again(network, tmp_path):
 
 def test_without_a_network_the_file_and_the_place_are_named(network, tmp_path):
     with pytest.raises(InputError) as error:
-        prepare("cifar10", tmp_path)
+        prepare_dataset("cifar10", tmp_path)
     for part in ("kriz/cifar-10-binary.tar.gz", "Name or service not known", str(tmp_path)):
         assert part in str(error.value)
     assert list(tmp_path.iterdir()) == []
@@ -66,7 +66,7 @@ def test_without_a_network_the_file_and_the_place_are_named(network, tmp_path):
 def test_a_broken_download_is_found_by_its_checksum(network, tmp_path):
     network[launcher._CIFAR_URL + "cifar-100-binary.tar.gz"] = b"half of it"
     with pytest.raises(InputError) as error:
-        prepare("cifar100", tmp_path)
+        prepare_dataset("cifar100", tmp_path)
     assert cifar.ARCHIVES["cifar100"].md5 in str(error.value)
     assert hashlib.md5(b"half of it").hexdigest() in str(error.value)
 
@@ -75,7 +75,7 @@ def test_an_unknown_data_set(network, tmp_path):
     with pytest.raises(
         InputError, match="one of cifar10, cifar100, fashion_mnist, movie_reviews, got 'mnist'"
     ):
-        prepare("mnist", tmp_path)
+        prepare_dataset("mnist", tmp_path)
 
 
 def vader_archive(*rows):
@@ -136,7 +136,7 @@ def read_rows(folder):
 
 def prepared_labels(pip, folder, *rows):
     pip.serve(vader_archive(*rows))
-    prepare("movie_reviews", folder)
+    prepare_dataset("movie_reviews", folder)
     pairs = [pair for rows in read_rows(folder).values() for pair in rows]
     assert len(dict(pairs)) == len(pairs)
     return {text: code for text, code in pairs if not text.startswith("sentence number")}
@@ -145,7 +145,7 @@ def prepared_labels(pip, folder, *rows):
 def test_movie_reviews_are_made_once(pip, tmp_path):
     pip.serve(vader_archive())
     for _ in range(2):
-        line = prepare("movie_reviews", tmp_path / "new")
+        line = prepare_dataset("movie_reviews", tmp_path / "new")
         assert line.endswith("100 training and 1,000 test examples")
     assert pip.calls == 1
     rows = read_rows(tmp_path / "new")
@@ -165,7 +165,7 @@ def test_movie_reviews_are_made_once(pip, tmp_path):
 def test_movie_reviews_are_the_same_files_whenever_they_are_made(pip, tmp_path):
     pip.serve(vader_archive())
     for name in ("one", "other"):
-        prepare("movie_reviews", tmp_path / name)
+        prepare_dataset("movie_reviews", tmp_path / name)
     assert read_rows(tmp_path / "one") == read_rows(tmp_path / "other")
 
 
@@ -199,7 +199,7 @@ def test_of_a_sentence_that_is_there_twice_the_later_rating_is_kept(pip, tmp_pat
 
 def failure(folder):
     with pytest.raises(InputError) as error:
-        prepare("movie_reviews", folder)
+        prepare_dataset("movie_reviews", folder)
     message = str(error.value)
     assert len(message.splitlines()) == 1
     assert "vaderSentiment==0.5" in message

@@ -33,8 +33,8 @@ class Predictor:
         Raises:
           StoppedError: somebody asked to stop.
         """
-        model = parallel.share(model)
-        in_flight = parallel.InFlight()
+        model = parallel.replicate_read_only(model)
+        in_flight = parallel.DispatchQueue()
         found: list[np.ndarray] = []
         ids: list[np.ndarray] = []
         weights: list[np.ndarray] = []

@@ -175,7 +175,7 @@ class StageRun:
         self._temperature_steps = parallel.replicate(list(self._schedules.temperature_step))
         self._step = parallel.compile_train_step(train_step)
         self._steps = parallel.compile_train_step(train_steps)
-        self._in_flight = parallel.InFlight()
+        self._in_flight = parallel.DispatchQueue()
         self._bar = ProgressBar(
             self.label,
             total=self.stage.epochs * steps * self.train.batch_size,
@@ -227,8 +227,8 @@ class StageRun:
         model = self.state.model
         if not wait:  # The next step takes over the state's memory.
             while self._progress.epoch < epoch:  # One copy is enough.
-                self._in_flight.look()
-            model = Model(parallel.duplicate(model.variables), model.apply_fn)
+                self._in_flight.run_oldest()
+            model = Model(parallel.copy_on_device(model.variables), model.apply_fn)
         scores_of = self.evaluate.begin(model, self.validation)
         self._in_flight.add(functools.partial(self._finish_epoch, steps, model, scores_of))
         if wait:

@@ -54,7 +54,7 @@ class CompiledStep:
             self.traces += 1
             return step(*args, axis_name=axis_name)
 
-        if _alone():
+        if _single_device():
             # pmap takes the host twice as long to call.
             alone = functools.wraps(step)(functools.partial(counted, axis_name=None))
             self._call = jax.jit(alone, donate_argnums=donated)
@@ -112,42 +112,42 @@ def replicate(tree: Any) -> Any:
     return jax.device_put(tree, _replicated(), may_alias=False)
 
 
-def share(tree: Any) -> Any:
+def replicate_read_only(tree: Any) -> Any:
     """As `replicate`, of what is only read: what is on all devices already is not copied."""
     return jax.device_put(tree, _replicated())
 
 
 @jax.jit
-def duplicate(tree: Any) -> Any:
+def copy_on_device(tree: Any) -> Any:
     """A copy, where the arrays are; not waited for."""
     return jax.tree.map(jnp.copy, tree)
 
 
-class InFlight:
+class DispatchQueue:
     """Programs that were dispatched ahead of the devices, whose results are looked at later, in
     the same order.
     """
 
     def __init__(self) -> None:
-        self._looks: collections.deque[Callable[[], None]] = collections.deque()
+        self._callbacks: collections.deque[Callable[[], None]] = collections.deque()
 
-    def add(self, look: Callable[[], None]) -> None:
+    def add(self, callback: Callable[[], None]) -> None:
         """Notes how to look at what a program returns; looks at the oldest of too many."""
-        self._looks.append(look)
-        if len(self._looks) > _IN_FLIGHT:
-            self.look()
+        self._callbacks.append(callback)
+        if len(self._callbacks) > _IN_FLIGHT:
+            self.run_oldest()
 
-    def look(self) -> None:
+    def run_oldest(self) -> None:
         """Looks at the oldest."""
-        self._looks.popleft()()
+        self._callbacks.popleft()()
 
     def drain(self) -> None:
         """Looks at all of them."""
-        while self._looks:
-            self.look()
+        while self._callbacks:
+            self.run_oldest()
 
 
-def _alone() -> bool:
+def _single_device() -> bool:
     """Whether one device is all there is."""
     return jax.device_count() == 1
 
@@ -160,7 +160,7 @@ def shard(batch: Any) -> Any:
     """Cuts this process's rows of a batch for its devices: each array [B / processes, ...]
     becomes [devices, B / all devices, ...]. A device that is alone takes the batch as it is.
     """
-    if _alone():
+    if _single_device():
         return batch
     count = jax.local_device_count()
     return jax.tree.map(lambda x: x.reshape((count, x.shape[0] // count, *x.shape[1:])), batch)
@@ -170,7 +170,7 @@ def shard_steps(batches: Any) -> Any:
     """As `shard`, of K batches [K, B / processes, ...] for a program of K updates:
     [devices, K, B / all devices, ...].
     """
-    if _alone():
+    if _single_device():
         return batches
     count = jax.local_device_count()
 

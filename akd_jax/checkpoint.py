@@ -166,7 +166,7 @@ class Checkpoints:
                     " is the checkpoint of another network: put back the one that belongs here"
                 )
 
-    def reached(self, number: int) -> bool:
+    def has_reached(self, number: int) -> bool:
         """Whether the newest checkpoint has this number, or a higher one."""
 
         def look() -> bool:

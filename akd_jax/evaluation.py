@@ -24,9 +24,9 @@ class Predictor:
         Raises:
           StoppedError: somebody asked to stop.
         """
-        return self.begin(model, batches, view)()
+        return self.dispatch(model, batches, view)()
 
-    def begin(self, model: Model, batches: Batches, view: int = 0) -> Callable[[], np.ndarray]:
+    def dispatch(self, model: Model, batches: Batches, view: int = 0) -> Callable[[], np.ndarray]:
         """As a call, whose last batches are waited for only when the result is asked for: the
         devices may be given more to do before.
 
@@ -73,13 +73,13 @@ class Evaluator:
 
     def __call__(self, model: Model, batches: Batches) -> dict[str, float]:
         """The task's metrics, each over the whole split."""
-        return self.begin(model, batches)()
+        return self.dispatch(model, batches)()
 
-    def begin(self, model: Model, batches: Batches) -> Callable[[], dict[str, float]]:
+    def dispatch(self, model: Model, batches: Batches) -> Callable[[], dict[str, float]]:
         """As a call, whose last batches are waited for only when the result is asked for.
 
         Raises:
           StoppedError: somebody asked to stop.
         """
-        logits = self.predictor.begin(model, batches)
+        logits = self.predictor.dispatch(model, batches)
         return lambda: metrics.scores(logits(), batches.examples.labels, self.task)

@@ -62,7 +62,7 @@ class Progress:
     rates: list[float] = dataclasses.field(default_factory=list)
 
 
-def place(progress: Progress, train: Batches) -> int:
+def checkpoint_number(progress: Progress, train: Batches) -> int:
     """The number of a stage's checkpoint: it rises with each step, and with each epoch's end,
     when the student is evaluated.
     """
@@ -126,7 +126,7 @@ class StageRun:
           DivergedError: a loss or a gradient is not finite.
           StoppedError: somebody asked to stop; what was trained is saved.
         """
-        self._begin()
+        self._restore()
         first_step = self._progress.step
         with contextlib.closing(self._bar):
             try:
@@ -157,7 +157,7 @@ class StageRun:
             progress=self._progress,
         )
 
-    def _begin(self) -> None:
+    def _restore(self) -> None:
         """Takes over the newest checkpoint, and places what the steps read."""
         self.state, self.teachers = parallel.replicate((self.state, dict(self.teachers)))
         self._progress, self._best = Progress(), _host_copy(self.state.model.variables)
@@ -195,7 +195,7 @@ class StageRun:
                 break
             self.state, packed = step(self.state, self.teachers, share, temperature_step)
             packed.sums.copy_to_host_async()
-            self._in_flight.add(functools.partial(self._look_at, packed))
+            self._in_flight.add(functools.partial(self._count_metrics, packed))
 
     def _shares(self, epoch: int, first: int) -> Iterator[tuple[parallel.CompiledStep, Batch]]:
         """Programs of an epoch, and the batches that each of them takes."""
@@ -212,7 +212,7 @@ class StageRun:
                     batch = jax.tree.map(operator.itemgetter(row), group)
                     yield self._step, parallel.shard(batch)
 
-    def _look_at(self, packed: PackedMetrics) -> None:
+    def _count_metrics(self, packed: PackedMetrics) -> None:
         """Counts the steps of a program."""
         progress = self._progress
         for found in packed.fetch():
@@ -229,7 +229,7 @@ class StageRun:
             while self._progress.epoch < epoch:  # One copy is enough.
                 self._in_flight.run_oldest()
             model = Model(parallel.copy_on_device(model.variables), model.apply_fn)
-        scores_of = self.evaluate.begin(model, self.validation)
+        scores_of = self.evaluate.dispatch(model, self.validation)
         self._in_flight.add(functools.partial(self._finish_epoch, steps, model, scores_of))
         if wait:
             self._in_flight.drain()
@@ -286,7 +286,7 @@ class StageRun:
 
     def _save(self) -> None:
         items = {"state": self.state, "best": self._best}
-        number = place(self._progress, self.train)
+        number = checkpoint_number(self._progress, self.train)
         self.checkpoints.save(number, items, dataclasses.asdict(self._progress))
 
     def _diverged(self, where: str) -> DivergedError:

@@ -365,7 +365,9 @@ def _train(
             plan, network, stage, start, jax.random.fold_in(key, number), len(train)
         )
         with Checkpoints(folder / stage.name) as checkpoints:
-            if not checkpoints.reached(loop.place(loop.Progress(stage.epochs), train)):
+            if not checkpoints.has_reached(
+                loop.checkpoint_number(loop.Progress(stage.epochs), train)
+            ):
                 for later in method.stages[number:]:  # What came of an earlier training is void.
                     processes.on_primary(functools.partial(delete_tree, folder / later.name))
             results[stage.name] = loop.StageRun(

@@ -115,7 +115,7 @@ def test_best_and_last_are_not_confused(config, teacher_path, tmp_path, monkeypa
         starts[stage.name] = jax.tree.map(np.array, state.model.variables)
         return stage_run(stage, state, *args, **kwargs)
 
-    monkeypatch.setattr(evaluation.Evaluator, "begin", scripted)
+    monkeypatch.setattr(evaluation.Evaluator, "dispatch", scripted)
     monkeypatch.setattr(loop, "StageRun", spy)
     results = runs.run(config, tmp_path)
     variables = [found for found, _ in seen]
@@ -137,7 +137,7 @@ def test_an_epoch_is_evaluated_while_the_next_one_trains(config, tmp_path, monke
     config.student.epochs = 5
     config.checkpoint_every = 3
     events = []
-    begin, call = evaluation.Evaluator.begin, parallel.CompiledStep.__call__
+    begin, call = evaluation.Evaluator.dispatch, parallel.CompiledStep.__call__
     save = Checkpoints.save
 
     def noted_begin(self, model, batches):
@@ -150,7 +150,7 @@ def test_an_epoch_is_evaluated_while_the_next_one_trains(config, tmp_path, monke
             events.append("step")
         return call(self, *args)
 
-    monkeypatch.setattr(evaluation.Evaluator, "begin", noted_begin)
+    monkeypatch.setattr(evaluation.Evaluator, "dispatch", noted_begin)
     monkeypatch.setattr(parallel.CompiledStep, "__call__", noted_call)
     monkeypatch.setattr(Checkpoints, "save", lambda *args: events.append("save") or save(*args))
     runs.run(config, tmp_path)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from akd_jax import evaluation, loop, methods, metrics, parallel
-from akd_jax.plan import STUDENT, Plan, is_made, make_plan
+from akd_jax.plan import STUDENT, Plan, creates_teacher, make_plan
 from akd_jax.runs import load_teacher, predictor, stage_state
 from akd_jax.step import train_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
@@ -39,13 +39,15 @@ def rehearse(run_config: Any) -> dict[str, Any]:
     """
     plan = make_plan(run_config)
     key = jax.random.key(plan.settings.seed)
-    start = plan.student.start(key, plan.dataset.example)
+    start = plan.student.initial_variables(key, plan.dataset.example)
     networks: dict[str, dict[str, Any]] = {STUDENT: {"parameters": _parameters(start)}}
     teachers: dict[str, Model] = {}
     for name in plan.method.teachers:
         network = plan.teachers[name]
         finished = _finished(plan, name, network)
-        variables = network.start(key, plan.dataset.example) if finished is None else finished
+        variables = (
+            network.initial_variables(key, plan.dataset.example) if finished is None else finished
+        )
         teachers[name] = Model(variables, network.apply)
         networks[name] = {"parameters": _parameters(variables)}
         if finished is not None:
@@ -110,8 +112,8 @@ def _finished(plan: Plan, name: str, network: Network) -> Variables | None:
     """The variables of a teacher that is there, here or in a Hugging Face folder."""
     if not methods.teacher_config(plan.settings, name).path:
         return None
-    if is_made(plan.settings, name):
-        return network.start(jax.random.key(0), plan.dataset.example)
+    if creates_teacher(plan.settings, name):
+        return network.initial_variables(jax.random.key(0), plan.dataset.example)
     return load_teacher(plan, name, pathlib.Path()).model.variables
 
 

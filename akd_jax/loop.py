@@ -148,7 +148,7 @@ class StageRun:
                 self._save()
                 raise
         last_validation = self._progress.last_validation
-        _warn_at_chance(
+        _warn_if_constant(
             self.label, self.stage, last_validation, self.evaluate.task, self.validation
         )
         return StageResult(
@@ -356,11 +356,11 @@ def _host_copy(variables: Variables) -> Variables:
     return jax.tree.map(np.array, variables)
 
 
-def _warn_at_chance(
+def _warn_if_constant(
     label: str, stage: Stage, score: float, task: Task, validation: Batches
 ) -> None:
     """Warns where the stage ends no better than a model that does not look at its inputs."""
-    chance = metrics.chance(task.metric, validation.examples.labels)
+    chance = metrics.constant_predictor_score(task.metric, validation.examples.labels)
     if score <= chance:
         logging.warning(
             "%s ends at chance: validation %s %.3f, and up to %.3f can be had without a look at"

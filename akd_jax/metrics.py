@@ -52,7 +52,7 @@ def scores(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, floa
     return {name: METRICS[name](labels, found) for name in task.metrics}
 
 
-def chance(metric: str, labels: np.ndarray) -> float:
+def constant_predictor_score(metric: str, labels: np.ndarray) -> float:
     """A score up to which a model may know nothing of the inputs.
 
     Of accuracy that of always naming one class, plus two standard errors; of F1 that of always

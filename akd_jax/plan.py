@@ -148,7 +148,7 @@ def teacher_resume_key(settings: RunConfig, name: str) -> dict[str, Any]:
     if section.path and huggingface.is_folder(path):
         return {field: {"digest": huggingface.Folder(path).digest()}}
     if section.path:
-        return {field: {"digest": finished_teacher(f"config.{field}.path", path)["digest"]}}
+        return {field: {"digest": read_teacher_results(f"config.{field}.path", path)["digest"]}}
     read = methods.TEACHERS[name](settings).teachers
     return {
         field: {
@@ -159,7 +159,7 @@ def teacher_resume_key(settings: RunConfig, name: str) -> dict[str, Any]:
     }
 
 
-def is_made(settings: RunConfig, name: str) -> bool:
+def creates_teacher(settings: RunConfig, name: str) -> bool:
     """Whether a run makes a teacher's folder: it trains the teacher, or takes it over from a
     Hugging Face folder. If not, the folder is there, under the path of the configuration.
     """
@@ -168,7 +168,7 @@ def is_made(settings: RunConfig, name: str) -> bool:
     return not path or huggingface.is_folder(readable(field, path))
 
 
-def finished_teacher(field: str, folder: Path) -> dict[str, Any]:
+def read_teacher_results(field: str, folder: Path) -> dict[str, Any]:
     """The results of a teacher that was trained before."""
     results = processes.on_primary(lambda: records.read(folder / records.RESULTS))
     if results is None or not {"model", "labels", "digest"} <= results.keys():
@@ -198,9 +198,9 @@ def _teacher_model(name: str, settings: RunConfig, dataset: Dataset) -> _Model:
     field = f"config.{methods.TEACHER_FIELDS[name]}"
     if not section.path:
         return _Model(f"{field}.model", section.model)
-    if is_made(settings, name):
+    if creates_teacher(settings, name):
         return _Model(f"{field}.path", f"huggingface:{section.path}", fine_tuned=True)
-    results = finished_teacher(f"{field}.path", readable(f"{field}.path", section.path))
+    results = read_teacher_results(f"{field}.path", readable(f"{field}.path", section.path))
     there, here = results["labels"], list(dataset.task.labels)
     if there != here:
         other = len(there) != len(here)

@@ -40,7 +40,7 @@ def in_cluster() -> bool:
     )
 
 
-def start(
+def initialize(
     coordinator_address: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
@@ -134,7 +134,7 @@ def gather(rows: np.ndarray) -> np.ndarray:
     return rows if count() == 1 else multihost_utils.process_allgather(rows, tiled=True)
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """Ends a process that failed; never waits long for the others.
 
     Those that fail too are waited for, so that each can say why. Others miss this one after a

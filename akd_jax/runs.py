@@ -28,9 +28,9 @@ from akd_jax.files import Path, absolute, delete_tree
 from akd_jax.plan import (
     STUDENT,
     Plan,
-    finished_teacher,
-    is_made,
+    creates_teacher,
     make_plan,
+    read_teacher_results,
     resume_key,
     shapes,
     teacher_resume_key,
@@ -151,7 +151,7 @@ def obtain_teacher(plan: Plan, name: str, workdir: Path) -> TrainedTeacher:
     Raises:
       InputError: the folder holds another teacher, or cannot be written.
     """
-    if is_made(plan.settings, name):
+    if creates_teacher(plan.settings, name):
         _make_teacher(plan, name, workdir)
     return load_teacher(plan, name, workdir)
 
@@ -159,8 +159,8 @@ def obtain_teacher(plan: Plan, name: str, workdir: Path) -> TrainedTeacher:
 def load_teacher(plan: Plan, name: str, workdir: Path) -> TrainedTeacher:
     """A teacher that is finished, at its path or in workdir/NAME; nothing is written."""
     path = methods.teacher_config(plan.settings, name).path
-    folder = workdir / name if is_made(plan.settings, name) else absolute(path)
-    results = finished_teacher(f"config.{methods.TEACHER_FIELDS[name]}.path", folder)
+    folder = workdir / name if creates_teacher(plan.settings, name) else absolute(path)
+    results = read_teacher_results(f"config.{methods.TEACHER_FIELDS[name]}.path", folder)
     network = plan.teachers[name]
     variables = _restore_best(folder / results["stage"], network, plan.dataset)
     if teacher_cache.teacher_digest(network.module, variables) != results["digest"]:
@@ -306,7 +306,7 @@ def _make_teacher(plan: Plan, name: str, workdir: Path) -> None:
 
 def _take_over_teacher(plan: Plan, network: Network, folder: Path) -> dict[str, Any]:
     """Saves a teacher that was fine-tuned elsewhere; its scores, as `_train` returns them."""
-    variables = network.start(jax.random.key(0), plan.dataset.example)
+    variables = network.initial_variables(jax.random.key(0), plan.dataset.example)
     with Checkpoints(folder / _IMPORTED) as checkpoints:
         checkpoints.save(1, {"best": jax.device_get(variables)}, {})
     model = Model(variables, network.apply)
@@ -344,7 +344,7 @@ def _train(
     }
     evaluator = evaluation.Evaluator(predictor(), plan.dataset.task)
     key = jax.random.key(seed)
-    initial = network.start(jax.random.fold_in(key, 0), plan.dataset.example)
+    initial = network.initial_variables(jax.random.fold_in(key, 0), plan.dataset.example)
     writer = MetricWriter(metrics_folder)
     results: dict[str, loop.StageResult] = {}
     stages = []

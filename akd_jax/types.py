@@ -53,7 +53,7 @@ class Task:
         """C: the logits of a network for this task."""
         return len(self.labels) or 1
 
-    def write(self, prediction: float) -> str:
+    def format_prediction(self, prediction: float) -> str:
         """A predicted index, or number, as the task's files write it."""
         names = self.codes or self.labels
         return names[int(prediction)] if names else f"{prediction:.3f}"
@@ -206,7 +206,7 @@ class Network:
         """Random variables, by the shapes of raw inputs."""
         return self.module.init(key, self.preprocess(inputs))
 
-    def start(self, key: jax.Array, inputs: Any) -> Variables:
+    def initial_variables(self, key: jax.Array, inputs: Any) -> Variables:
         """The variables that training starts from: the pretrained ones, and random others."""
         if self.pretrained is None:
             return jax.jit(self.init)(key, inputs)

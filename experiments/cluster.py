@@ -74,7 +74,7 @@ def join(main: Callable[[], Ending], report: Callable[[Ending], None]) -> NoRetu
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     name = "this process"
     try:
-        processes.start(
+        processes.initialize(
             flags.FLAGS.coordinator_address, flags.FLAGS.num_processes, flags.FLAGS.process_id
         )
         name = f"process {jax.process_index()} of {jax.process_count()}"
@@ -91,7 +91,7 @@ def join(main: Callable[[], Ending], report: Callable[[Ending], None]) -> NoRetu
         else:
             message = f"lost another process, or a device: {reason}; {_GO_ON}"
             report((os.EX_TEMPFAIL, f"{name}: {message}"))
-            processes.leave(os.EX_TEMPFAIL)
+            processes.exit_process(os.EX_TEMPFAIL)
     except Exception:
         traceback.print_exc()
         code, message = 1, "failed as said above, which is a fault of the program"
@@ -99,7 +99,7 @@ def join(main: Callable[[], Ending], report: Callable[[Ending], None]) -> NoRetu
         report((code, f"{name}: {message}"))
     if code in (0, os.EX_TEMPFAIL):
         sys.exit(code)  # Together with all others.
-    processes.leave(code)
+    processes.exit_process(code)
 
 
 def _supervise() -> Ending:

@@ -20,7 +20,7 @@ from akd_jax import methods as all_methods
 from akd_jax import processes, records
 from akd_jax.errors import InputError
 from akd_jax.files import Path, absolute
-from akd_jax.plan import STUDENT, Plan, is_made, make_plan, resume_key
+from akd_jax.plan import STUDENT, Plan, creates_teacher, make_plan, resume_key
 from akd_jax.runs import (
     TEACHER,
     TEACHER_LOGITS,
@@ -174,7 +174,7 @@ def _shared_teachers(
         for name in plan.teachers:
             if name not in trained:
                 trained[name] = obtain_teacher(plan, name, workdir)
-                if is_made(plan.settings, name):
+                if creates_teacher(plan.settings, name):
                     paths[f"{all_methods.TEACHER_FIELDS[name]}.path"] = str(workdir / name)
     config = _with(config)
     config.update_from_flattened_dict(paths)

@@ -34,7 +34,7 @@ def predict_file(workdir: Path, examples: Path, output: Path) -> int:
     unlabelled = read(plan, examples)
     logits = runs.predictor()(models[STUDENT], plan.batches(unlabelled))
     found = metrics.predictions(logits, plan.dataset.task)
-    rows = [f"{i}\t{plan.dataset.task.write(value)}\n" for i, value in enumerate(found)]
+    rows = [f"{i}\t{plan.dataset.task.format_prediction(value)}\n" for i, value in enumerate(found)]
 
     def write() -> None:
         try:

@@ -14,7 +14,7 @@ from tests import shared_run
 
 
 def main(process_id: int, port: str, folder: Path) -> None:
-    processes.start(f"127.0.0.1:{port}", 2, process_id)
+    processes.initialize(f"127.0.0.1:{port}", 2, process_id)
     found = {}
     for name, module in shared_run.MODULES.items():
         for path, value in shared_run.train(module).items():

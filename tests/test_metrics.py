@@ -141,15 +141,17 @@ def test_logits_of_another_shape_than_labels_and_task(shape, task):
 
 def test_chance_by_hand():
     labels = np.repeat([0, 1], [60, 40]).astype(np.int32)
-    assert metrics.chance("accuracy", labels) == pytest.approx(0.6 + 2 * math.sqrt(0.24 / 100))
-    assert metrics.chance("f1", labels) == pytest.approx(
+    assert metrics.constant_predictor_score("accuracy", labels) == pytest.approx(
+        0.6 + 2 * math.sqrt(0.24 / 100)
+    )
+    assert metrics.constant_predictor_score("f1", labels) == pytest.approx(
         sklearn.metrics.f1_score(labels, np.ones(100))
     )
-    assert metrics.chance("accuracy", np.repeat([2, 0, 1], [20, 10, 10])) == pytest.approx(
-        0.5 + 2 * math.sqrt(0.25 / 40)
-    )
+    assert metrics.constant_predictor_score(
+        "accuracy", np.repeat([2, 0, 1], [20, 10, 10])
+    ) == pytest.approx(0.5 + 2 * math.sqrt(0.25 / 40))
     for name in ("matthews", "pearson", "spearman"):
-        assert metrics.chance(name, labels) == pytest.approx(0.2)
+        assert metrics.constant_predictor_score(name, labels) == pytest.approx(0.2)
 
 
 class Linear(nn.Module):

@@ -58,7 +58,7 @@ def collective_bytes(spec: str, process_id: str, count: str, port: str) -> dict[
     from experiments.benchmarks import measure as m
 
     if int(count) > 1:
-        processes.start(f"127.0.0.1:{port}", int(count), int(process_id))
+        processes.initialize(f"127.0.0.1:{port}", int(count), int(process_id))
     part = (int(process_id), int(count))
     (batch,) = data.Batches(m.images(m.BATCH_SIZE), m.BATCH_SIZE, part=part).epoch()
     state = m.state(spec)

@@ -39,7 +39,7 @@ def measure(repeats: int) -> dict[str, Any]:
         plan = make_plan(config)
         (stage,) = plan.method.stages
         batches = plan.batches("train", seed=0)
-        start = plan.student.start(jax.random.key(0), plan.dataset.example)
+        start = plan.student.initial_variables(jax.random.key(0), plan.dataset.example)
         state, _ = stage_state(plan, plan.student, stage, start, jax.random.key(0), len(batches))
         state = parallel.replicate(state)
         step = parallel.compile_train_step(train_step)

@@ -256,7 +256,7 @@ def test_tasks_have_the_labels_and_metrics_of_glue(tmp_path, name):
     assert task.outputs == max(len(layout.names), 1)
     assert task.regression == (name == "stsb")
     if name == "stsb":
-        assert task.write(np.float32(2.5)) == "2.500"
+        assert task.format_prediction(np.float32(2.5)) == "2.500"
     else:
         assert tuple(map(task.write, range(task.outputs))) == layout.codes
 

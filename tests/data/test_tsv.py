@@ -36,7 +36,7 @@ def test_single_sentences_with_dev_and_test(tmp_path):
     assert_examples(source.test, [["Fine ."]], [1])
     assert source.task.labels == ("neg", "pos")
     assert source.task.metrics == ("accuracy",)
-    assert [source.task.write(index) for index in (0, 1)] == ["neg", "pos"]
+    assert [source.task.format_prediction(index) for index in (0, 1)] == ["neg", "pos"]
     assert source.normalise is None
     assert source.others == {}
 
@@ -76,7 +76,7 @@ def test_labels_are_in_the_order_of_numbers_where_all_are_and_of_names_elsewhere
     source = tsv.load(write(tmp_path, train=train, test=f"sentence\tlabel\ns\t{names[0]}\n"))
     assert source.task.labels == order
     assert [order[label] for label in source.train.labels] == list(names)
-    assert [source.task.write(index) for index in range(3)] == list(order)
+    assert [source.task.format_prediction(index) for index in range(3)] == list(order)
 
 
 def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path):
@@ -204,7 +204,7 @@ def test_movie_reviews_name_their_labels_and_write_them_as_their_files_do(tmp_pa
     assert_examples(source.test, [["d"], ["e"]], [1, 0])
     assert source.task.labels == ("negative", "positive")
     assert source.task.codes == ("0", "1")
-    assert [source.task.write(index) for index in (0, 1)] == ["0", "1"]
+    assert [source.task.format_prediction(index) for index in (0, 1)] == ["0", "1"]
 
 
 def test_movie_reviews_have_no_other_labels(tmp_path):

@@ -48,7 +48,9 @@ def record(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
         plan = make_plan(run_config)
         for number, (role, network) in enumerate(_networks(plan).items()):
             if role not in started:
-                started[role] = network.start(jax.random.key(number), plan.dataset.example)
+                started[role] = network.initial_variables(
+                    jax.random.key(number), plan.dataset.example
+                )
         found[name] = _stages(plan, plan.method, "student", started)
         for teacher in plan.teachers:
             if teacher not in found and not methods.teacher_config(plan.settings, teacher).path:

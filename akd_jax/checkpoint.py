@@ -23,7 +23,7 @@ from absl import logging
 
 from akd_jax import processes
 from akd_jax.errors import InputError
-from akd_jax.files import Path, absolute, delete_tree, is_remote, reason, unwritable
+from akd_jax.files import Path, absolute, delete_tree, is_remote, not_writable, reason
 
 _PROGRESS = "progress"
 _TRASH = "trash"
@@ -95,7 +95,7 @@ class Checkpoints:
             needed = 1.1 * size + _METADATA
             if free < needed:
                 said = f"{free / 1e6:,.1f} MB free where a checkpoint needs {needed / 1e6:,.1f}"
-                raise unwritable(self.directory, OSError(errno.ENOSPC, said))
+                raise not_writable(self.directory, OSError(errno.ENOSPC, said))
 
     def restore(self, items: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Reads the newest checkpoint that can be read, in all processes the same one.
@@ -207,7 +207,7 @@ class Checkpoints:
             yield
         # A full disk is an OSError, or a ValueError of TensorStore's.
         except (OSError, ValueError) as error:
-            raise unwritable(self.directory, error) from None
+            raise not_writable(self.directory, error) from None
 
     def __enter__(self) -> "Checkpoints":
         return self

@@ -38,7 +38,7 @@ def absolute(value: str | os.PathLike[str]) -> Path:
     return path.absolute() if isinstance(path, pathlib.Path) else path  # epath's would break it.
 
 
-def readable(field: str, value: str) -> Path:
+def readable_path(field: str, value: str) -> Path:
     """As `as_path`, of a path that is to be read.
 
     Args:
@@ -50,7 +50,7 @@ def readable(field: str, value: str) -> Path:
     """
     path = as_path(value)
     if is_remote(path):
-        with reached(f"{field}: {path}"):
+        with catch_unreachable(f"{field}: {path}"):
             path.exists()
     return path
 
@@ -61,7 +61,7 @@ def is_remote(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def reached(name: str) -> Iterator[None]:
+def catch_unreachable(name: str) -> Iterator[None]:
     """Raises InputError where a remote path cannot be reached: no access, no such bucket."""
     try:
         yield
@@ -76,7 +76,7 @@ def reached(name: str) -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=16)
-def local(folder: Path, names: tuple[str, ...]) -> pathlib.Path:
+def local_copy(folder: Path, names: tuple[str, ...]) -> pathlib.Path:
     """A folder for libraries that read files of this machine only: itself, or a copy.
 
     Args:
@@ -86,7 +86,7 @@ def local(folder: Path, names: tuple[str, ...]) -> pathlib.Path:
     if isinstance(folder, pathlib.Path):
         return folder
     copy = pathlib.Path(tempfile.mkdtemp(prefix="akd_jax_"))
-    with reached(str(folder)):
+    with catch_unreachable(str(folder)):
         for name in names:
             _copy(folder / name, copy / name)
     return copy
@@ -138,7 +138,7 @@ def reason(error: BaseException) -> str:
     return full if full in line else line  # TensorStore tells of each file that it was writing.
 
 
-def unwritable(
+def not_writable(
     folder: Path,
     error: Exception,
     kind: str = "folder",

@@ -13,7 +13,7 @@ from akd_jax.config import DatasetConfig, RunConfig
 from akd_jax.data import Batches, Dataset, Examples, text
 from akd_jax.data.augmentation import Augmentation
 from akd_jax.errors import InputError
-from akd_jax.files import Path, readable
+from akd_jax.files import Path, readable_path
 from akd_jax.models import huggingface
 from akd_jax.types import Method, Network, Preprocess, Tokens
 
@@ -144,7 +144,7 @@ def teacher_resume_key(settings: RunConfig, name: str) -> dict[str, Any]:
     """What makes two teachers the same, by the sections of the configuration."""
     section = methods.teacher_config(settings, name)
     field = methods.TEACHER_FIELDS[name]
-    path = readable(f"config.{field}.path", section.path)
+    path = readable_path(f"config.{field}.path", section.path)
     if section.path and huggingface.is_folder(path):
         return {field: {"digest": huggingface.Folder(path).digest()}}
     if section.path:
@@ -165,7 +165,7 @@ def creates_teacher(settings: RunConfig, name: str) -> bool:
     """
     path = methods.teacher_config(settings, name).path
     field = f"config.{methods.TEACHER_FIELDS[name]}.path"
-    return not path or huggingface.is_folder(readable(field, path))
+    return not path or huggingface.is_folder(readable_path(field, path))
 
 
 def read_teacher_results(field: str, folder: Path) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _teacher_model(name: str, settings: RunConfig, dataset: Dataset) -> _Model:
         return _Model(f"{field}.model", section.model)
     if creates_teacher(settings, name):
         return _Model(f"{field}.path", f"huggingface:{section.path}", fine_tuned=True)
-    results = read_teacher_results(f"{field}.path", readable(f"{field}.path", section.path))
+    results = read_teacher_results(f"{field}.path", readable_path(f"{field}.path", section.path))
     there, here = results["labels"], list(dataset.task.labels)
     if there != here:
         other = len(there) != len(here)

@@ -12,7 +12,16 @@ from typing import Any
 
 from akd_jax import parallel, processes
 from akd_jax.errors import InputError
-from akd_jax.files import Path, absolute, is_remote, lock, reached, reason, replace_text, unwritable
+from akd_jax.files import (
+    Path,
+    absolute,
+    catch_unreachable,
+    is_remote,
+    lock,
+    not_writable,
+    reason,
+    replace_text,
+)
 
 CONFIG = "config.json"
 RESULTS = "results.json"
@@ -71,7 +80,7 @@ def _lock(folder: Path, held: contextlib.ExitStack) -> None:
             " wait for its end or choose another workdir"
         ) from None
     except OSError as error:
-        raise unwritable(folder, error) from None
+        raise not_writable(folder, error) from None
 
 
 def check(
@@ -131,11 +140,11 @@ def check_writable(folder: Path) -> None:
             )
     probe = nearest / f".akd_jax_{os.getpid()}"
     try:
-        with reached(str(folder)) if is_remote(nearest) else contextlib.nullcontext():
+        with catch_unreachable(str(folder)) if is_remote(nearest) else contextlib.nullcontext():
             probe.touch()
             probe.unlink()
     except OSError as error:
-        raise unwritable(folder, error) from None
+        raise not_writable(folder, error) from None
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
@@ -185,7 +194,7 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)
     except OSError as error:
-        raise unwritable(path.parent, error) from None
+        raise not_writable(path.parent, error) from None
 
 
 def _differences(before: Any, now: Any, name: str = "config") -> Iterator[tuple[str, Any, Any]]:

@@ -26,7 +26,7 @@ from absl import logging
 
 from akd_jax import processes, records
 from akd_jax.errors import InputError
-from akd_jax.files import Path, lock, unwritable
+from akd_jax.files import Path, lock, not_writable
 from akd_jax.types import Variables
 
 _INDEX = "index.json"
@@ -180,7 +180,7 @@ def _load(cache: Path, view: int, entry: dict[str, Any]) -> np.ndarray:
 
 def _no_cache(cache: Path, error: OSError) -> InputError:
     remedy = "set config.teacher.cache_dir to another"
-    return unwritable(cache, error, "folder for a teacher's logits", remedy)
+    return not_writable(cache, error, "folder for a teacher's logits", remedy)
 
 
 def _read_index(cache: Path) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import tqdm
 
 from akd_jax import processes
-from akd_jax.files import Path, replace_text, unwritable
+from akd_jax.files import Path, not_writable, replace_text
 
 METRICS = "metrics.jsonl"
 _REFRESH_SECONDS = 0.1  # Of the progress bar.
@@ -61,7 +61,7 @@ class MetricWriter:
         try:
             self._write(record)
         except OSError as error:
-            raise unwritable(self.folder, error) from None
+            raise not_writable(self.folder, error) from None
 
     def _write(self, record: dict[str, Any]) -> None:
         local = self._local_folder()

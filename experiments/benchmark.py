@@ -51,9 +51,11 @@ def markdown(record: Mapping[str, Any]) -> str:
         f"{machine['devices']['count']} x {machine['devices']['kind']}, {machine['cores']}"
         f" cores, Python {machine['python']}, JAX {machine['jax']}; medians of"
         f" {record['repeats']} paired repeats.",
-        cli.table(("", "ms"), seconds) if seconds else "",
-        cli.table(("", "ratio"), ratios) if ratios else "",
-        cli.table(record["table"]["headers"], record["table"]["rows"]) if "table" in record else "",
+        cli.markdown_table(("", "ms"), seconds) if seconds else "",
+        cli.markdown_table(("", "ratio"), ratios) if ratios else "",
+        cli.markdown_table(record["table"]["headers"], record["table"]["rows"])
+        if "table" in record
+        else "",
         "\n".join(f"- {note}" for note in record.get("notes", ())),
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

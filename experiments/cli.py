@@ -20,7 +20,7 @@ from ml_collections import config_dict, config_flags
 from akd_jax import interrupts, processes
 from akd_jax.config import unknown_field
 from akd_jax.errors import DivergedError, InputError, StoppedError
-from akd_jax.files import Path, as_path, unwritable
+from akd_jax.files import Path, as_path, not_writable
 from experiments import cluster
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # Of glibc's malloc.h.
@@ -104,7 +104,7 @@ def _guard(main: Callable[[], None]) -> cluster.Ending:
     except OSError as error:  # A report, say, on a disk that is full by now.
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        return 1, str(unwritable(as_path(error.filename or "."), error))
+        return 1, str(not_writable(as_path(error.filename or "."), error))
     except KeyboardInterrupt:
         return 1, "interrupted; the same command goes on from the last checkpoint"
     return 0, ""
@@ -120,13 +120,13 @@ def _report(ending: cluster.Ending) -> None:
     print("error: " + " ".join(ending[1].split()), file=sys.stderr)
 
 
-def say(text: str) -> None:
+def print_on_primary(text: str) -> None:
     """Prints, in the primary process."""
     if processes.is_primary():
         print(text, flush=True)
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, aligned for the terminal: the first column left, the others right."""
     # At least two wide: Markdown's rule of a right-aligned column is '-:'.
     widths = [max(2, *map(len, column)) for column in zip(headers, *rows, strict=True)]

@@ -104,7 +104,7 @@ def _compare(
         for folder, run_config in folders.items():
             results.append(run(run_config, workdir / folder))
             logits[method].append(predict(workdir / folder, teachers=False)[STUDENT])
-            cli.say(f"{folder}: test {task.metric} {results[-1][STUDENT]['test']:.2%}")
+            cli.print_on_primary(f"{folder}: test {task.metric} {results[-1][STUDENT]['test']:.2%}")
         entries[method] = {"runs": list(folders), **_entry(results)}
     teacher_logits = None
     if TEACHER in trained:
@@ -267,15 +267,15 @@ def main() -> None:
     """Compares what the flags say, prints the table and writes the report."""
     workdir = cli.path(_WORKDIR)
     comparison = compare_methods(_CONFIG.value, _METHODS.value or [], _SEEDS.value, workdir)
-    table = cli.table(comparison["headers"], comparison["rows"])
+    table = cli.markdown_table(comparison["headers"], comparison["rows"])
     notes = "\n".join(f"- {note}" for note in comparison["notes"])
-    cli.say(f"\n{table}\n\n{notes}")
+    cli.print_on_primary(f"\n{table}\n\n{notes}")
 
     def write() -> str:
         (workdir / "comparison.md").write_text(f"{table}\n\n{notes}\n", encoding="utf-8")
         return str(html_report.write(workdir))
 
-    cli.say(f"Report: {processes.on_primary(write)}")
+    cli.print_on_primary(f"Report: {processes.on_primary(write)}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def main() -> None:
     scores = runs.evaluate(cli.path(_WORKDIR), _SPLIT.value)
     metrics = list(scores[plan.STUDENT])
     rows = [(name, *(f"{found[m]:.2%}" for m in metrics)) for name, found in scores.items()]
-    cli.say(cli.table((_SPLIT.value, *metrics), rows))
+    cli.print_on_primary(cli.markdown_table((_SPLIT.value, *metrics), rows))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def read(plan: Plan, path: Path) -> Examples:
         texts = tsv.texts(tsv.read(path, plan.dataset.columns))
         examples, cut = plan.tokenise(texts)
         if cut:
-            cli.say(f"{cut} of {len(texts)} texts are over max_length, and were cut.")
+            cli.print_on_primary(f"{cut} of {len(texts)} texts are over max_length, and were cut.")
         return examples
     expected = plan.dataset.example
     try:
@@ -79,7 +79,7 @@ def main() -> None:
     """Predicts what the flags say."""
     output = cli.path(_OUTPUT)
     count = predict_file(cli.path(_WORKDIR), cli.path(_INPUT), output)
-    cli.say(f"{output}: {count:,} predictions")
+    cli.print_on_primary(f"{output}: {count:,} predictions")
 
 
 if __name__ == "__main__":

@@ -28,17 +28,17 @@ _WIDTH = 60  # Characters of a drawn schedule.
 def main() -> None:
     """Runs what the flags say and prints the scores."""
     if _DRY_RUN.value:
-        cli.say(rehearsal(rehearse(_CONFIG.value)))
+        cli.print_on_primary(rehearsal(rehearse(_CONFIG.value)))
         return
     workdir = cli.path(_WORKDIR)
     finished = processes.on_primary(lambda: records.read(workdir / records.RESULTS) is not None)
     results = run(_CONFIG.value, workdir)
     if finished:
-        cli.say(f"{workdir} holds this run already, finished; nothing was trained.")
-    cli.say(scores(results))
+        cli.print_on_primary(f"{workdir} holds this run already, finished; nothing was trained.")
+    cli.print_on_primary(scores(results))
     if "truncated" in results:
-        cli.say(texts(results))
-    cli.say(f"Report: {processes.on_primary(lambda: str(html_report.write(workdir)))}")
+        cli.print_on_primary(texts(results))
+    cli.print_on_primary(f"Report: {processes.on_primary(lambda: str(html_report.write(workdir)))}")
 
 
 def texts(results: dict[str, Any]) -> str:
@@ -56,7 +56,7 @@ def scores(results: dict[str, Any]) -> str:
         if found:
             last = f"{found['test_last']:.2%}" if "test_last" in found else "-"
             rows.append((name, f"{found['validation']:.2%}", f"{found['test']:.2%}", last))
-    return cli.table(("", "validation", "test", "test, last step"), rows)
+    return cli.markdown_table(("", "validation", "test", "test, last step"), rows)
 
 
 def rehearsal(found: dict[str, Any]) -> str:
@@ -89,8 +89,8 @@ def rehearsal(found: dict[str, Any]) -> str:
     ]
     return "\n\n".join(
         [
-            cli.table(("", "parameters", "MB", "first validation batches"), networks),
-            cli.table(headers, stages),
+            cli.markdown_table(("", "parameters", "MB", "first validation batches"), networks),
+            cli.markdown_table(headers, stages),
             *drawn,
             f"Stored logits of the teachers: {found['cache'] / 1e6:,.1f} MB.",
             "Nothing was written. The minutes are of training alone, without evaluations.",

@@ -8,7 +8,7 @@ from akd_jax.data import cifar, digits, glue, idx, tsv
 from akd_jax.data.batches import Batches
 from akd_jax.data.dataset import Dataset, Examples, Normalise, Source, hold_out
 from akd_jax.errors import InputError
-from akd_jax.files import Path, readable
+from akd_jax.files import Path, readable_path
 
 __all__ = [
     "DATASETS",
@@ -44,7 +44,7 @@ def load(config: DatasetConfig) -> Dataset:
         raise InputError(
             f"config.dataset.name: expected one of {', '.join(DATASETS)}, got {config.name!r}"
         )
-    folder = readable("config.dataset.data_dir", config.data_dir) if config.data_dir else None
+    folder = readable_path("config.dataset.data_dir", config.data_dir) if config.data_dir else None
     source = DATASETS[config.name](folder)
     return hold_out(
         source,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from akd_jax.errors import InputError
-from akd_jax.files import Path, local
+from akd_jax.files import Path, local_copy
 
 
 def find(name: str, data_dir: Path, remedy: str) -> Any:
@@ -20,7 +20,7 @@ def find(name: str, data_dir: Path, remedy: str) -> Any:
     import tensorflow_datasets as tfds  # Takes seconds, and few need it.
 
     try:
-        folder = local(data_dir, (name,))  # array_record reads files of this machine.
+        folder = local_copy(data_dir, (name,))  # array_record reads files of this machine.
         builder = tfds.builder(name, data_dir=folder, file_format="array_record")
     except ValueError:  # It is there in another format.
         builder = None

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 
 from akd_jax.config import describe
 from akd_jax.errors import InputError
-from akd_jax.files import Path, absolute, as_path, local, readable
+from akd_jax.files import Path, absolute, as_path, local_copy, readable_path
 from akd_jax.models import tokenizer
 from akd_jax.models.encoder import Encoder, EncoderConfig
 from akd_jax.types import Task, Variables
@@ -88,7 +88,7 @@ class Folder:
             raise InputError(
                 f"expected huggingface:DIR or huggingface:DIR,every=N, got {argument!r}"
             )
-        if not (readable("huggingface", path) / CONFIG).is_file():
+        if not (readable_path("huggingface", path) / CONFIG).is_file():
             raise InputError(
                 f"expected a Hugging Face folder with {CONFIG}, {WEIGHTS} and a tokenizer, got"
                 f" {path!r} without {CONFIG}; fetch one by: hf download NAME --local-dir {path}"
@@ -100,9 +100,9 @@ class Folder:
         return f"{absolute(self.path)}" + (f",every={self.every}" if self.every > 1 else "")
 
     @property
-    def here(self) -> Path:
+    def local_path(self) -> Path:
         """The folder, or a copy of its files on this machine."""
-        return local(self.path, _FILES)
+        return local_copy(self.path, _FILES)
 
     @property
     def layers(self) -> range:
@@ -171,13 +171,13 @@ class Folder:
 
     def digest(self) -> str:
         """A digest of all that is read from it, and of the layers that are kept."""
-        paths = (self.here / name for name in _FILES)
+        paths = (self.local_path / name for name in _FILES)
         found = {path.name: _file_digest(path) for path in paths if path.exists()}
         return hashlib.sha256(f"{found} {self.every}".encode()).hexdigest()[:16]
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer whose files are there."""
-        return tokenizer.load(self.here)
+        return tokenizer.load(self.local_path)
 
 
 def build(argument: str, num_classes: int, dtype: Any) -> Encoder:
@@ -342,8 +342,8 @@ def write(
         if any(output.iterdir()):
             raise InputError(f"{output}: expected a new or empty folder, got one with files in it")
         for name in tokenizer.FILES:
-            if (source.here / name).exists():
-                (output / name).write_bytes((source.here / name).read_bytes())
+            if (source.local_path / name).exists():
+                (output / name).write_bytes((source.local_path / name).read_bytes())
         (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (output / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
     except (OSError, safetensors.SafetensorError) as error:
@@ -413,7 +413,7 @@ def _open(folder: Folder) -> Any:
     if not file.exists():
         raise InputError(f"{file}: expected the model's weights, got no such file; fetch it")
     try:
-        return safetensors.safe_open(folder.here / WEIGHTS, framework="numpy")
+        return safetensors.safe_open(folder.local_path / WEIGHTS, framework="numpy")
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(
             f"{file}: expected whole safetensors, got: {error}; fetch it again"

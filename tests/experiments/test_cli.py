@@ -72,11 +72,11 @@ def assert_refused(message, *flags, module="train"):
 
 
 def test_a_narrow_column_is_markdown_too():
-    assert cli.table(("a", "n"), [("b", "3")]).splitlines()[1] == "| -- | -: |"
+    assert cli.markdown_table(("a", "n"), [("b", "3")]).splitlines()[1] == "| -- | -: |"
 
 
 def test_a_table_is_aligned_markdown():
-    text = cli.table(("", "mean ± std"), [("kd", "1.0"), ("scratch", "10.0")])
+    text = cli.markdown_table(("", "mean ± std"), [("kd", "1.0"), ("scratch", "10.0")])
     assert text.splitlines() == [
         "|         | mean ± std |",
         "| ------- | ---------: |",

@@ -1,6 +1,6 @@
 """Stops a run again and again at random moments, and compares its end to an undisturbed one's.
 
-python -m experiments.kill_test --signal=KILL --times=100 --workdir=DIR --output=kill_test_sigkill.json
+python -m experiments.kill_test --signal=KILL --times=100 --workdir=DIR --output=FILE
 
 The run is configs/digits.py, with a checkpoint after each epoch, so that many signals come
 within a save. KILL may cost the epoch that was not saved; TERM nothing.

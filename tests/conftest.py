@@ -18,7 +18,7 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax import runs
 from akd_jax.plan import make_plan
-from configs import digits
+from tests.support.configs import small_config
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
@@ -36,24 +36,6 @@ hypothesis.settings.load_profile("akd_jax")
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # Not in xdist's workers, which come later.
         shutil.rmtree(_COMPILED, ignore_errors=True)
-
-
-def small_config() -> ConfigDict:
-    """The demo's configuration, cut down to seconds: 5 + 5 epochs of 5 steps."""
-    config = digits.get_config()
-    config.batch_size = 200
-    config.checkpoint_every = 2
-    config.teacher.model = "plain_cnn:8 M FC"
-    config.teacher.epochs = 5
-    config.student.model = "plain_cnn:4 M FC"
-    config.student.epochs = 10
-    config.annealing_kd.stage_1.epochs = 5
-    config.annealing_kd.max_temperature = 2
-    config.takd.assistant.model = "plain_cnn:6 M FC"
-    config.takd.assistant.epochs = 2
-    config.continuation_kd.max_temperature = 5
-    config.continuation_kd.psi_epochs = 3
-    return config
 
 
 @pytest.fixture

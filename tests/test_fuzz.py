@@ -14,7 +14,7 @@ from akd_jax import runs
 from akd_jax.data import idx, tsv
 from akd_jax.errors import InputError
 from akd_jax.plan import make_plan, resume_key
-from tests.conftest import small_config
+from tests.support.configs import small_config
 
 
 def flattened(section, prefix=""):

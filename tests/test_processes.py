@@ -6,8 +6,8 @@ from akd_jax import interrupts, processes, records, runs
 from akd_jax.errors import StoppedError
 from akd_jax.plan import STUDENT
 from akd_jax.step import train_step
-from tests import shared_run
-from tests.launching import free_port, launch
+from tests.support import shared_run
+from tests.support.launching import free_port, launch
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
         with pytest.raises(StoppedError):
             runs.run(shared_run.config(), folder / "begun_alone")
     port = str(free_port())
-    pair = [launch("-m", "tests.pair", str(number), port, folder) for number in range(2)]
+    pair = [launch("-m", "tests.support.pair", str(number), port, folder) for number in range(2)]
     outputs = [process.communicate(timeout=300)[0] for process in pair]
     for process, output in zip(pair, outputs, strict=True):
         assert process.returncode == 0, output

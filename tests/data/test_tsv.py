@@ -3,7 +3,7 @@ import pytest
 
 from akd_jax.data import tsv
 from akd_jax.errors import InputError
-from tests.errors import error_of
+from tests.support.errors import error_of
 
 TRAIN = "sentence\tlabel\nGood .\tpos\nBad .\tneg\n"
 TEST = "sentence\tlabel\nFine .\tpos\n"

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.launching import free_port, launch
+from tests.support.launching import free_port, launch
 
 FIELDS = {
     "batch_size": 100,
@@ -77,7 +77,7 @@ def test_a_killed_process_ends_the_other_and_both_go_on(tmp_path, lost):
 
 
 def test_a_process_that_raises_ends_the_other(tmp_path):
-    pair = start(tmp_path / "run", epochs=100_000, first="-m tests.raising")
+    pair = start(tmp_path / "run", epochs=100_000, first="-m tests.support.raising")
     codes, lines = end(pair)
     assert codes == [os.EX_TEMPFAIL, 1]
     assert (

@@ -9,7 +9,7 @@ from akd_jax import records, runs
 from akd_jax.errors import InputError
 from akd_jax.plan import make_plan
 from experiments import export, predict
-from tests.conftest import small_config
+from tests.support.configs import small_config
 
 
 @pytest.fixture(scope="module")

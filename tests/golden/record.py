@@ -123,7 +123,7 @@ def record_digits() -> dict[str, Any]:
 
 def record_texts(folder: Path) -> dict[str, Any]:
     """The five methods on the small texts of the tests, which are written into a folder."""
-    from tests.test_text_run import text_config, write_folders
+    from tests.support.texts import text_config, write_folders
 
     write_folders(folder)
     config = text_config(folder)

@@ -25,7 +25,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import app, flags, logging
 
-from tests.test_text_run import write_folders
+from tests.support.texts import write_folders
 
 _OLD = flags.DEFINE_string("old", None, "The checkout to compare with.", required=True)
 _NEW = flags.DEFINE_string("new", None, "The checkout to check.", required=True)

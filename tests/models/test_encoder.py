@@ -10,7 +10,7 @@ from akd_jax import models
 from akd_jax.data.text import tokenise
 from akd_jax.models import huggingface
 from akd_jax.types import Task, Tokens
-from tests.encoders import KINDS, MINILM, in_torch, load, random_tokens, save, start
+from tests.support.encoders import KINDS, MINILM, in_torch, load, random_tokens, save, start
 
 SENTENCES = (
     'A film of quiet power, and of "naïve" charm.',

@@ -17,7 +17,16 @@ from akd_jax.errors import InputError
 from akd_jax.models import huggingface, tokenizer
 from akd_jax.models.huggingface import Folder, Weights
 from akd_jax.types import Task
-from tests.encoders import KINDS, MINILM, in_torch, load, random_tokens, save, save_tokenizer, start
+from tests.support.encoders import (
+    KINDS,
+    MINILM,
+    in_torch,
+    load,
+    random_tokens,
+    save,
+    save_tokenizer,
+    start,
+)
 
 LABELS = ("a", "b", "c")
 

@@ -59,7 +59,9 @@ def load(folder, labels=("a", "b", "c"), dtype=jnp.float32):
 def start(module, weights):
     """The variables that a network with these weights starts from."""
     tokens = Tokens(*(np.ones(shape, np.int32) for shape in ((1, 3), (1, 3), (1,))))
-    return Network(module, lambda tokens: tokens, weights).start(jax.random.key(0), tokens)
+    return Network(module, lambda tokens: tokens, weights).initial_variables(
+        jax.random.key(0), tokens
+    )
 
 
 def random_tokens(config, lengths, length, seed=0):

@@ -1,6 +1,6 @@
 """What test_processes.py runs in each of two processes of two devices.
 
-python -m tests.pair PROCESS_ID PORT FOLDER
+python -m tests.support.pair PROCESS_ID PORT FOLDER
 """
 
 import sys
@@ -10,7 +10,7 @@ import numpy as np
 
 from akd_jax import interrupts, processes, runs
 from akd_jax.errors import InputError, StoppedError
-from tests import shared_run
+from tests.support import shared_run
 
 
 def main(process_id: int, port: str, folder: Path) -> None:

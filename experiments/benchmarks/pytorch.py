@@ -2,8 +2,8 @@
 no_grad in every step, and images augmented one by one on the host, as torchvision does.
 
 python -m experiments.benchmarks.pytorch runs what it is told on standard input, a line for each,
-and answers with the seconds. In a process of its own: its threads spin for a while after each step, and
-would take the cores of whatever is measured next.
+and answers with the seconds. It is a process of its own, since its threads spin for a while after
+each step and would take the cores of the next measurement.
 """
 
 import json

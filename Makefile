@@ -1,16 +1,19 @@
-# Everything on a fresh machine with Python 3.11 or newer, in an environment of its own.
+# All commands work on a fresh machine with Python 3.11 or newer. They create and use .venv/.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-full lint format clean
 
-demo: .venv/installed  ## Distils on real digits by three methods and writes a report.
+demo: .venv/installed  ## Trains three methods on scikit-learn digits and writes a report.
 	$(BIN)/python -m experiments.compare --config=configs/digits.py \
 	    --methods=scratch,kd,annealing_kd --seeds=5 --workdir=$(DEMO)
 
-test: lint  ## Lints, checks types, runs the tests.
+test: lint  ## Checks style and types, and runs the tests.
 	$(BIN)/python -m pytest
+
+test-full: lint  ## Also runs the slow tests, with all of XLA's optimisations. About 20 minutes.
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -m "slow or not slow"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

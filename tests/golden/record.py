@@ -56,6 +56,7 @@ def record(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
             if teacher not in found and not methods.teacher_config(plan.settings, teacher).path:
                 method = methods.TEACHERS[teacher](plan.settings)
                 found[teacher] = _stages(plan, method, teacher, started)
+    config.dataset.bucketing = True  # Batches of texts are ordered by length, too.
     batches = make_plan(config).batches("train", seed=config.seed).epoch(0)
     return {
         "methods": found,
@@ -127,7 +128,6 @@ def record_texts(folder: Path) -> dict[str, Any]:
 
     write_folders(folder)
     config = text_config(folder)
-    config.dataset.bucketing = True
     return record(config, tuple(methods.METHODS))
 
 

@@ -52,7 +52,7 @@ def measure(repeats: int) -> dict[str, Any]:
     ratios: dict[str, float] = {}
     notes: list[str] = []
     for name, case in cases.items():
-        # The first pair is dropped: it compiles the programs.
+        # The first pair is a warm-up.
         pairs = [(case.bare_seconds(), case.loop_seconds()) for _ in range(repeats + 1)][1:]
         for kind, times in zip(("bare", "loop"), zip(*pairs, strict=True), strict=True):
             seconds[f"{name}: {kind}"] = statistics.median(times)

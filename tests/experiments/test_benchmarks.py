@@ -5,7 +5,7 @@ import pytest
 
 from akd_jax import data, models
 from akd_jax.types import Network
-from experiments.benchmarks import cache, hlo, memory, overhead, scaling, timing, workload
+from experiments.benchmarks import cache, children, hlo, memory, overhead, scaling, timing, workload
 
 
 class Clock:
@@ -68,6 +68,16 @@ def test_overhead_case_times_the_loop_and_the_bare_step(steps_per_loop):
     case = overhead.Case(network, examples, 8, epochs=3, steps_per_loop=steps_per_loop)
     assert case.loop_seconds() > 0
     assert case.bare_seconds() > 0
+
+
+def test_child_process_traces_its_step_once(tmp_path):
+    child = children.start("first_step", "plain_cnn:2 M FC", XDG_CACHE_HOME=str(tmp_path))
+    assert children.result(child)["traces"] == 1
+
+
+def test_failed_child_process_is_an_error():
+    with pytest.raises(RuntimeError, match="expected exit code 0, got 1"):
+        children.result(children.start("first_step", "resnet:9"))
 
 
 class Program:

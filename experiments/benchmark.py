@@ -1,10 +1,10 @@
-"""Measures, side by side in one process, what the library exists to make fast.
+"""Measures the library's speed and memory against alternatives, in one suite per question.
 
 python -m experiments.benchmark --suite=cache --output=experiments/results/cache_cpu.json
 
-The suites are in experiments/benchmarks/. Each figure is the median of paired repeats: the variants
-take turns, so that a busy moment of the machine meets all of them. Writes JSON, and beside it
-the same as a Markdown table.
+The suites are in experiments/benchmarks/. Each time is the median of paired repeats: the variants
+take turns, so that a change of the machine's speed affects all of them. The launcher writes a JSON
+file, and the same record as Markdown tables beside it.
 """
 
 import os
@@ -22,13 +22,13 @@ from experiments import cli
 from experiments.benchmarks import SUITES
 
 _SUITE = flags.DEFINE_string("suite", None, f"One of {', '.join(SUITES)}.")
-_CONFIG = cli.config_flag()  # Of the suites that measure a data set.
+_CONFIG = cli.config_flag()  # Read by the suites that train on a data set.
 _OUTPUT = cli.output_flag()
-_REPEATS = flags.DEFINE_integer("repeats", 9, "Paired repeats.", lower_bound=1)
+_REPEATS = flags.DEFINE_integer("repeats", 9, "Number of paired repeats.", lower_bound=1)
 
 
-def machine() -> dict[str, Any]:
-    """What was measured on, and by which command."""
+def environment() -> dict[str, Any]:
+    """Returns the machine, the versions and the command of a measurement."""
     return {
         "devices": parallel.describe(),
         "cores": os.cpu_count(),
@@ -39,7 +39,7 @@ def machine() -> dict[str, Any]:
 
 
 def markdown(record: Mapping[str, Any]) -> str:
-    """A record as tables, and how it was made."""
+    """Formats a record as Markdown: its command, its environment, its tables and its notes."""
     machine = record["machine"]
     seconds = [
         (name, f"{1000 * value:.{2 if value < 0.01 else 1}f}")
@@ -62,12 +62,12 @@ def markdown(record: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Runs a suite, prints its tables and writes them."""
+    """Runs a suite, prints its tables and writes its record."""
     suite, output = _SUITE.value or "", cli.path(_OUTPUT)
     if suite not in SUITES:
         raise InputError(f"--suite: expected one of {', '.join(SUITES)}, got {suite!r}")
     records.check_writable(output.parent)
-    record = {"suite": suite, "machine": machine(), "repeats": _REPEATS.value}
+    record = {"suite": suite, "machine": environment(), "repeats": _REPEATS.value}
     record |= SUITES[suite](_REPEATS.value or 1)
     records.write(output, record)
     output.with_suffix(".md").write_text(markdown(record), encoding="utf-8")

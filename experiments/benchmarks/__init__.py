@@ -5,8 +5,9 @@ from typing import Any
 
 from experiments.benchmarks import cache, compilation, memory, overhead, scaling, text, torch_steps
 
-# Name to a function of the number of repeats. It returns 'seconds' and 'ratios' by name, and
-# perhaps a 'table' of 'headers' and 'rows', and 'notes'.
+# Maps a name to a function of the number of repeats. The function returns a dict with 'seconds'
+# and 'ratios', both from name to value. Optional keys are 'table', a dict of 'headers' and 'rows',
+# and 'notes', a list of sentences.
 SUITES: Mapping[str, Callable[[int], dict[str, Any]]] = {
     "cache": cache.measure,
     "compile": compilation.measure,

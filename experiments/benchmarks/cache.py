@@ -1,4 +1,4 @@
-"""Stage I with the teacher's logits stored, and with the teacher in every step."""
+"""Suite 'cache': a step of stage I with stored teacher logits against a live teacher."""
 
 import functools
 from collections.abc import Callable
@@ -10,50 +10,73 @@ import numpy as np
 from akd_jax import data, parallel
 from akd_jax.step import predict_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
-from experiments.benchmarks import measure as m
+from experiments.benchmarks import timing, workload
 
-_VIEWS, _TEMPERATURES, _EPOCHS = 4, 10, 2  # Of the arithmetic for a whole stage I.
+# The whole stage I whose ratio is computed from the measured steps.
+_VIEWS, _TEMPERATURES, _EPOCHS_PER_TEMPERATURE = 4, 10, 2
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Seconds of a step of ResNet-110 into ResNet-8 on 32x32x3 images, batch 128.
+    """Measures the seconds of a step of ResNet-110 into ResNet-8, on 32x32x3 images, batch 128.
 
-    All steps draw views by crop and flip.
+    All steps augment the images by a random crop and flip.
     """
-    examples = m.images(m.BATCH_SIZE)
-    model = m.teacher_model("resnet:110")
-    logits = {"teacher": [np.zeros((m.BATCH_SIZE, 10), np.float32)]}
-    (batch,) = data.Batches(examples, m.BATCH_SIZE).epoch()
-    (cached,) = data.Batches(examples, m.BATCH_SIZE, views=1, teacher_logits=logits).epoch()
-    step = functools.partial(predict_step, augment=m.AUGMENT)
-    predict, placed = parallel.compile_predict_step(step), parallel.replicate(model)
-    student, annealed = m.state("resnet:8"), m.state("resnet:8", m.annealed_loss)
+    examples = workload.images(workload.BATCH_SIZE)
+    model = workload.teacher_model("resnet:110")
+    logits = {"teacher": [np.zeros((workload.BATCH_SIZE, 10), np.float32)]}
+    (batch,) = data.Batches(examples, workload.BATCH_SIZE).epoch()
+    (cached_batch,) = data.Batches(
+        examples, workload.BATCH_SIZE, views=1, teacher_logits=logits
+    ).epoch()
+    predict = parallel.compile_predict_step(
+        functools.partial(predict_step, augment=workload.AUGMENT)
+    )
+    replicated_model = parallel.replicate(model)
+    student = workload.state("resnet:8")
+    annealed = workload.state("resnet:8", workload.annealed_loss)
     steps: dict[str, Callable[[], Any]] = {
-        "stage II step": functools.partial(m.Trainer(student, {}), batch),
+        "stage II step": functools.partial(workload.Trainer(student, {}), batch),
         "stage I step, cached": functools.partial(
-            m.Trainer(annealed, {"teacher": CachedTeacher("teacher")}), cached
+            workload.Trainer(annealed, {"teacher": CachedTeacher("teacher")}), cached_batch
         ),
         "stage I step, live": functools.partial(
-            m.Trainer(annealed, {"teacher": LiveTeacher(model)}), batch
+            workload.Trainer(annealed, {"teacher": LiveTeacher(model)}), batch
         ),
         "teacher pass over a batch": lambda: jax.block_until_ready(
-            predict(placed, parallel.shard(batch))
+            predict(replicated_model, parallel.shard(batch))
         ),
     }
-    seconds = m.medians(steps, repeats)
-    live, stored = seconds["stage I step, live"], seconds["stage I step, cached"]
+    seconds = timing.median_times(steps, repeats)
+    live, cached = seconds["stage I step, live"], seconds["stage I step, cached"]
+    teacher_pass = seconds["teacher pass over a batch"]
 
-    def whole(epochs: int) -> float:
-        passes = _VIEWS * seconds["teacher pass over a batch"]
-        return epochs * live / (epochs * stored + passes)
+    def whole_stage(epochs: int) -> float:
+        return stage_ratio(live, cached, teacher_pass, epochs=epochs, views=_VIEWS)
 
-    epochs = _TEMPERATURES * _EPOCHS
+    epochs = _TEMPERATURES * _EPOCHS_PER_TEMPERATURE
     return {
         "seconds": seconds,
         "ratios": {
-            "cached step / stage II step": stored / seconds["stage II step"],
-            "live step / cached step": live / stored,
-            f"live / cached for {epochs} epochs, {_VIEWS} views' passes counted in": whole(epochs),
-            f"live / cached for 200 epochs, {_VIEWS} views' passes counted in": whole(200),
+            "cached step / stage II step": cached / seconds["stage II step"],
+            "live step / cached step": live / cached,
+            f"live / cached for {epochs} epochs, {_VIEWS} views' passes counted in": whole_stage(
+                epochs
+            ),
+            f"live / cached for 200 epochs, {_VIEWS} views' passes counted in": whole_stage(200),
         },
     }
+
+
+def stage_ratio(
+    live: float, cached: float, teacher_pass: float, *, epochs: int, views: int
+) -> float:
+    """Returns e l / (e c + v p): the time of a stage with a live teacher over the cached time.
+
+    Args:
+      live: l, seconds of a step with a live teacher.
+      cached: c, seconds of a step with stored logits.
+      teacher_pass: p, seconds of the teacher for one batch.
+      epochs: e.
+      views: v, views of each example whose logits are stored before the stage.
+    """
+    return epochs * live / (epochs * cached + views * teacher_pass)

@@ -1,6 +1,6 @@
-"""Processes of their own, for what one process can measure only once.
+"""Child processes, for measurements that one process can make only once.
 
-Each prints one JSON object.
+Each child prints one JSON object as its last line.
 """
 
 import json
@@ -12,69 +12,91 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 
-def start(kind: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Starts a child of a kind in KINDS."""
+def start(function: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Starts a child process that calls a function of FUNCTIONS.
+
+    Args:
+      function: a key of FUNCTIONS.
+      *arguments: its arguments; the child receives them as strings.
+      **environment: additional environment variables.
+    """
+    # Not `python -m`: the package imports this module first, and Python warns of that.
     main = "import sys; from experiments.benchmarks import children; children.main(sys.argv[1:])"
-    command = [sys.executable, "-c", main, kind, *map(str, arguments)]
+    command = [sys.executable, "-c", main, function, *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
     )
 
 
 def result(child: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a child printed last."""
+    """Waits for a child and returns the JSON object of its last line.
+
+    Raises:
+      RuntimeError: the child failed.
+    """
     output, _ = child.communicate()
     if child.returncode:
-        raise RuntimeError(f"expected a child that ends well, got {child.returncode}: {output}")
-    found: dict[str, Any] = json.loads(output.splitlines()[-1])
-    return found
+        raise RuntimeError(
+            f"child process: expected exit code 0, got {child.returncode}; read its output:"
+            f" {output}"
+        )
+    printed: dict[str, Any] = json.loads(output.splitlines()[-1])
+    return printed
 
 
 def first_step(spec: str) -> dict[str, Any]:
-    """Seconds from an empty process with its imports done to the end of the first step, those of
-    the second one, and how often the step was traced in both.
+    """Measures the first two training steps of a network.
+
+    Returns:
+      'first': seconds from the end of the imports to the end of the first step; 'second': seconds
+      of the second step; 'traces': how often the step was traced in total.
     """
     from akd_jax import data
     from experiments import cli
-    from experiments.benchmarks import measure as m
+    from experiments.benchmarks import workload
 
     cli.set_up_jax()
-    (batch,) = data.Batches(m.images(m.BATCH_SIZE), m.BATCH_SIZE).epoch()
-    started = time.perf_counter()
-    step = m.Trainer(m.state(spec), {})
+    images = workload.images(workload.BATCH_SIZE)
+    (batch,) = data.Batches(images, workload.BATCH_SIZE).epoch()
+    start = time.perf_counter()
+    step = workload.Trainer(workload.state(spec), {})
     step(batch)
-    first = time.perf_counter() - started
+    first = time.perf_counter() - start
     step(batch)
-    second = time.perf_counter() - started - first
+    second = time.perf_counter() - start - first
     return {"first": first, "second": second, "traces": step.compiled.traces}
 
 
 def collective_bytes(spec: str, process_id: str, count: str, port: str) -> dict[str, Any]:
-    """The collectives of a step of one of several processes, by name, and the parameters' bytes."""
+    """Reads the collectives of a training step from the program of one of several processes.
+
+    Returns:
+      'collectives': a list of name and bytes; 'parameters': bytes of all parameters.
+    """
     import jax
 
     from akd_jax import data, processes
-    from experiments.benchmarks import hlo
-    from experiments.benchmarks import measure as m
+    from experiments.benchmarks import hlo, workload
 
     if int(count) > 1:
         processes.initialize(f"127.0.0.1:{port}", int(count), int(process_id))
     part = (int(process_id), int(count))
-    (batch,) = data.Batches(m.images(m.BATCH_SIZE), m.BATCH_SIZE, part=part).epoch()
-    state = m.state(spec)
-    trainer = m.Trainer(state, {})
+    images = workload.images(workload.BATCH_SIZE)
+    (batch,) = data.Batches(images, workload.BATCH_SIZE, part=part).epoch()
+    state = workload.state(spec)
+    trainer = workload.Trainer(state, {})
     program = trainer.compiled.program(*trainer.arguments(batch))
-    found = [(name, sum(sizes)) for name, sizes in hlo.collectives(program)]
+    collectives = [(name, sum(sizes)) for name, sizes in hlo.collectives(program)]
     parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
-    return {"collectives": found, "parameters": parameters}
+    return {"collectives": collectives, "parameters": parameters}
 
 
-KINDS: dict[str, Callable[..., dict[str, Any]]] = {
+FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "first_step": first_step,
     "collective_bytes": collective_bytes,
 }
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs a child."""
-    print(json.dumps(KINDS[arguments[0]](*arguments[1:])))
+    """Calls a function of FUNCTIONS in the child, and prints its result."""
+    print(json.dumps(FUNCTIONS[arguments[0]](*arguments[1:])))

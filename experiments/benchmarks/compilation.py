@@ -1,4 +1,4 @@
-"""Seconds to the first step, of a program never compiled before and of one that was."""
+"""Suite 'compile': seconds to the first step with an empty and with a filled compilation cache."""
 
 import statistics
 import tempfile
@@ -15,10 +15,11 @@ _MOMENTS: Mapping[str, Callable[[Mapping[str, float]], float]] = {
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Seconds from the end of the imports to the first step, each in a new process: until it could
-    begin, which is its end less what a second step takes, and until its end.
+    """Measures the seconds from the end of the imports to the first training step.
 
-    cold: with an empty folder of compiled programs; warm: with what the cold one left there.
+    Each measurement is made in a new process. 'cold' processes start with an empty compilation
+    cache; 'warm' ones start with the cache that the cold process has filled. The end of the first
+    step is measured. Its start is the end minus the duration of the second step.
     """
     seconds: dict[str, float] = {}
     ratios: dict[str, float] = {}
@@ -29,19 +30,19 @@ def measure(repeats: int) -> dict[str, Any]:
             cold, warm = (
                 statistics.median(map(seconds_to, steps)) for steps in zip(*pairs, strict=True)
             )
-            what = f"to the {moment} of the first step"
-            seconds |= {f"{spec}, cold, {what}": cold, f"{spec}, warm, {what}": warm}
-            ratios[f"{spec}: cold / warm, {what}"] = cold / warm
+            label = f"to the {moment} of the first step"
+            seconds |= {f"{spec}, cold, {label}": cold, f"{spec}, warm, {label}": warm}
+            ratios[f"{spec}: cold / warm, {label}"] = cold / warm
         traces |= {step["traces"] for pair in pairs for step in pair}
     return {
         "seconds": seconds,
         "ratios": ratios,
-        "notes": [f"Traces of the step in each process, whatever the steps: {sorted(traces)}."],
+        "notes": [f"Traces of the step in each process, over all steps: {sorted(traces)}."],
     }
 
 
 def _cold_and_warm(spec: str) -> list[dict[str, Any]]:
-    """What two processes, one after the other, say of their first steps."""
+    """Measures the first steps of two processes that share a compilation cache, in sequence."""
     with tempfile.TemporaryDirectory() as folder:
         return [
             children.result(children.start("first_step", spec, XDG_CACHE_HOME=folder))

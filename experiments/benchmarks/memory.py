@@ -1,4 +1,4 @@
-"""The memory that a step takes on a device, against what it must hold."""
+"""Suite 'memory': the memory that a training step allocates, against the minimum it must hold."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,28 +10,29 @@ import numpy as np
 from akd_jax import data
 from akd_jax.teachers import CachedTeacher, LiveTeacher
 from akd_jax.types import Batch, Teacher, TrainState
-from experiments.benchmarks import measure as m
+from experiments.benchmarks import workload
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Megabytes of a step of ResNet-110 into ResNet-8, batch 128, from the compiled program.
+    """Reads the megabytes of a step from its program: ResNet-110 into ResNet-8, batch 128.
 
-    held: parameters, statistics and momentum (the state), the batch, and the teacher. kept: what
-    the student's layers put out, which its backward pass reads. step: all that the program takes,
-    at its peak; its results take over the state's memory, so that they are not counted twice.
+    'held' is the state (parameters, statistics and momentum), the batch and the teacher. 'kept' is
+    the outputs of the student's layers, which the backward pass reads. 'step' is the peak memory
+    of the program. The results of the step reuse the memory of the state, so that it counts once.
     """
     del repeats  # Nothing is timed.
-    examples = m.images(m.BATCH_SIZE)
-    logits = {"teacher": [np.zeros((m.BATCH_SIZE, 10), np.float32)]}
-    (batch,) = data.Batches(examples, m.BATCH_SIZE).epoch()
-    (cached,) = data.Batches(examples, m.BATCH_SIZE, views=1, teacher_logits=logits).epoch()
-    teacher = m.teacher_model("resnet:110")
-    annealed, hard = m.state("resnet:8", m.annealed_loss), m.state("resnet:8")
-    kept = _kept(hard, batch)
+    examples = workload.images(workload.BATCH_SIZE)
+    logits = {"teacher": [np.zeros((workload.BATCH_SIZE, 10), np.float32)]}
+    (batch,) = data.Batches(examples, workload.BATCH_SIZE).epoch()
+    (cached,) = data.Batches(examples, workload.BATCH_SIZE, views=1, teacher_logits=logits).epoch()
+    teacher = workload.teacher_model("resnet:110")
+    supervised = workload.state("resnet:8")
+    annealed = workload.state("resnet:8", workload.annealed_loss)
+    kept = layer_output_bytes(supervised, batch)
     rows = [
         _row(name, state, teachers, batch, kept)
         for name, state, teachers, batch in (
-            ("stage II", hard, {}, batch),
+            ("stage II", supervised, {}, batch),
             ("stage I, stored logits", annealed, {"teacher": CachedTeacher("teacher")}, cached),
             ("stage I, live teacher", annealed, {"teacher": LiveTeacher(teacher)}, batch),
         )
@@ -42,7 +43,7 @@ def measure(repeats: int) -> dict[str, Any]:
         "seconds": {},
         "ratios": ratios,
         "table": {"headers": headers, "rows": rows},
-        "notes": _peak(),
+        "notes": _device_peak(),
     }
 
 
@@ -53,21 +54,22 @@ def _row(
     batch: Batch,
     kept: int,
 ) -> list[str]:
-    trainer = m.Trainer(state, teachers)
+    """Returns a row of the table, in megabytes."""
+    trainer = workload.Trainer(state, teachers)
     step, arguments = trainer.compiled, trainer.arguments(batch)
-    found = step.program(*arguments).memory_analysis()
+    analysis = step.program(*arguments).memory_analysis()
     sizes = [_size(tree) for tree in (state, teachers, batch)]
-    # Donated, and so not there twice: a state that is not would add its size to the step's.
-    assert found.alias_size_in_bytes >= sizes[0], "expected a state that is donated"
-    assert found.argument_size_in_bytes <= 1.05 * sum(sizes) + 4096, "expected one teacher"
+    # A state that is not donated would be in memory twice, and add its size to the step's.
+    assert analysis.alias_size_in_bytes >= sizes[0], "expected a donated state"
+    assert analysis.argument_size_in_bytes <= 1.05 * sum(sizes) + 4096, "expected one teacher"
     held = sum(sizes)
     numbers = [*sizes, held, kept, held + kept, step.memory(*arguments)]
     return [name, *(f"{number / 1e6:.1f}" for number in numbers)]
 
 
-def _kept(state: TrainState, batch: Batch) -> int:
-    """Bytes of what the convolutions, normalisations and dense layers put out."""
-    shapes = jax.eval_shape(
+def layer_output_bytes(state: TrainState, batch: Batch) -> int:
+    """Returns the bytes of the outputs of all convolutions, normalisations and dense layers."""
+    _, collections = jax.eval_shape(
         lambda variables, inputs: state.apply_fn(
             variables,
             inputs,
@@ -80,16 +82,16 @@ def _kept(state: TrainState, batch: Batch) -> int:
         {"params": state.params, **state.model_state},
         batch.inputs,
     )
-    return _size(shapes[1]["intermediates"])
+    return _size(collections["intermediates"])
 
 
 def _size(tree: Any) -> int:
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def _peak() -> list[str]:
-    """What the device itself says of its peak; CPUs say nothing."""
-    found = jax.devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" not in found:
-        return ["The device does not say its peak; the numbers are the compiled program's."]
-    return [f"Peak of the whole suite, by the device: {found['peak_bytes_in_use'] / 1e6:.1f} MB."]
+def _device_peak() -> list[str]:
+    """Returns a note on the peak memory that the device reports; CPUs report none."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" not in stats:
+        return ["The device reports no peak memory; the numbers are the compiled program's."]
+    return [f"Peak of the whole suite, by the device: {stats['peak_bytes_in_use'] / 1e6:.1f} MB."]

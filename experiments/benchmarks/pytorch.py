@@ -1,9 +1,11 @@
-"""The paper's procedure as PyTorch users write it: eagerly, with the teacher in eval mode under
-no_grad in every step, and images augmented one by one on the host, as torchvision does.
+"""The paper's procedure as PyTorch users write it, in a separate process.
 
-python -m experiments.benchmarks.pytorch runs what it is told on standard input, a line for each,
-and answers with the seconds. It is a process of its own, since its threads spin for a while after
-each step and would take the cores of the next measurement.
+The code runs eagerly. Every step runs the teacher in eval mode under no_grad, and augments the
+images one by one on the host, as torchvision does.
+
+`python -m experiments.benchmarks.pytorch` reads requests from standard input, one per line, and
+answers each with its seconds. It is a separate process, because PyTorch's threads spin for a while
+after each step and would take the cores of the next measurement.
 """
 
 import json
@@ -22,7 +24,7 @@ from experiments.benchmarks.shapes import BATCH_SIZE, ENCODER, TEACHER, tokens
 
 
 def stage_one() -> Callable[[np.ndarray], None]:
-    """A live step of stage I on a batch of images uint8 [B, 32, 32, 3]."""
+    """Returns a step of stage I with a live teacher, on images uint8 [B, 32, 32, 3]."""
     torch.manual_seed(0)
     teacher, student = _resnet(18).eval(), _resnet(1)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
@@ -50,18 +52,18 @@ def stage_one() -> Callable[[np.ndarray], None]:
 
 
 def _resnet(blocks: int) -> Any:
-    """The CIFAR ResNet of 6 * blocks + 2 layers."""
+    """Returns a CIFAR ResNet of 6 * blocks + 2 layers."""
 
     class Block(nn.Module):
-        def __init__(self, before: int, width: int, stride: int):
+        def __init__(self, in_channels: int, width: int, stride: int):
             super().__init__()
-            self.conv1 = nn.Conv2d(before, width, 3, stride, 1, bias=False)
+            self.conv1 = nn.Conv2d(in_channels, width, 3, stride, 1, bias=False)
             self.norm1 = nn.BatchNorm2d(width)
             self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
             self.norm2 = nn.BatchNorm2d(width)
             self.shortcut = nn.Sequential()
-            if before != width:
-                conv = nn.Conv2d(before, width, 1, stride, bias=False)
+            if in_channels != width:
+                conv = nn.Conv2d(in_channels, width, 1, stride, bias=False)
                 self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(width))
 
         def forward(self, x: Any) -> Any:
@@ -69,21 +71,25 @@ def _resnet(blocks: int) -> Any:
             return functional.relu(self.norm2(self.conv2(out)) + self.shortcut(x))
 
     layers: list[Any] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()]
-    before = 16
+    in_channels = 16
     for width in (16, 32, 64):
         for number in range(blocks):
-            layers.append(Block(before, width, 2 if width > 16 and number == 0 else 1))
-            before = width
+            layers.append(Block(in_channels, width, 2 if width > 16 and number == 0 else 1))
+            in_channels = width
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
-def encoder(ids: np.ndarray, labels: np.ndarray, *, taught: bool = False) -> Callable[[], None]:
-    """A step of an encoder on token ids int [B, L] and labels int [B]; where it is taught, of
-    stage I with a teacher of BERT-base's size in it.
+def encoder(ids: np.ndarray, labels: np.ndarray, *, distill: bool = False) -> Callable[[], None]:
+    """Returns a step of an encoder on one batch.
+
+    Args:
+      ids: token ids, int [B, L].
+      labels: class indices, int [B].
+      distill: whether the step belongs to stage I and runs a teacher of BERT-base's size.
     """
     torch.manual_seed(0)
     model = _bert(ENCODER).train()
-    teacher = _bert(TEACHER).eval() if taught else None
+    teacher = _bert(TEACHER).eval() if distill else None
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -115,8 +121,10 @@ def _bert(sizes: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    """Takes steps: 'images N', N steps of stage I; 'text L', a step on sentences of L tokens;
-    'taught L', one of stage I on them.
+    """Answers requests with seconds.
+
+    Requests are 'images N', N steps of stage I on images; 'text L', a step on sentences of L
+    tokens; and 'text_stage_1 L', a step of stage I on them.
     """
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (BATCH_SIZE, 32, 32, 3), np.uint8)
@@ -125,7 +133,7 @@ def main() -> None:
     for line in sys.stdin:
         kind, number = line.split()
         if kind != "images" and line not in text_steps:
-            text_steps[line] = encoder(*tokens(int(number)), taught=kind == "taught")
+            text_steps[line] = encoder(*tokens(int(number)), distill=kind == "text_stage_1")
         started = time.perf_counter()
         if kind == "images":
             for _ in range(int(number)):

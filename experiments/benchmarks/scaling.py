@@ -1,4 +1,4 @@
-"""What the devices send each other in a step, and what a pod slice can be expected to do."""
+"""Suite 'scaling': the bytes that the devices exchange in a step, and the expected efficiency."""
 
 import dataclasses
 import socket
@@ -11,48 +11,54 @@ _PROCESSES = (1, 2, 4)
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Bytes of a step's collectives, from the compiled programs of 1, 2 and 4 processes of one
-    device each, against the gradients' bytes; and `efficiency` for two recipes on pod slices.
+    """Compares the bytes of a step's collectives with the bytes of its gradients.
+
+    The bytes are read from the compiled programs of 1, 2 and 4 processes of one device each. The
+    notes hold the `efficiency` of two recipes on pod slices.
     """
     del repeats  # Nothing is timed.
     rows = []
     ratios: dict[str, float] = {}
     for spec in _SPECS:
         for count in _PROCESSES:
-            found = _collectives(spec, count)
-            names = sorted({name for name, _ in found["collectives"]})
-            total = sum(size for _, size in found["collectives"])
-            largest = max((size for _, size in found["collectives"]), default=0)
+            program = _first_process(spec, count)
+            names = sorted({name for name, _ in program["collectives"]})
+            total = sum(size for _, size in program["collectives"])
+            largest = max((size for _, size in program["collectives"]), default=0)
             rows.append(
                 [
                     f"{spec}, {count} processes",
-                    f"{found['parameters']:,}",
+                    f"{program['parameters']:,}",
                     f"{total:,}",
                     f"{largest:,}",
-                    str(len(found["collectives"])),
+                    str(len(program["collectives"])),
                     ", ".join(names) or "none",
                 ]
             )
             if count > 1:
-                ratio = total / found["parameters"]
+                ratio = total / program["parameters"]
                 ratios[f"{spec}, {count} processes: collectives / gradients, bytes"] = ratio
     headers = ["", "gradients", "collectives", "largest", "number", "kinds"]
-    return {"seconds": {}, "ratios": ratios, "table": {"headers": headers, "rows": rows}} | {
-        "notes": _model()
+    return {
+        "seconds": {},
+        "ratios": ratios,
+        "table": {"headers": headers, "rows": rows},
+        "notes": _efficiency_notes(),
     }
 
 
-def _collectives(spec: str, count: int) -> dict[str, Any]:
+def _first_process(spec: str, count: int) -> dict[str, Any]:
+    """Runs `children.collective_bytes` in several processes; returns the first one's result."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     environment = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
     started = [
-        children.start("collective_bytes", spec, number, count, port, **environment)
-        for number in range(count)
+        children.start("collective_bytes", spec, process_id, count, port, **environment)
+        for process_id in range(count)
     ]
-    found = [children.result(child) for child in started]
-    return found[0]
+    first, *_ = [children.result(child) for child in started]  # Waits for all of them.
+    return first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +66,11 @@ class Slice:
     """A TPU slice.
 
     Attributes:
-      name: its type.
-      chips: n.
-      peak: FLOP/s of a chip in bfloat16.
-      bandwidth: bytes/s of one link to a neighbour, in one direction.
-      diameter: links between the two chips that are farthest apart.
+      name: accelerator type.
+      chips: number of chips, n.
+      peak: peak of one chip in bfloat16, FLOP/s.
+      bandwidth: bandwidth of one link to a neighbour, in one direction, bytes/s.
+      diameter: number of links between the two most distant chips.
     """
 
     name: str
@@ -76,15 +82,15 @@ class Slice:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What a step computes.
+    """The work of a training step.
 
     Attributes:
-      name: of it.
-      flops: of forward and backward pass for one example.
-      parameters: of the student.
-      small: collectives of a few numbers, such as batch norm's statistics, one after the other.
-      reached: the share of a chip's peak that such a network reaches; assumed.
-      per_chip: examples of a step on each chip.
+      name: shown in the table.
+      flops: FLOPs of the forward and backward pass of one example.
+      parameters: number of the student's parameters.
+      small: number of sequential collectives of a few numbers, such as batch norm statistics.
+      reached: assumed share of a chip's peak that this network reaches.
+      per_chip: batch sizes per chip.
     """
 
     name: str
@@ -95,8 +101,8 @@ class Recipe:
     per_chip: tuple[int, ...]
 
 
-# Peaks and links as Google publishes them; v4-32 is a torus of 2 x 2 x 4 chips, v5litepod-32 a
-# mesh of 4 x 8, v5litepod-256 a torus of 16 x 16.
+# Peaks and bandwidths as published by Google. v4-32 is a torus of 2 x 2 x 4 chips, v5litepod-32 a
+# mesh of 4 x 8, and v5litepod-256 a torus of 16 x 16.
 SLICES = (
     Slice("v4-32", 16, 275e12, 50e9, 4),
     Slice("v5litepod-32", 32, 197e12, 50e9, 10),
@@ -109,24 +115,32 @@ RECIPES = (
 _HOP_SECONDS = 1e-6
 
 
-def efficiency(recipe: Recipe, on: Slice, per_chip: int) -> float:
-    """The share of a step in which the chips compute, t / (t + r + s), with no overlap.
+def efficiency(recipe: Recipe, slice_: Slice, per_chip: int) -> float:
+    """Estimates the share of a step in which the chips compute, t / (t + r + s).
 
-    t = examples * FLOPs / (peak * reached) on each chip; r, the gradients' all-reduce in float32
-    around a ring, 2 (n - 1) / n * bytes / bandwidth; s, for each of the small collectives and that
-    one, the way to the farthest chip and back, a microsecond a link. Nothing else is counted: no
-    host, no stragglers; a compiler that overlaps r with the backward pass does better.
+    - t = examples * FLOPs / (peak * reached): computation on each chip.
+    - r = 2 (n - 1) / n * bytes / bandwidth: all-reduce of the float32 gradients around a ring.
+    - s = (small + 1) * 2 * diameter * 1 microsecond: latency of the collectives. Each one travels
+      to the most distant chip and back, at one microsecond per link.
+
+    The estimate assumes that communication does not overlap with computation, and neglects the
+    host and stragglers. A compiler that overlaps r with the backward pass does better.
     """
-    compute = per_chip * recipe.flops / (on.peak * recipe.reached)
-    reduce = 2 * (on.chips - 1) / on.chips * 4 * recipe.parameters / on.bandwidth
-    ways = (recipe.small + 1) * 2 * on.diameter * _HOP_SECONDS if on.chips > 1 else 0.0
-    return compute / (compute + reduce + ways)
+    compute = per_chip * recipe.flops / (slice_.peak * recipe.reached)
+    reduce = 2 * (slice_.chips - 1) / slice_.chips * 4 * recipe.parameters / slice_.bandwidth
+    latency = 0.0
+    if slice_.chips > 1:
+        latency = (recipe.small + 1) * 2 * slice_.diameter * _HOP_SECONDS
+    return compute / (compute + reduce + latency)
 
 
-def _model() -> list[str]:
+def _efficiency_notes() -> list[str]:
+    """Returns one sentence for each recipe and batch size."""
     return ["Expected efficiency of a slice, by the arithmetic of `efficiency`:"] + [
         f"{recipe.name}, {per_chip} a chip: "
-        + ", ".join(f"{on.name} {efficiency(recipe, on, per_chip):.0%}" for on in SLICES)
+        + ", ".join(
+            f"{slice_.name} {efficiency(recipe, slice_, per_chip):.0%}" for slice_ in SLICES
+        )
         + "."
         for recipe in RECIPES
         for per_chip in recipe.per_chip

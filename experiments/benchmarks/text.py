@@ -1,4 +1,4 @@
-"""Sentences in batches of like lengths, and all padded to the longest length."""
+"""Suite 'text': an epoch on sentences in length buckets against padding to the longest length."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,22 +13,22 @@ from akd_jax.plan import make_plan
 from akd_jax.runs import stage_state
 from akd_jax.step import train_step
 from experiments import cli
-from experiments.benchmarks import measure as m
+from experiments.benchmarks import timing
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Seconds of an epoch on sentences: filled up to the lengths of buckets, and all to 128.
+    """Measures the seconds of an epoch on sentences, in length buckets and padded to 128 tokens.
 
-    The student of --config, such as configs/movie_reviews.py:scratch, learns from labels, on
-    the first 50 batches' worth of the training split.
+    The student of --config, such as configs/movie_reviews.py:scratch, is trained on the labels of
+    the first 50 batches of the training split.
 
     Raises:
-      InputError: there is no --config.
+      InputError: --config is missing.
     """
     config = cli.config_flag().value
     if config is None:
         raise InputError(
-            "--config: expected one of a data set of texts, got none; take"
+            "--config: expected the configuration of a text data set, got none; add"
             " --config=configs/movie_reviews.py:scratch --config.dataset.data_dir=DIR"
         )
     config.method = "scratch"
@@ -39,29 +39,32 @@ def measure(repeats: int) -> dict[str, Any]:
         plan = make_plan(config)
         (stage,) = plan.method.stages
         batches = plan.batches("train", seed=0)
-        start = plan.student.initial_variables(jax.random.key(0), plan.dataset.example)
-        state, _ = stage_state(plan, plan.student, stage, start, jax.random.key(0), len(batches))
+        variables = plan.student.initial_variables(jax.random.key(0), plan.dataset.example)
+        state, _ = stage_state(
+            plan, plan.student, stage, variables, jax.random.key(0), len(batches)
+        )
         state = parallel.replicate(state)
         step = parallel.compile_train_step(train_step)
         temperature_step = parallel.replicate(np.int32(0))
 
-        def run() -> None:
+        def train_epoch() -> None:
             nonlocal state
             for batch in batches.epoch():
                 state, metrics = step(state, {}, parallel.shard(batch), temperature_step)
-                jax.block_until_ready(metrics)  # No collectives pile up.
+                # Wait, because too many collectives in flight can deadlock on few cores.
+                jax.block_until_ready(metrics)
 
-        return run, batches
+        return train_epoch, batches
 
-    runs = {"buckets": trainer(True), "padded to 128": trainer(False)}
-    seconds = m.medians({name: run for name, (run, _) in runs.items()}, repeats)
-    tokens = int(text_data.longest(runs["buckets"][1].examples.inputs).sum())
+    trainers = {"buckets": trainer(True), "padded to 128": trainer(False)}
+    seconds = timing.median_times({name: run for name, (run, _) in trainers.items()}, repeats)
+    tokens = int(text_data.longest(trainers["buckets"][1].examples.inputs).sum())
     rates = [(name, f"{round(tokens / value):,}") for name, value in seconds.items()]
     return {
         "seconds": seconds,
         "ratios": {
             "padded to 128 / buckets": seconds["padded to 128"] / seconds["buckets"],
-            **{f"padding, {name}": batches.padding() for name, (_, batches) in runs.items()},
+            **{f"padding, {name}": batches.padding() for name, (_, batches) in trainers.items()},
         },
         "table": {"headers": ["", "tokens/s"], "rows": rates},
     }

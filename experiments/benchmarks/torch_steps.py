@@ -1,7 +1,7 @@
-"""The paper's procedure as PyTorch users write it (`pytorch.py`), against the library's.
+"""Suite 'torch': the paper's procedure as PyTorch users write it (`pytorch.py`) against akd_jax.
 
-The library stores the teacher's logits for some views and augments on the device. Same networks,
-batch, images and number of updates; random weights.
+akd_jax stores the teacher's logits for a few views and augments on the device. Both sides use
+the same networks, batches, images and number of updates, and random weights.
 """
 
 import functools
@@ -24,18 +24,21 @@ from akd_jax.models.encoder import Encoder, EncoderConfig
 from akd_jax.step import predict_step
 from akd_jax.teachers import CachedTeacher
 from akd_jax.types import Batch, Teacher, Tokens, TrainState
-from experiments.benchmarks import measure as m
+from experiments.benchmarks import cache, timing, workload
 from experiments.benchmarks.shapes import ENCODER, tokens
 
-_TEMPERATURES, _EPOCHS, _VIEWS, _BATCHES = 10, 4, 2, 2  # Of the whole stage I that is measured.
-_LENGTHS = (32, 128)  # Tokens of a sentence.
-_PAUSE = 0.5  # Seconds, after which PyTorch's threads sleep.
+# The whole stage I that is measured.
+_TEMPERATURES, _EPOCHS_PER_TEMPERATURE, _VIEWS, _BATCHES = 10, 4, 2, 2
+_LENGTHS = (32, 128)  # Tokens per sentence.
+_PAUSE = 0.5  # Seconds after which PyTorch's threads sleep.
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Seconds of a step and of a whole stage I of ResNet-110 into ResNet-8, of a step of an
-    encoder of MiniLM's size on sentences of 32 and of 128 tokens, and of one of stage I with a
-    teacher of BERT-base's size.
+    """Measures the seconds of training steps of PyTorch and of akd_jax.
+
+    - Images: a step and a whole stage I of ResNet-110 into ResNet-8.
+    - Texts: a step of an encoder of MiniLM's size on sentences of 32 and of 128 tokens, and a step
+      of stage I with a teacher of BERT-base's size.
 
     Raises:
       InputError: PyTorch is not installed.
@@ -49,10 +52,11 @@ def measure(repeats: int) -> dict[str, Any]:
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
 
-        def pytorch(what: str) -> float:
+        def pytorch(request: str) -> float:
+            """Sends one line to the PyTorch process; returns the seconds that it answers."""
             assert process.stdin is not None
             assert process.stdout is not None
-            print(what, file=process.stdin, flush=True)
+            print(request, file=process.stdin, flush=True)
             seconds = float(process.stdout.readline())
             time.sleep(_PAUSE)
             return seconds
@@ -63,95 +67,104 @@ def measure(repeats: int) -> dict[str, Any]:
         "seconds": images["seconds"] | texts["seconds"],
         "ratios": images["ratios"] | texts["ratios"],
         "notes": [
-            f"The whole stage: {_TEMPERATURES} temperatures x {_EPOCHS} epochs of {_BATCHES}"
-            f" batches of {m.BATCH_SIZE}, measured as one; the library's has the teacher's passes"
-            f" over {_VIEWS} views in it. Compilation is in neither.",
+            f"The whole stage: {_TEMPERATURES} temperatures x {_EPOCHS_PER_TEMPERATURE} epochs of"
+            f" {_BATCHES} batches of {workload.BATCH_SIZE}, measured as one. The time of the"
+            f" library includes the teacher's passes over {_VIEWS} views. Neither time includes"
+            " compilation.",
         ],
     }
 
 
 def _images(pytorch: Callable[[str], float], repeats: int) -> dict[str, Any]:
-    examples = m.images(_BATCHES * m.BATCH_SIZE)
-    epochs = _TEMPERATURES * _EPOCHS
-    step = functools.partial(predict_step, augment=m.AUGMENT)
+    """Measures stage I of ResNet-110 into ResNet-8."""
+    examples = workload.images(_BATCHES * workload.BATCH_SIZE)
+    epochs = _TEMPERATURES * _EPOCHS_PER_TEMPERATURE
+    step = functools.partial(predict_step, augment=workload.AUGMENT)
     predictor = Predictor(parallel.compile_predict_step(step))
-    teacher = m.teacher_model("resnet:110")
-    student = m.Trainer(m.state("resnet:8", m.annealed_loss), {"teacher": CachedTeacher("teacher")})
-    plain = data.Batches(examples, m.BATCH_SIZE)
+    teacher = workload.teacher_model("resnet:110")
+    student = workload.Trainer(
+        workload.state("resnet:8", workload.annealed_loss), {"teacher": CachedTeacher("teacher")}
+    )
+    unordered = data.Batches(examples, workload.BATCH_SIZE)
 
-    def passes() -> list[np.ndarray]:
-        return [predictor(teacher, plain, view) for view in range(_VIEWS)]
+    def teacher_passes() -> list[np.ndarray]:
+        return [predictor(teacher, unordered, view) for view in range(_VIEWS)]
 
     def train(epochs: int, logits: list[np.ndarray]) -> None:
-        stored = {"teacher": logits}
         batches = data.Batches(
-            examples, m.BATCH_SIZE, seed=0, views=len(logits), teacher_logits=stored
+            examples,
+            workload.BATCH_SIZE,
+            seed=0,
+            views=len(logits),
+            teacher_logits={"teacher": logits},
         )
         for epoch in range(epochs):
             for batch in batches.epoch(epoch):
                 student(batch)
 
-    blank = [np.zeros((len(examples), 10), np.float32)]
+    zeros = [np.zeros((len(examples), 10), np.float32)]
     steps: dict[str, Callable[[], float]] = {
         "PyTorch: step with the teacher in it": lambda: pytorch("images 1"),
-        "library: step with stored logits": m.timed(lambda: train(1, blank), _BATCHES),
-        "library: teacher's pass over a batch": m.timed(passes, _BATCHES * _VIEWS),
+        "library: step with stored logits": timing.timed(lambda: train(1, zeros), _BATCHES),
+        "library: teacher's pass over a batch": timing.timed(teacher_passes, _BATCHES * _VIEWS),
     }
-    seconds = m.medians_of(steps, repeats)
-    whole: dict[str, Callable[[], float]] = {
+    seconds = timing.medians(steps, repeats)
+    stages: dict[str, Callable[[], float]] = {
         "PyTorch: whole stage I": lambda: pytorch(f"images {epochs * _BATCHES}"),
-        "library: whole stage I": m.timed(lambda: train(epochs, passes())),
+        "library: whole stage I": timing.timed(lambda: train(epochs, teacher_passes())),
     }
-    seconds |= m.medians_of(whole, max(1, repeats // 3), warm_up=False)
-    torch_step, own_step, own_pass, torch_whole, own_whole = seconds.values()
-
-    def over(epochs: int, views: int) -> float:
-        return epochs * torch_step / (epochs * own_step + views * own_pass)
-
+    seconds |= timing.medians(stages, max(1, repeats // 3), warm_up=False)
+    torch_step, own_step, own_pass, torch_stage, own_stage = seconds.values()
+    stage_ratio = functools.partial(cache.stage_ratio, torch_step, own_step, own_pass)
     return {
         "seconds": seconds,
         "ratios": {
             "PyTorch's step / library's step": torch_step / own_step,
-            f"PyTorch / library, whole stage I of {epochs} epochs": torch_whole / own_whole,
-            "the same for 200 epochs and 4 views, by arithmetic": over(200, 4),
-            "the same for 200 epochs and 20 views, by arithmetic": over(200, 20),
+            f"PyTorch / library, whole stage I of {epochs} epochs": torch_stage / own_stage,
+            "the same for 200 epochs and 4 views, by arithmetic": stage_ratio(epochs=200, views=4),
+            "the same for 200 epochs and 20 views, by arithmetic": stage_ratio(
+                epochs=200, views=20
+            ),
         },
     }
 
 
 def _texts(pytorch: Callable[[str], float], repeats: int) -> dict[str, Any]:
+    """Measures steps of an encoder, without and with a teacher."""
     seconds: dict[str, float] = {}
     ratios: dict[str, float] = {}
     config = EncoderConfig(model_type="bert", **ENCODER)
-    for length, taught in [*((length, False) for length in _LENGTHS), (_LENGTHS[0], True)]:
-        what = f"{length} tokens" + taught * ", stage I"
-        own, theirs = f"library: {what}", f"PyTorch: {what}"
-        step = _own_encoder(config, *tokens(length), taught=taught)
-        variants: dict[str, Callable[[], float]] = {
-            own: m.timed(step),
-            theirs: functools.partial(pytorch, f"{'taught' if taught else 'text'} {length}"),
+    for length, distill in [*((length, False) for length in _LENGTHS), (_LENGTHS[0], True)]:
+        label = f"{length} tokens" + distill * ", stage I"
+        own, theirs = f"library: {label}", f"PyTorch: {label}"
+        step = _encoder_step(config, *tokens(length), distill=distill)
+        request = f"{'text_stage_1' if distill else 'text'} {length}"
+        measurements: dict[str, Callable[[], float]] = {
+            own: timing.timed(step),
+            theirs: functools.partial(pytorch, request),
         }
-        found = m.medians_of(variants, repeats)
-        seconds |= found
-        ratios[f"PyTorch / library, {what}"] = found[theirs] / found[own]
+        medians = timing.medians(measurements, repeats)
+        seconds |= medians
+        ratios[f"PyTorch / library, {label}"] = medians[theirs] / medians[own]
     return {"seconds": seconds, "ratios": ratios}
 
 
-def _own_encoder(
-    config: EncoderConfig, ids: np.ndarray, labels: np.ndarray, *, taught: bool
+def _encoder_step(
+    config: EncoderConfig, ids: np.ndarray, labels: np.ndarray, *, distill: bool
 ) -> Callable[[], None]:
+    """Returns an update of an encoder on one batch, from the labels or from stored logits."""
     module = Encoder(config, 2)
-    tokens = Tokens(ids, np.zeros_like(ids), np.full(len(ids), ids.shape[1], np.int32))
+    inputs = Tokens(ids, np.zeros_like(ids), np.full(len(ids), ids.shape[1], np.int32))
     stored = {"teacher": np.zeros((len(ids), 2), np.float32)}
-    batch = Batch(tokens, labels, np.ones(len(ids), np.float32), teacher_logits=stored)
+    batch = Batch(inputs, labels, np.ones(len(ids), np.float32), teacher_logits=stored)
     state = TrainState.create(
         module.apply,
-        jax.jit(module.init)(jax.random.key(0), tokens),
-        optimizer=m.optimizer(
+        jax.jit(module.init)(jax.random.key(0), inputs),
+        optimizer=workload.optimizer(
             OptimizerConfig(name="adamw", learning_rate=2e-5, weight_decay=0.01, clip_norm=1.0)
         ),
-        loss=m.annealed_loss if taught else supervised_loss,
+        loss=workload.annealed_loss if distill else supervised_loss,
         key=jax.random.key_data(jax.random.key(0)),
     )
-    teachers: dict[str, Teacher] = {"teacher": CachedTeacher("teacher")} if taught else {}
-    return functools.partial(m.Trainer(state, teachers), batch)
+    teachers: dict[str, Teacher] = {"teacher": CachedTeacher("teacher")} if distill else {}
+    return functools.partial(workload.Trainer(state, teachers), batch)

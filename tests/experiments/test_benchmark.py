@@ -1,17 +1,7 @@
 from experiments import benchmark
-from experiments.benchmarks import measure
 
 
-def test_variants_take_turns_and_the_first_is_dropped(monkeypatch):
-    clock = iter(range(1000))
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    turns = []
-    variants = {"a": lambda: turns.append("a"), "b": lambda: (turns.append("b"), next(clock))}
-    assert measure.medians(variants, repeats=3) == {"a": 1, "b": 2}
-    assert turns == ["a", "b"] * 4
-
-
-def test_the_table_says_how_it_was_measured():
+def test_markdown_shows_command_environment_and_tables():
     record = {
         "machine": {
             "devices": {"count": 1, "kind": "cpu"},
@@ -21,9 +11,47 @@ def test_the_table_says_how_it_was_measured():
             "command": "python -m experiments.benchmark --suite=cache",
         },
         "repeats": 9,
-        "seconds": {"step": 0.25},
+        "seconds": {"step": 0.25, "short step": 0.00072},
         "ratios": {"live / cached": 4.0},
+        "table": {"headers": ["", "bytes"], "rows": [["resnet:8", "312,168"]]},
+        "notes": ["The loop compiles once."],
     }
-    text = benchmark.markdown(record)
-    for part in ("--suite=cache", "JAX 0.10.2", "| step | 250.0 |", "| live / cached |  4.00 |"):
-        assert part in text
+    assert (
+        benchmark.markdown(record)
+        == """\
+`python -m experiments.benchmark --suite=cache`
+
+1 x cpu, 2 cores, Python 3.11, JAX 0.10.2; medians of 9 paired repeats.
+
+|            |    ms |
+| ---------- | ----: |
+| step       | 250.0 |
+| short step |  0.72 |
+
+|               | ratio |
+| ------------- | ----: |
+| live / cached |  4.00 |
+
+|          |   bytes |
+| -------- | ------: |
+| resnet:8 | 312,168 |
+
+- The loop compiles once.
+"""
+    )
+
+
+def test_markdown_leaves_out_empty_tables():
+    record = {
+        "machine": {
+            "devices": {"count": 1, "kind": "cpu"},
+            "cores": 2,
+            "python": "3.11",
+            "jax": "0.10.2",
+            "command": "COMMAND",
+        },
+        "repeats": 1,
+        "seconds": {},
+        "ratios": {},
+    }
+    assert "|" not in benchmark.markdown(record)

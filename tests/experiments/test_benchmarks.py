@@ -1,9 +1,83 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
-from experiments.benchmarks import SUITES, hlo, memory, scaling
-from experiments.benchmarks import measure as m
+from akd_jax import data, models
+from akd_jax.types import Network
+from experiments.benchmarks import cache, children, hlo, memory, overhead, scaling, timing, workload
+
+
+class Clock:
+    """A clock that only `wait` moves."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def __call__(self):
+        return self.seconds
+
+    def wait(self, seconds):
+        self.seconds += seconds
+
+
+def scripted(durations, name, turns, clock):
+    """A function whose calls take the given durations, one after the other."""
+    durations = iter(durations)
+
+    def run():
+        turns.append(name)
+        clock.wait(next(durations))
+
+    return run
+
+
+def test_median_of_paired_repeats_without_the_first_turn():
+    clock, turns = Clock(), []
+    functions = {
+        "a": scripted([100, 1, 9, 2], "a", turns, clock),
+        "b": scripted([200, 5, 3, 4], "b", turns, clock),
+    }
+    # By hand: the median of 1, 9, 2 is 2, and of 5, 3, 4 it is 4; 100 and 200 warm up.
+    assert timing.median_times(functions, repeats=3, clock=clock) == {"a": 2, "b": 4}
+    assert turns == ["a", "b"] * 4
+
+
+def test_medians_without_warm_up_keep_the_first_turn():
+    values = iter([3.0, 1.0, 8.0])
+    assert timing.medians({"a": lambda: next(values)}, 3, warm_up=False) == {"a": 3.0}
+
+
+def test_timed_divides_by_the_units_of_work():
+    clock = Clock()
+    assert timing.timed(lambda: clock.wait(6), units=4, clock=clock)() == 1.5
+
+
+def test_stage_ratio_by_hand():
+    # 20 epochs of 1 s live against 20 x 0.2 s and 4 passes of 0.5 s: 20 / (4 + 2).
+    ratio = cache.stage_ratio(1.0, 0.2, 0.5, epochs=20, views=4)
+    assert ratio == pytest.approx(20 / 6)
+
+
+@pytest.mark.parametrize("steps_per_loop", [1, 2])
+def test_overhead_case_times_the_loop_and_the_bare_step(steps_per_loop):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 17, (24, 8, 8, 1)).astype(np.float32)
+    examples = data.Examples(images, rng.integers(0, 10, 24).astype(np.int32))
+    network = Network(models.build("plain_cnn:2 M FC", 10), data.Normalise((8.0,), (4.0,)))
+    case = overhead.Case(network, examples, 8, epochs=3, steps_per_loop=steps_per_loop)
+    assert case.loop_seconds() > 0
+    assert case.bare_seconds() > 0
+
+
+def test_child_process_traces_its_step_once(tmp_path):
+    child = children.start("first_step", "plain_cnn:2 M FC", XDG_CACHE_HOME=str(tmp_path))
+    assert children.result(child)["traces"] == 1
+
+
+def test_failed_child_process_is_an_error():
+    with pytest.raises(RuntimeError, match="expected exit code 0, got 1"):
+        children.result(children.start("first_step", "resnet:9"))
 
 
 class Program:
@@ -14,45 +88,42 @@ class Program:
         return self.text
 
 
-def test_collectives_are_read_with_their_bytes():
+def test_collectives_and_their_bytes_are_read_from_the_program():
     program = Program(
         """
   %a = f32[10]{0} add(f32[10]{0} %x, f32[10]{0} %y)
   %all-reduce = (f32[3,2]{1,0}, f32[]) all-reduce(f32[3,2]{1,0} %b, f32[] %c), channel_id=1
+  %reduce = pred[5]{0} all-reduce(pred[5]{0} %e), channel_id=2
   ROOT %g = bf16[8,4]{1,0} all-gather-start(bf16[2,4]{1,0} %d), dimensions={0}
 """
     )
-    assert list(hlo.collectives(program)) == [("all-reduce", [24, 4]), ("all-gather", [64])]
+    assert list(hlo.collectives(program)) == [
+        ("all-reduce", [24, 4]),
+        ("all-reduce", [5]),
+        ("all-gather", [64]),
+    ]
 
 
-def test_all_suites_are_there():
-    assert list(SUITES) == sorted(SUITES)
-    assert set(SUITES) == {
-        "cache",
-        "compile",
-        "memory",
-        "overhead",
-        "scaling",
-        "text",
-        "torch",
-    }
-
-
-def test_what_a_resnet_keeps_is_what_its_layers_put_out():
-    batch = next(iter(m.data.Batches(m.images(2), 2).epoch()))
-    # ResNet-8: 7 3x3 convolutions and 2 shortcuts, each with its norm, and 10 logits.
+def test_layer_output_bytes_of_resnet_8():
+    batch = next(data.Batches(workload.images(2), 2).epoch())
+    # ResNet-8: 7 3x3 convolutions and 2 shortcuts, each with a batch norm, and 10 logits.
     per_example = 2 * (3 * 16 * 32**2 + 3 * 32 * 16**2 + 3 * 64 * 8**2) + 10
-    assert memory._kept(m.state("resnet:8"), batch) == 4 * 2 * per_example
+    assert memory.layer_output_bytes(workload.state("resnet:8"), batch) == 4 * 2 * per_example
 
 
 def test_efficiency_falls_with_the_chips_and_rises_with_the_batch():
     resnet = scaling.RECIPES[0]
-    sizes = [dataclasses.replace(scaling.SLICES[0], chips=chips) for chips in (1, 2, 16, 256)]
-    assert scaling.efficiency(resnet, sizes[0], 32) == 1
-    found = [scaling.efficiency(resnet, on, 32) for on in sizes]
-    assert found == sorted(found, reverse=True)
-    assert scaling.efficiency(resnet, sizes[2], 128) > found[2]
-    # By hand: 32 images of 1.53 GFLOP at 27.5 TFLOP/s; 6.92 MB twice, less a 16th, at 50 GB/s; and
+    slices = [dataclasses.replace(scaling.SLICES[0], chips=chips) for chips in (1, 2, 16, 256)]
+    efficiencies = [scaling.efficiency(resnet, slice_, 32) for slice_ in slices]
+    assert efficiencies[0] == 1
+    assert efficiencies == sorted(efficiencies, reverse=True)
+    assert scaling.efficiency(resnet, slices[2], 128) > efficiencies[2]
+
+
+def test_efficiency_by_hand():
+    # 32 images of 1.53 GFLOP at 27.5 TFLOP/s; 6.92 MB twice, less a 16th, at 50 GB/s; and
     # 219 times 8 microseconds.
-    compute, reduce, ways = 32 * 1.53e9 / 27.5e12, 30 / 16 * 6.92e6 / 50e9, 219 * 8e-6
-    assert found[2] == pytest.approx(compute / (compute + reduce + ways))
+    compute, reduce, latency = 32 * 1.53e9 / 27.5e12, 30 / 16 * 6.92e6 / 50e9, 219 * 8e-6
+    assert scaling.efficiency(scaling.RECIPES[0], scaling.SLICES[0], 32) == pytest.approx(
+        compute / (compute + reduce + latency)
+    )

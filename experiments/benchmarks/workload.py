@@ -1,8 +1,6 @@
-"""What the suites share: paired timings, random images, and the trainers that are timed."""
+"""The work that the suites time: random images, networks with random weights, training steps."""
 
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,77 +19,45 @@ MAX_TEMPERATURE = 10
 AUGMENT = Augmentation(crop_padding=4, flip=True, seed=0)
 
 
-def timed(run: Callable[[], Any], times: int = 1) -> Callable[[], float]:
-    """Seconds of a function that does something a number of times, for once."""
-
-    def seconds() -> float:
-        started = time.perf_counter()
-        run()
-        return (time.perf_counter() - started) / times
-
-    return seconds
-
-
-def medians(variants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each variant, as `medians_of`."""
-    return medians_of({name: timed(run) for name, run in variants.items()}, repeats)
-
-
-def medians_of(
-    variants: Mapping[str, Callable[[], float]], repeats: int, *, warm_up: bool = True
-) -> dict[str, float]:
-    """The median of the seconds that each variant says.
-
-    They take turns, so that a busy moment of the machine meets all of them.
-
-    Args:
-      variants: by name.
-      repeats: how often.
-      warm_up: whether a turn before the others is dropped.
-    """
-    found: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(repeats + warm_up):
-        for name, run in variants.items():
-            found[name].append(run())
-    return {name: statistics.median(seconds[warm_up:]) for name, seconds in found.items()}
-
-
 def images(count: int) -> data.Examples:
-    """Random images uint8 [N, 32, 32, 3] of 10 classes: a step takes as long whatever they show."""
+    """Returns random images uint8 [count, 32, 32, 3] of 10 classes.
+
+    Random pixels suffice, because the time of a step does not depend on their values.
+    """
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
     return data.Examples(pixels, rng.integers(0, 10, count).astype(np.int32))
 
 
 def network(spec: str) -> tuple[Network, Variables]:
-    """A network for such images, and random weights."""
-    made = Network(models.build(spec, 10), data.Normalise((127.5,) * 3, (64.0,) * 3))
+    """Returns a network for these images, and random variables of it."""
+    created = Network(models.build(spec, 10), data.Normalise((127.5,) * 3, (64.0,) * 3))
     example = np.zeros((1, 32, 32, 3), np.uint8)
-    return made, jax.device_get(jax.jit(made.init)(jax.random.key(0), example))
+    return created, jax.device_get(jax.jit(created.init)(jax.random.key(0), example))
 
 
 def teacher_model(spec: str) -> Model:
-    """A teacher of random weights."""
-    made, variables = network(spec)
-    return Model(variables, made.apply)
+    """Returns a teacher with random variables."""
+    created, variables = network(spec)
+    return Model(variables, created.apply)
 
 
 def annealed_loss(student: Any, teachers: Any, batch: Any, temperature_step: Any) -> Any:
-    """Stage I's."""
+    """Returns the loss of stage I of Annealing-KD, float32 [B]."""
     teacher = teachers["teacher"].logits
     return losses.annealed_mse(student.logits, teacher, temperature_step, MAX_TEMPERATURE)
 
 
 def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """The optimizer of some settings, whose learning rate stays as it is."""
+    """Returns the configured optimizer with a constant learning rate."""
     return optimizers.build(config, optax.constant_schedule(config.learning_rate))
 
 
 def state(spec: str, loss: Loss = supervised_loss) -> TrainState:
-    """A student at step 0, trained as the paper trains on images."""
-    made, variables = network(spec)
+    """Returns the state of a student at step 0, with the paper's optimizer for images."""
+    created, variables = network(spec)
     return TrainState.create(
-        made.apply,
+        created.apply,
         variables,
         optimizer=optimizer(OptimizerConfig(learning_rate=0.1, weight_decay=1e-4)),
         loss=loss,
@@ -101,10 +67,10 @@ def state(spec: str, loss: Loss = supervised_loss) -> TrainState:
 
 
 class Trainer:
-    """Takes a step on a batch, and waits for it.
+    """A compiled training step with its state and teachers; a call waits for the results.
 
     Attributes:
-      compiled: the step.
+      compiled: the compiled step.
     """
 
     def __init__(self, state: TrainState, teachers: Mapping[str, Teacher]):
@@ -114,10 +80,10 @@ class Trainer:
         self._temperature_step = parallel.replicate(np.int32(3))
 
     def arguments(self, batch: Batch) -> tuple[Any, ...]:
-        """Those of the compiled step."""
+        """Returns the arguments of the compiled step for a batch."""
         return self._state, self._teachers, parallel.shard(batch), self._temperature_step
 
     def __call__(self, batch: Batch) -> None:
-        """The step."""
+        """Makes one update on a batch and waits for it."""
         self._state, metrics = self.compiled(*self.arguments(batch))
         jax.block_until_ready((self._state, metrics))

@@ -1,0 +1,63 @@
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "akd_jax"
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+# Rows of the table of modules: | FLOOR | `NAME.py` or `NAME/` | CONTENT |
+ROWS = re.findall(r"^\| (\d+) \| `(\w+)(?:\.py|/)` \| \S", PAGE, flags=re.MULTILINE)
+FLOORS = {name: int(floor) for floor, name in ROWS}
+
+
+def module_files():
+    """The top-level modules and packages of akd_jax, each with its Python files."""
+    files = {path.stem: [path] for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+    for folder in PACKAGE.iterdir():
+        if (folder / "__init__.py").exists():
+            files[folder.name] = list(folder.rglob("*.py"))
+    return files
+
+
+def imports(path):
+    """The names of the top-level modules of akd_jax that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "akd_jax":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("akd_jax."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("akd_jax."):
+                    yield alias.name.split(".")[1]
+
+
+def test_page_names_each_module_once():
+    assert sorted(name for _, name in ROWS) == sorted(module_files())
+
+
+def test_modules_import_only_from_lower_floors():
+    upward = [
+        f"{path.relative_to(ROOT)} imports {imported}"
+        for name, paths in module_files().items()
+        for path in paths
+        for imported in imports(path)
+        if imported in FLOORS.keys() - {name} and FLOORS[imported] >= FLOORS[name]
+    ]
+    assert upward == []
+
+
+def test_package_imports_neither_configs_nor_experiments():
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                modules = [node.module or ""]
+            assert not {"configs", "experiments"} & {m.split(".")[0] for m in modules}, path
+
+
+def test_links_between_the_pages_lead_somewhere():
+    for page in (ROOT / "docs").rglob("*.md"):
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not link.startswith("http"):
+                assert (page.parent / link).exists(), f"{page.name}: {link}"

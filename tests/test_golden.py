@@ -35,10 +35,10 @@ def test_the_first_updates_of_every_stage_are_those_recorded(name, request):
             # changes the last bit. The step schedule of the digits is exact in any case.
             tolerance = 1e-8 if name == "texts" else 0  # The highest rate is 1e-2.
             np.testing.assert_allclose(new["learning_rate"], rates, rtol=0, atol=tolerance)
-            # Soon after the fourth update of the digits' teacher, another order of additions decides a
-            # ReLU or a maximum differently: with other instructions of the processor
-            # (XLA_FLAGS=--xla_cpu_max_isa=AVX) or another JAX, its loss differs by up to 2e-3
-            # from there on. All other stages agree to 3e-6.
+            # Soon after the fourth update of the digits' teacher, another order of additions
+            # decides a ReLU or a maximum differently. With other instructions of the processor
+            # (XLA_FLAGS=--xla_cpu_max_isa=AVX), or another JAX, its loss differs by up to 2e-3 from
+            # there on. All other stages agree to 3e-6.
             updates = 4 if (name, method) == ("digits", "teacher") else record.UPDATES
             np.testing.assert_allclose(
                 new["losses"][:updates], values["losses"][:updates], rtol=1e-4

@@ -33,7 +33,9 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
+        # The missing package may also be a dependency of the requested one.
+        package = (error.name or module).partition(".")[0]
         raise InputError(
-            f"expected the Python package {error.name}, got none;"
-            f" install it with: pip install 'akd_jax[{extra}]'"
+            f"expected the Python package {package}, got none; install it with:"
+            f" pip install 'akd_jax[{extra}]'"
         ) from None

@@ -25,6 +25,7 @@ def find(name: str, data_dir: Path, remedy: str) -> Any:
         installed.
     """
     tfds = require("tensorflow_datasets", "images")
+    require("array_record", "images")  # tensorflow-datasets imports it only when it reads.
     try:
         # array_record reads only local files.
         folder = local_copy(data_dir, (name,))

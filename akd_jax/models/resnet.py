@@ -89,7 +89,7 @@ _JitBasicBlock = nn.jit(BasicBlock, static_argnames=("train", "axis_name"))
 
 
 def build(depth: str, num_classes: int, dtype: Any) -> ResNet:
-    """Build the ResNet of a depth in DEPTHS, given as a string.
+    """Build the ResNet of a depth in DEPTHS; `depth` is a string such as '8'.
 
     Raises:
       InputError: the depth is not in DEPTHS.

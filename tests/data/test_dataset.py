@@ -23,12 +23,12 @@ def test_split_depends_only_on_the_seed():
 
 
 def test_validation_split_does_not_depend_on_train_size():
-    whole = hold_out(SOURCE, validation_size=4, train_size=0, seed=0).splits
+    full = hold_out(SOURCE, validation_size=4, train_size=0, seed=0).splits
     small = hold_out(SOURCE, validation_size=4, train_size=3, seed=0).splits
-    assert sorted([*whole["validation"].labels, *whole["train"].labels]) == list(range(10))
-    np.testing.assert_array_equal(small["validation"].labels, whole["validation"].labels)
-    np.testing.assert_array_equal(small["train"].labels, whole["train"].labels[:3])
-    assert whole["test"] is TEST
+    assert sorted([*full["validation"].labels, *full["train"].labels]) == list(range(10))
+    np.testing.assert_array_equal(small["validation"].labels, full["validation"].labels)
+    np.testing.assert_array_equal(small["train"].labels, full["train"].labels[:3])
+    assert full["test"] is TEST
 
 
 @pytest.mark.parametrize(("validation_size", "train_size"), [(10, 0), (4, 7), (1, 10)])

@@ -123,7 +123,10 @@ class Weights:
                 ", ".join(labels),
             )
         elif not reads_head:
-            logging.info("%s: no head for this task; its head starts from random weights", path)
+            logging.info(
+                "%s: the folder has no head for this task; the head starts from random weights",
+                path,
+            )
 
     def _head_fits(self, stored: Mapping[str, Sequence[int]]) -> bool:
         """Return whether the folder has a head for the task.

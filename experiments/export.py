@@ -64,7 +64,7 @@ def _safetensors(plan: Plan, network: Network, model: Model, output: Path) -> No
             f"--format: expected stablehlo for a {type(module).__name__}, got safetensors,"
             " which is for encoders of texts"
         )
-    huggingface.write(output, weights.folder, module, model.variables, plan.dataset.task)
+    huggingface.write_folder(output, weights.folder, module, model.variables, plan.dataset.task)
 
 
 def _stablehlo(plan: Plan, network: Network, model: Model, output: Path) -> None:

@@ -259,7 +259,7 @@ def test_teachers_of_another_task_are_refused(config, regression, tmp_path, fold
     refused(
         regression,
         tmp_path,
-        "config.teacher.path: .* for the labels negative, positive, got one of a regression",
+        "config.teacher.path: .* for the labels negative, positive, got one for a regression",
     )
 
 

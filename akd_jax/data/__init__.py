@@ -1,4 +1,4 @@
-"""Data sets, by name."""
+"""Data sets and their batches."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -20,7 +20,8 @@ __all__ = [
     "load",
 ]
 
-# Name to a reader that takes the folder, None for its default one.
+# Maps the name of a data set to its reader. A reader takes the data folder, or None for the
+# default folder.
 DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
     "cifar10": cifar.load_cifar10,
     "cifar100": cifar.load_cifar100,
@@ -35,10 +36,11 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
 
 @functools.lru_cache(maxsize=2)
 def load(config: DatasetConfig) -> Dataset:
-    """Reads a data set and holds out its validation split; the last two are remembered.
+    """Read a data set and hold out its validation split. The last two data sets are cached.
 
     Raises:
-      InputError: its name is unknown, it is not where it should be, or it is too small.
+      InputError: the name is unknown, the files are missing or damaged, the data set is smaller
+        than the requested splits, or a package that its reader needs is not installed.
     """
     if config.name not in DATASETS:
         raise InputError(

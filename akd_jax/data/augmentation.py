@@ -1,27 +1,30 @@
-"""Random crops and flips on the device, which can be drawn again exactly."""
+"""Random crops and flips of images on the device, reproducible per example and view."""
 
 import dataclasses
 
-import dm_pix
 import jax
 import jax.numpy as jnp
 
+from akd_jax.errors import require
 from akd_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Draws a view of each image of a batch: a random crop, and perhaps its mirror image.
+    """Draws one view of each image of a batch: a random crop and a random horizontal flip.
 
-    The randomness of a view is a function of (seed, example id, view number) alone. Whoever
-    draws it, and with whatever other examples in the batch, gets the same pixels: so a
-    teacher's outputs for a view can be stored and met again.
+    A view depends only on (seed, example id, view number). The other examples of the batch and
+    the process that draws the view make no difference. A teacher's outputs for a view can
+    therefore be stored and used again.
 
     Attributes:
-      crop_padding: zeros (of the raw image) added on each side before a crop of the original
-        size; 0 does not crop.
-      flip: whether every other view, at random, is mirrored left to right.
-      seed: of all views.
+      crop_padding: pixels of zeros added on each side before the image is cropped to its
+        original size; 0 disables cropping. The zeros are in the units of the raw image.
+      flip: whether each view is mirrored left to right with probability 1/2.
+      seed: seed of all views.
+
+    Raises:
+      InputError: the package dm-pix is not installed, and cropping or flipping is enabled.
     """
 
     crop_padding: int
@@ -29,13 +32,14 @@ class Augmentation:
     seed: int
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch with its views in place of its images [B, H, W, channels]."""
+        """Return the batch with each image of [B, H, W, channels] replaced by its view."""
         if not self.crop_padding and not self.flip:
             return batch
-        assert batch.ids is not None, "expected a batch that knows its examples"
-        assert batch.views is not None, "expected a batch that knows its views"
+        dm_pix = require("dm_pix", "images")
+        assert batch.ids is not None, "expected a batch with example ids"
+        assert batch.views is not None, "expected a batch with view numbers"
         ids, views = jnp.asarray(batch.ids), jnp.asarray(batch.views)
-        # Not the process's default generator: views must be the same in every process.
+        # The key names its generator, so that jax_default_prng_impl cannot change the views.
         base = jax.random.key(self.seed, impl="threefry2x32")
 
         def draw(image: jax.Array, example: jax.Array, view: jax.Array) -> jax.Array:

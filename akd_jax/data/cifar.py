@@ -1,13 +1,12 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009): 32x32x3 images, 10 and 100 classes.
 
-Read, whichever a folder holds, from what tensorflow-datasets prepared as array_record
-(without TensorFlow), or from the official binary archive, packed or unpacked. Both give the
-same examples in the same order.
+The reader accepts the official binary archive, packed or unpacked, and a folder that
+tensorflow-datasets prepared as array_record, which it reads without TensorFlow. All of them
+give the same examples in the same order.
 """
 
 import dataclasses
 import functools
-import pathlib
 import tarfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -20,7 +19,6 @@ from akd_jax.errors import InputError
 from akd_jax.files import Path
 from akd_jax.types import Task
 
-DEFAULT_DIR = pathlib.Path.home() / "tensorflow_datasets"
 _PIXELS = 32 * 32 * 3
 
 
@@ -29,13 +27,13 @@ class Archive:
     """An official binary archive.
 
     Attributes:
-      file: the packed archive.
-      md5: of the packed archive, as published beside it.
-      folder: what it unpacks to.
+      file: name of the packed archive.
+      md5: published MD5 checksum of the packed archive.
+      folder: name of the unpacked folder.
       train: names of the files of the training split, in order.
       test: name of the file of the test split.
-      label_bytes: of each record; the last one is the label.
-      num_classes: of the labels.
+      label_bytes: number of label bytes in each record; the last one is used.
+      num_classes: C.
     """
 
     file: str
@@ -63,24 +61,26 @@ ARCHIVES = {
         folder="cifar-100-binary",
         train=("train.bin",),
         test="test.bin",
-        label_bytes=2,  # The coarse label, then the fine one.
+        label_bytes=2,  # The coarse label and the fine label.
         num_classes=100,
     ),
 }
 
 
 def load(name: str, data_dir: Path | None) -> Source:
-    """Images uint8 [N, 32, 32, 3], normalised with the paper's mean and std.
+    """Read CIFAR as uint8 images [N, 32, 32, 3].
+
+    The normalisation uses the mean and the standard deviation of the Annealing-KD paper.
 
     Args:
       name: 'cifar10' or 'cifar100'.
-      data_dir: holds the archive, its folder, or NAME/VERSION/ of tensorflow-datasets; None
-        for tensorflow-datasets' own default, ~/tensorflow_datasets.
+      data_dir: folder with the packed archive, the unpacked archive, or NAME/VERSION/ of
+        tensorflow-datasets; None for ~/tensorflow_datasets.
 
     Raises:
-      InputError: the folder holds none of them, or a damaged one.
+      InputError: the folder contains none of them, or the files are damaged.
     """
-    data_dir = data_dir or DEFAULT_DIR
+    data_dir = data_dir or prepared.default_dir()
     archive = ARCHIVES[name]
     if (data_dir / archive.folder).is_dir():
         folder = data_dir / archive.folder
@@ -111,21 +111,25 @@ load_cifar100 = functools.partial(load, "cifar100")
 
 
 def _read_files(read: Callable[[str], bytes], archive: Archive) -> tuple[Examples, Examples]:
+    """Return the training and test examples; `read` returns the content of a file by its name."""
+
     def examples(files: Sequence[str]) -> Examples:
-        parts = [np.frombuffer(whole(file), np.uint8) for file in files]
+        parts = [np.frombuffer(read_records(file), np.uint8) for file in files]
         records = np.concatenate(parts).reshape(-1, archive.label_bytes + _PIXELS)
-        planes = records[:, archive.label_bytes :].reshape(-1, 3, 32, 32)  # Red, green, blue.
+        planes = records[:, archive.label_bytes :].reshape(-1, 3, 32, 32)  # [N, channels, H, W]
         labels = records[:, archive.label_bytes - 1].astype(np.int32)
         return Examples(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels)
 
-    def whole(file: str) -> bytes:
+    def read_records(file: str) -> bytes:
         try:
             data = read(file)
         except (OSError, KeyError, EOFError, zlib.error) as error:
-            raise InputError(f"{archive.folder}/{file}: expected a file, got: {error}") from None
+            raise InputError(
+                f"{archive.folder}/{file}: expected a file, got: {error}; fetch the archive again"
+            ) from None
         if not data or len(data) % (archive.label_bytes + _PIXELS):
             raise InputError(
-                f"{archive.folder}/{file}: expected whole records of"
+                f"{archive.folder}/{file}: expected complete records of"
                 f" {archive.label_bytes + _PIXELS} bytes, got {len(data)} bytes; fetch it again"
             )
         return data
@@ -148,7 +152,7 @@ def _read_tar(path: Path, archive: Archive) -> tuple[Examples, Examples]:
 
 def _read_tfds(name: str, data_dir: Path, split: str) -> Examples:
     remedy = f"run python -m experiments.prepare --dataset={name} --data_dir=DIR with another DIR"
-    # Their ids count through the archive's records.
+    # The ids have the order of the records in the official archive.
     records = prepared.records(prepared.find(name, data_dir, remedy), split, "id")
     return Examples(
         np.stack([record["image"] for record in records]),

@@ -1,4 +1,4 @@
-"""A data set in memory, its splits, and the scale of its inputs."""
+"""In-memory data sets, their splits and the normalisation of their inputs."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ class Examples:
     """The examples of one split.
 
     Attributes:
-      inputs: an array [N, ...] or a tree of such arrays; texts are str [N, 1], or [N, 2] for
-        pairs of them, until they are read as tokens.
-      labels: class indices int32 [N], or the numbers of a regression float32 [N].
+      inputs: an array [N, ...] or a tree of such arrays. Texts are str [N, 1], and pairs of texts
+        str [N, 2], until they are tokenised.
+      labels: class indices, int32 [N]; or regression targets, float32 [N].
     """
 
     inputs: Any
@@ -29,41 +29,41 @@ class Examples:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Examples":
-        """The examples at `indices`, in their order."""
+        """Return the examples at `indices`, in that order."""
         inputs = jax.tree.map(lambda array: array[indices], self.inputs)
         return Examples(inputs, self.labels[indices])
 
 
 @dataclasses.dataclass(frozen=True)
 class Normalise:
-    """Images [..., channels] to float32 (image - mean) / std, on the device.
+    """Normalises images [..., channels] on the device: float32 (image - mean) / std.
 
     Attributes:
-      mean: per channel, in the images' units (0 to 255 for bytes).
-      std: per channel, in the same units.
+      mean: mean of each channel, in the units of the images (0 to 255 for bytes).
+      std: standard deviation of each channel, in the same units.
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """The normalised images."""
+        """Return the normalised images."""
         mean, std = jnp.float32(self.mean), jnp.float32(self.std)
         return (images.astype(jnp.float32) - mean) / std
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A data set as it is published.
+    """A data set with the splits that were published.
 
     Attributes:
       train: all training examples.
       test: the test split.
-      task: what is to be predicted.
-      normalise: the scale of the inputs; None for texts.
-      validation: the validation split, where the data set has one of its own.
-      others: further splits to test on, by name.
-      columns: the texts' in files without labels.
+      task: what a model predicts.
+      normalise: the normalisation of the inputs; None for texts.
+      validation: the published validation split; None if there is none.
+      others: additional test splits, by name.
+      columns: the columns of a TSV file that hold the texts to predict from.
     """
 
     train: Examples
@@ -77,16 +77,16 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set to train and to test on.
+    """A data set with all splits that a run needs.
 
     Attributes:
-      splits: 'train', 'validation', 'test', and further ones to test on.
-      task: what is to be predicted.
-      normalise: the scale of the inputs; None for texts, which each network reads with its
-        own vocabulary.
-      columns: the texts' in files without labels.
-      example: the inputs of one example, with the leading axis of a batch: their shapes.
-      buckets: the lengths that batches of texts are filled up to; none elsewhere.
+      splits: 'train', 'validation', 'test' and the additional test splits, by name.
+      task: what a model predicts.
+      normalise: the normalisation of the inputs; None for texts, which each network tokenises
+        with its own vocabulary.
+      example: the inputs of one example, [1, ...]; they define the shapes.
+      columns: the columns of a TSV file that hold the texts to predict from.
+      buckets: the padded lengths of batches of texts; empty for other inputs.
     """
 
     splits: Mapping[str, Examples]
@@ -103,12 +103,12 @@ class Dataset:
 
 
 def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, Examples]:
-    """Cuts examples at random into splits of the given sizes, the same ones for a seed forever.
+    """Divide examples at random into splits of the given sizes.
 
     Args:
-      examples: all of them.
-      sizes: split name to its number of examples; examples beyond their sum are left out.
-      seed: of NumPy's frozen generator (RandomState), whose stream no release changes.
+      examples: the examples to divide.
+      sizes: maps the name of a split to its number of examples. Further examples are dropped.
+      seed: seed of NumPy's RandomState, whose stream is the same in every NumPy release.
     """
     order = np.random.RandomState(seed).permutation(len(examples))
     parts = np.split(order, np.cumsum(list(sizes.values())))
@@ -116,35 +116,36 @@ def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, 
 
 
 def hold_out(source: Source, *, validation_size: int, train_size: int, seed: int) -> Dataset:
-    """Holds a validation split out of a source's training examples.
+    """Hold out a validation split from the training examples of a source.
 
     Args:
-      source: what is split.
-      validation_size: examples of the validation split; 0 for the source's own.
-      train_size: examples of the training split; 0 for all that are left.
-      seed: of the split.
+      source: the published data set.
+      validation_size: examples of the validation split; 0 uses the published validation split.
+      train_size: examples of the training split; 0 uses all remaining examples.
+      seed: seed of the random split.
 
     Raises:
-      InputError: there are not as many examples; or the source has no validation split of
-        its own, or has one that would be left out.
+      InputError: the source has too few examples; `validation_size` is 0 and the source has no
+        validation split; or `validation_size` is not 0 and the source has one.
     """
     if validation_size and source.validation is not None:
         raise InputError(
-            "config.dataset.validation_size: expected 0, since the data set has a validation split"
-            f" of its own, got {validation_size}"
+            "config.dataset.validation_size: expected 0, because the data set has a validation"
+            f" split, got {validation_size}; set it to 0"
         )
     if not validation_size and source.validation is None:
         raise InputError(
-            "config.dataset.validation_size: expected at least 1 example, since the data set has no"
-            " validation split of its own, got 0"
+            "config.dataset.validation_size: expected at least 1 example, because the data set has"
+            " no validation split, got 0; set the number of training examples to hold out"
         )
     left = len(source.train) - validation_size
     if left < 1 or train_size > left:
         raise InputError(
-            f"config.dataset: expected a validation_size and a train_size of together at most"
-            f" {len(source.train)} training examples, got {validation_size} and {train_size}"
+            f"config.dataset: expected at least {validation_size + max(train_size, 1)} training"
+            f" examples for validation_size={validation_size} and train_size={train_size}, got"
+            f" {len(source.train)}; reduce one of the sizes"
         )
-    # Validation first, so that it is the same for every size of the training split.
+    # The validation split comes first, so that it does not depend on train_size.
     sizes = {"validation": validation_size, "train": train_size or left}
     splits = {**split(source.train, sizes, seed), "test": source.test, **source.others}
     if source.validation is not None:

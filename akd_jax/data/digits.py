@@ -1,24 +1,33 @@
 """The 1,797 handwritten digits that scikit-learn ships: 8x8 grey images, 10 classes.
 
-A real image set that needs no download. (UCI's "Optical Recognition of Handwritten
-Digits", its test part; Alpaydin and Kaynak, 1998.)
+They need no download. The images are the test part of UCI's "Optical Recognition of
+Handwritten Digits" (Alpaydin and Kaynak, 1998).
 """
 
 from pathlib import Path
 
 import numpy as np
-from sklearn import datasets
 
 from akd_jax.data.dataset import Examples, Normalise, Source, split
+from akd_jax.errors import require
 from akd_jax.types import Task
 
 SIZES = {"train": 1297, "test": 500}
 
 
 def load(data_dir: Path | None) -> Source:
-    """Images uint8 [N, 8, 8, 1] from 0 to 16; the test split is cut off once and for all."""
-    del data_dir  # They come with scikit-learn.
-    digits = datasets.load_digits()
+    """Return the digits as uint8 images [N, 8, 8, 1] with values from 0 to 16.
+
+    The test split is fixed.
+
+    Args:
+      data_dir: ignored, because scikit-learn contains the images.
+
+    Raises:
+      InputError: scikit-learn is not installed.
+    """
+    del data_dir
+    digits = require("sklearn.datasets", "images").load_digits()
     examples = Examples(
         inputs=digits.images[..., None].astype(np.uint8),
         labels=digits.target.astype(np.int32),

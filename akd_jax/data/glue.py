@@ -1,40 +1,38 @@
 """The nine tasks of GLUE (Wang et al., 2019, https://arxiv.org/abs/1804.07461).
 
-Read, whichever a folder holds, from what tensorflow-datasets prepared as array_record
-(without TensorFlow), or from GLUE's own TSV files. The labels of GLUE's test sets are not
-public: its dev sets are the test splits here, and validation is held out of the training set.
+The reader accepts a folder that tensorflow-datasets prepared as array_record, which it reads
+without TensorFlow, and the TSV files that GLUE publishes. The labels of GLUE's test sets are not
+public. The dev sets therefore serve as the test splits, and the validation split is held out of
+the training set.
 """
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 
 from akd_jax.data import prepared, tsv
 from akd_jax.data.dataset import Examples, Source
-from akd_jax.errors import InputError
+from akd_jax.errors import InputError, require
 from akd_jax.files import Path
 from akd_jax.types import Task
-
-DEFAULT_DIR = pathlib.Path.home() / "tensorflow_datasets"
 
 
 @dataclasses.dataclass(frozen=True)
 class GlueTask:
-    """A task and its files.
+    """A task and the layout of its files.
 
     Attributes:
-      folder: the name of its folder among GLUE's, and of its submission's file.
-      sentences: the columns of its texts; numbers where the file has no header.
-      label: the column of the labels.
-      labels: their names in the files to those of the classes; none for a regression.
-      metrics: those that GLUE reports; the first one is the paper's.
-      features: the texts' names in tensorflow-datasets, where they are others.
-      dev: names of the dev sets' files, to the names of their splits.
-      test_sentences: the columns of the texts in test.tsv, where they are others.
-      broken_rows: whether GLUE's own files have rows that lack columns, to be passed over.
+      folder: name of the task's folder and, with .tsv, of its submission file.
+      sentences: columns of the texts; indices if the files have no header.
+      label: column of the labels.
+      labels: maps a label in the files to the name of its class; empty for a regression.
+      metrics: the metrics that GLUE reports; the Annealing-KD paper reports the first one.
+      features: names of the texts in tensorflow-datasets, if they differ from `sentences`.
+      dev: maps the file of a dev set to the name of its split.
+      test_sentences: columns of the texts in test.tsv, if they differ from `sentences`.
+      broken_rows: whether the published files have rows with missing columns, which are skipped.
     """
 
     folder: str
@@ -49,11 +47,11 @@ class GlueTask:
 
     @property
     def task(self) -> Task:
-        """What is to be predicted."""
+        """The labels and metrics of the task."""
         return Task(tuple(self.labels.values()), self.metrics, tuple(self.labels))
 
 
-def _itself(*names: str) -> dict[str, str]:
+def _identity(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
@@ -92,30 +90,30 @@ TASKS: Mapping[str, GlueTask] = {
         "MNLI",
         _PAIR,
         "gold_label",
-        _itself("entailment", "neutral", "contradiction"),
+        _identity("entailment", "neutral", "contradiction"),
         features=("premise", "hypothesis"),
         dev={"dev_matched": "test", "dev_mismatched": "test_mismatched"},
     ),
     "qnli": GlueTask(
-        "QNLI", ("question", "sentence"), labels=_itself("entailment", _NOT_ENTAILMENT)
+        "QNLI", ("question", "sentence"), labels=_identity("entailment", _NOT_ENTAILMENT)
     ),
-    "rte": GlueTask("RTE", _PAIR, labels=_itself("entailment", _NOT_ENTAILMENT)),
+    "rte": GlueTask("RTE", _PAIR, labels=_identity("entailment", _NOT_ENTAILMENT)),
     "wnli": GlueTask("WNLI", _PAIR, labels={"0": _NOT_ENTAILMENT, "1": "entailment"}),
 }
 
 
 def load(name: str, data_dir: Path | None) -> Source:
-    """The texts and labels of a task.
+    """Read the texts and labels of a task.
 
     Args:
-      name: in TASKS.
-      data_dir: holds glue/TASK/ of tensorflow-datasets, the task's folder (such as RTE), or
-        its TSV files themselves; None for tensorflow-datasets' own default.
+      name: a name in TASKS.
+      data_dir: folder with glue/NAME/ of tensorflow-datasets, with the task's folder (such as
+        RTE), or with its TSV files; None for ~/tensorflow_datasets.
 
     Raises:
-      InputError: the folder holds none of them, or damaged ones.
+      InputError: the folder contains none of them, or the files are damaged.
     """
-    data_dir = data_dir or DEFAULT_DIR
+    data_dir = data_dir or prepared.default_dir()
     task = TASKS[name]
     if (data_dir / "glue" / name).is_dir():
         return _load_tfds(name, task, data_dir)
@@ -152,29 +150,27 @@ def _source(task: GlueTask, splits: Mapping[str, Examples]) -> Source:
 
 
 def _load_tfds(name: str, task: GlueTask, data_dir: Path) -> Source:
-    # They take seconds, and few need them; GLUE is not registered before it is imported.
-    import tensorflow_datasets as tfds
-    import tensorflow_datasets.text.glue
-
+    tfds = require("tensorflow_datasets", "images")
+    require("tensorflow_datasets.text.glue", "images")  # The import registers GLUE.
     remedy = "prepare it with tensorflow-datasets where TensorFlow is installed, or give GLUE's TSV"
     builder = prepared.find(f"glue/{name}", data_dir, f"{remedy} files")
-    # As it was prepared: the names and the order of the classes are those of the folder.
+    # Use the class names that were stored when the folder was prepared, not the current ones.
     builder = tfds.builder_from_directory(builder.data_dir)
     splits = {"train": "train"}
     splits |= {file.replace("dev", "validation"): split for file, split in task.dev.items()}
     classes = None if task.task.regression else builder.info.features["label"].names
-    found = {}
+    examples = {}
     for file, split in splits.items():
-        records = prepared.records(builder, file, "idx")  # They count through the TSV file.
+        records = prepared.records(builder, file, "idx")  # The order of the TSV file.
         features = task.features or tuple(map(str, task.sentences))
         texts = [[_text(record[feature]) for feature in features] for record in records]
         if classes is None:
             labels = np.array([record["label"] for record in records], np.float32)
-        else:  # By name: the order of the indices is the data set's own.
+        else:  # Match by name, because the class indices of the folder may differ.
             indices = {label: index for index, label in enumerate(task.task.labels)}
             labels = np.array([indices[classes[record["label"]]] for record in records], np.int32)
-        found[split] = Examples(np.array(texts, object), labels)
-    return _source(task, found)
+        examples[split] = Examples(np.array(texts, object), labels)
+    return _source(task, examples)
 
 
 def _text(value: bytes | str) -> str:

@@ -1,7 +1,7 @@
-"""Data sets in the MNIST IDX format, such as Fashion-MNIST, from a folder.
+"""Data sets in the IDX format of MNIST, such as Fashion-MNIST.
 
-The format: two zero bytes, a byte for the element's type (8: unsigned byte), a byte for the
-number of dimensions, each dimension as a big-endian 32-bit integer, then the elements.
+An IDX file has two zero bytes, a byte for the type of the elements (8: unsigned byte), a byte for
+the number of dimensions, each dimension as a big-endian 32-bit integer, and then the elements.
 """
 
 import gzip
@@ -17,7 +17,7 @@ from akd_jax.errors import InputError
 from akd_jax.files import Path
 from akd_jax.types import Task
 
-# Where Debian's package dataset-fashion-mnist puts it.
+# The folder that Debian's package dataset-fashion-mnist installs.
 FASHION_MNIST_DIR = pathlib.Path("/usr/share/datasets/fashion-mnist")
 
 FILES = {
@@ -27,29 +27,37 @@ FILES = {
 
 
 def load_fashion_mnist(data_dir: Path | None) -> Source:
-    """Fashion-MNIST (Xiao et al., 2017, https://arxiv.org/abs/1708.07747): 28x28x1, 10 classes."""
+    """Read Fashion-MNIST: 28x28x1 images, 10 classes.
+
+    Xiao et al., 2017, https://arxiv.org/abs/1708.07747. Without a folder, read the files of
+    Debian's package dataset-fashion-mnist. Raise InputError like `load`.
+    """
     return load(data_dir or FASHION_MNIST_DIR)
 
 
 def load(data_dir: Path | None) -> Source:
-    """The four files of MNIST's names in a folder, gzipped or not.
+    """Read the four files of a data set, which have the names of MNIST's files.
+
+    Each file may be compressed with gzip.
 
     Returns:
-      Images uint8 [N, H, W, 1], normalised by the mean and standard deviation of the
-      training images' pixels.
+      Images uint8 [N, H, W, 1]. Their normalisation uses the mean and the standard deviation of
+      all pixels of the training images.
 
     Raises:
-      InputError: a file is missing or is not what its name says.
+      InputError: a file is missing or damaged, or the numbers of images and labels differ.
     """
     if data_dir is None:
-        raise InputError("config.dataset.data_dir: expected the folder of the IDX files, got none")
+        raise InputError(
+            "config.dataset.data_dir: expected the folder of the IDX files, got none; set it"
+        )
     splits = {}
     for name, (images_file, labels_file) in FILES.items():
         images, labels = _read(data_dir, images_file, 3), _read(data_dir, labels_file, 1)
         if len(images) != len(labels):
             raise InputError(
-                f"{data_dir / images_file}: expected as many images as {labels_file} has labels,"
-                f" {len(labels)}, got {len(images)}"
+                f"{data_dir / images_file}: expected {len(labels)} images, the number of labels in"
+                f" {labels_file}, got {len(images)}; fetch both files again"
             )
         splits[name] = Examples(images[..., None], labels.astype(np.int32))
     pixels = splits["train"].inputs
@@ -62,7 +70,7 @@ def load(data_dir: Path | None) -> Source:
 
 
 def _read(data_dir: Path, name: str, dimensions: int) -> np.ndarray:
-    """The array in an IDX file of unsigned bytes."""
+    """Return the array in an IDX file of unsigned bytes."""
     path = data_dir / name
     if not path.exists():
         path = data_dir / f"{name}.gz"
@@ -76,13 +84,13 @@ def _read(data_dir: Path, name: str, dimensions: int) -> np.ndarray:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(
-            f"{path}: expected a whole gzip file, got: {error}; fetch it again"
+            f"{path}: expected a complete gzip file, got: {error}; fetch it again"
         ) from None
     header = 4 + 4 * dimensions
     shape = struct.unpack_from(f">{dimensions}I", data, 4) if len(data) >= header else ()
     if data[:4] != bytes([0, 0, 8, dimensions]) or len(data) != header + math.prod(shape):
         raise InputError(
-            f"{path}: expected unsigned bytes in IDX format with {dimensions} dimensions, got"
-            f" {len(data)} bytes that are not; fetch the file again"
+            f"{path}: expected an IDX file of unsigned bytes with {dimensions} dimensions, got"
+            f" {len(data)} bytes in another format; fetch the file again"
         )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)

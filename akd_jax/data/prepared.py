@@ -1,30 +1,39 @@
-"""Data sets that tensorflow-datasets prepared as array_record, read without TensorFlow."""
+"""Reader of data sets that tensorflow-datasets prepared as array_record, without TensorFlow."""
 
+import pathlib
 from typing import Any
 
-from akd_jax.errors import InputError
+from akd_jax.errors import InputError, require
 from akd_jax.files import Path, local_copy
 
 
+def default_dir() -> pathlib.Path:
+    """Return the default data folder of tensorflow-datasets."""
+    return pathlib.Path.home() / "tensorflow_datasets"
+
+
 def find(name: str, data_dir: Path, remedy: str) -> Any:
-    """The builder of a data set that is prepared in a folder.
+    """Return the tensorflow-datasets builder of a prepared data set.
 
     Args:
-      name: of the data set, such as 'cifar10' or 'glue/rte'.
-      data_dir: holds NAME/VERSION/.
-      remedy: what to do where it is not there, for the message.
+      name: name of the data set, such as 'cifar10' or 'glue/rte'.
+      data_dir: folder that contains NAME/VERSION/.
+      remedy: end of the error message, which states what to do if the data set is missing.
 
     Raises:
-      InputError: it is not there, or in another format.
+      InputError: the data set is missing or has another format, or tensorflow-datasets is not
+        installed.
     """
-    import tensorflow_datasets as tfds  # Takes seconds, and few need it.
-
+    tfds = require("tensorflow_datasets", "images")
+    require("array_record", "images")  # tensorflow-datasets imports it only when it reads.
     try:
-        folder = local_copy(data_dir, (name,))  # array_record reads files of this machine.
+        # array_record reads only local files.
+        folder = local_copy(data_dir, (name,))
         builder = tfds.builder(name, data_dir=folder, file_format="array_record")
-    except ValueError:  # It is there in another format.
+    except ValueError:  # The data set was prepared in another format.
         builder = None
-    if builder is None or not builder.is_prepared():  # Else it tries the network for minutes.
+    # Reading from a builder that is not prepared would try to download for minutes.
+    if builder is None or not builder.is_prepared():
         raise InputError(
             f"config.dataset.data_dir: expected {name} prepared as array_record in"
             f" {data_dir / name}, got none; {remedy}"
@@ -33,6 +42,6 @@ def find(name: str, data_dir: Path, remedy: str) -> Any:
 
 
 def records(builder: Any, split: str, order: str) -> list[dict[str, Any]]:
-    """The records of a split in the order of a field; on disk they are shuffled by a hash."""
+    """Return the records of a split, sorted by the field `order`; on disk they are shuffled."""
     source = builder.as_data_source(split)
     return sorted((source[i] for i in range(len(source))), key=lambda record: record[order])

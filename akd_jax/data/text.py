@@ -1,57 +1,61 @@
-"""Texts as tokens, and lengths to which their batches are filled up."""
+"""Tokenisation of texts, and the padded lengths of their batches."""
 
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from tokenizers import Tokenizer
 
 from akd_jax.data.dataset import Examples
 from akd_jax.types import Tokens
 
-# Filled up to these lengths (and the longest one), texts waste little, and steps of few shapes
-# are compiled. Steps of a half or a third, so that no text grows by more than that.
+if TYPE_CHECKING:  # tokenizers is an optional package.
+    from tokenizers import Tokenizer
+
+# Each length is at most 1.5 times the previous one. This limits padding, and only a few shapes of
+# a step are compiled.
 _LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
-_CHUNK = 4096  # Texts tokenised at once: their tokens as objects take some kB each.
+# Texts that are tokenised at once. The limit saves memory, because each encoding takes some kB.
+_CHUNK = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """A vocabulary; called, it selects its tokens among those that several make of a text.
+    """A tokenizer with a key. Calling it selects its tokens from those of several vocabularies.
 
     Attributes:
-      key: stands for all that the tokenizer does.
-      tokenizer: texts to tokens.
+      key: digest of the tokenizer; tokenizers that behave in the same way have the same key.
+      tokenizer: converts texts to tokens.
     """
 
     key: str
-    tokenizer: Tokenizer = dataclasses.field(compare=False, repr=False)
+    tokenizer: "Tokenizer" = dataclasses.field(compare=False, repr=False)
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "Vocabulary":
-        """That of a tokenizer, whatever length it cuts or fills up texts to."""
+    def of(cls, tokenizer: "Tokenizer") -> "Vocabulary":
+        """Return the vocabulary of a tokenizer; its padding and truncation are disabled."""
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return cls(hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:12], tokenizer)
 
     def __call__(self, inputs: Mapping[str, Tokens]) -> Tokens:
-        """The tokens of this vocabulary."""
+        """Return the tokens of this vocabulary."""
         return inputs[self.key]
 
 
 class TokenisedSplits(Mapping[str, Examples]):
-    """The splits of a data set with texts as tokens, of all vocabularies of a run.
+    """The splits of a data set of texts, tokenised with all vocabularies of a run.
 
-    A split is read when it is first asked for: who predicts needs none of them.
+    A split is tokenised when it is accessed, because some commands need only one split or none.
 
     Args:
-      splits: with texts.
-      vocabularies: of the networks.
-      read: the tokens of a split, by its name and a vocabulary, and which texts were cut.
+      splits: the splits, with texts as inputs.
+      vocabularies: the vocabularies of the networks.
+      read: maps the name of a split and a vocabulary to tokens [N, L] and to whether each text
+        was truncated [N].
     """
 
     def __init__(
@@ -73,59 +77,74 @@ class TokenisedSplits(Mapping[str, Examples]):
         return len(self._splits)
 
     def truncated(self) -> dict[str, int]:
-        """How many texts of each split were cut, by any vocabulary."""
+        """Return the number of texts in each split that any vocabulary truncates."""
         return {
             name: int(np.any([self._read(name, v)[1] for v in self._vocabularies], axis=0).sum())
             for name in self
         }
 
 
-def tokenise(tokenizer: Tokenizer, texts: np.ndarray, max_length: int) -> tuple[Tokens, np.ndarray]:
-    """Texts [N, 1], or pairs [N, 2], to tokens [N, max_length], and whether each was cut [N]."""
+def tokenise(
+    tokenizer: "Tokenizer", texts: np.ndarray, max_length: int
+) -> tuple[Tokens, np.ndarray]:
+    """Tokenise texts and pad or truncate them to `max_length`; pairs lose their longer text first.
+
+    Args:
+      tokenizer: the tokenizer; its settings of padding and truncation are changed.
+      texts: str [N, 1], or str [N, 2] for pairs.
+      max_length: L.
+
+    Returns:
+      The tokens [N, L], and whether each text was truncated, bool [N].
+    """
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)  # Of a pair, the longer one is cut first.
-    ids, types = (np.zeros((len(texts), max_length), np.int32) for _ in range(2))
-    lengths, cut = np.zeros(len(texts), np.int32), np.zeros(len(texts), bool)
+    tokenizer.enable_truncation(max_length)
+    ids, token_type_ids = (np.zeros((len(texts), max_length), np.int32) for _ in range(2))
+    lengths, truncated = np.zeros(len(texts), np.int32), np.zeros(len(texts), bool)
     for start in range(0, len(texts), _CHUNK):
         part = texts[start : start + _CHUNK]
         inputs = [tuple(row) if len(row) > 1 else row[0] for row in part]
         for row, encoding in enumerate(tokenizer.encode_batch(inputs), start=start):
             ids[row, : len(encoding)] = encoding.ids
-            types[row, : len(encoding)] = encoding.type_ids
-            lengths[row], cut[row] = len(encoding), bool(encoding.overflowing)
-    return Tokens(ids, types, lengths), cut
+            token_type_ids[row, : len(encoding)] = encoding.type_ids
+            lengths[row], truncated[row] = len(encoding), bool(encoding.overflowing)
+    return Tokens(ids, token_type_ids, lengths), truncated
 
 
 def read(
     vocabularies: Iterable[Vocabulary], texts: np.ndarray, max_length: int
 ) -> tuple[dict[str, Tokens], np.ndarray]:
-    """As `tokenise`, the tokens of each vocabulary, and whether any of them cut a text [N]."""
-    found = {v.key: tokenise(v.tokenizer, texts, max_length) for v in vocabularies}
-    inputs = {key: tokens for key, (tokens, _) in found.items()}
-    return inputs, np.any([cut for _, cut in found.values()], axis=0)
+    """Tokenise texts with several vocabularies; see `tokenise`.
+
+    Returns:
+      The tokens by the key of the vocabulary, and whether any vocabulary truncated a text, [N].
+    """
+    results = {v.key: tokenise(v.tokenizer, texts, max_length) for v in vocabularies}
+    inputs = {key: tokens for key, (tokens, _) in results.items()}
+    return inputs, np.any([truncated for _, truncated in results.values()], axis=0)
 
 
 def bucket_lengths(max_length: int) -> tuple[int, ...]:
-    """The lengths that batches are filled up to; the last one is `max_length`."""
+    """Return the padded lengths of batches in increasing order; the last one is `max_length`."""
     return (*(length for length in _LENGTHS if length < max_length), max_length)
 
 
 def longest(inputs: Any) -> np.ndarray:
-    """The most tokens that any vocabulary makes of each text, [N]."""
+    """Return the largest number of tokens of each text over all vocabularies, [N]."""
     return np.max([tokens.lengths for tokens in _tokens(inputs)], axis=0)
 
 
 def crop(inputs: Any, length: int) -> Any:
-    """The inputs without what is beyond a length."""
+    """Return the inputs with all tokens truncated to a length."""
 
-    def cropped(tokens: Tokens) -> Tokens:
+    def crop_tokens(tokens: Tokens) -> Tokens:
         return Tokens(
             tokens.ids[:, :length],
             tokens.token_type_ids[:, :length],
             np.minimum(tokens.lengths, length),
         )
 
-    return jax.tree.map(cropped, inputs, is_leaf=_is_tokens)
+    return jax.tree.map(crop_tokens, inputs, is_leaf=_is_tokens)
 
 
 def _tokens(inputs: Any) -> Sequence[Tokens]:

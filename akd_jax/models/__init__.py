@@ -1,4 +1,4 @@
-"""Networks, by name."""
+"""Network architectures, selected by a specification such as 'resnet:8'."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from akd_jax.errors import InputError
 from akd_jax.models import huggingface, plain_cnn, resnet
 
-# Name to a builder that takes what follows the colon, the number of classes and the dtype.
+# Maps the name in NAME:ARGUMENT to a function that builds the module from the argument, the number
+# of classes and the dtype.
 MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "huggingface": huggingface.build,
     "plain_cnn": plain_cnn.build,
@@ -18,37 +19,41 @@ MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
 
 
 def folder(spec: str) -> huggingface.Folder | None:
-    """The Hugging Face folder of a `name:argument`; None where it names another model.
+    """Return the Hugging Face folder of a specification; None for other models.
 
     Raises:
-      InputError: there is no such folder.
+      InputError: the folder does not exist.
     """
     name, _, argument = spec.partition(":")
     return huggingface.Folder.parse(argument) if name == "huggingface" else None
 
 
 def absolute(spec: str) -> str:
-    """A `name:argument` that means the same in every current folder."""
-    found = folder(spec)
-    return spec if found is None else f"huggingface:{found.absolute()}"
+    """Return the specification with an absolute path, if it contains a path."""
+    source = folder(spec)
+    return spec if source is None else f"huggingface:{source.absolute()}"
 
 
 def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
-    """Makes the module of a `name:argument`.
+    """Build the module of a specification NAME:ARGUMENT.
 
     Args:
-      spec: such as 'resnet:110'; 'plain_cnn:10', the paper's CNN-10; a plain CNN's layers,
-        'plain_cnn:16 M 16 M FC'; 'huggingface:DIR', the encoder of a Hugging Face folder; or
-        'huggingface:DIR,every=3', with every third of its layers.
+      spec: one of
+        'resnet:110', a CIFAR ResNet of this depth;
+        'plain_cnn:10', the plain CNN of this depth in the Annealing-KD paper;
+        'plain_cnn:16 M 16 M FC', a plain CNN with these layers;
+        'huggingface:DIR', the encoder of a Hugging Face folder;
+        'huggingface:DIR,every=3', every third layer of this encoder.
       num_classes: C; 1 for a regression.
-      dtype: what the network computes in; parameters, statistics and logits are float32.
+      dtype: dtype of the computation; parameters, statistics and logits are float32.
 
     Returns:
-      A module that maps inputs [B, ...], or `Tokens`, to `Outputs`, and takes `train` and
-      `axis_name`.
+      A module that maps inputs [B, ...] or `Tokens` to `Outputs`, with the keyword arguments
+      `train` and `axis_name`.
 
     Raises:
-      InputError: the name is unknown, or its argument is not what that model takes.
+      InputError: the name is unknown, the model does not accept the argument, or a package that
+        the model needs is not installed.
     """
     name, _, argument = spec.partition(":")
     if name not in MODELS:

@@ -1,5 +1,7 @@
-"""BERT and RoBERTa (Devlin et al., 2019, https://arxiv.org/abs/1810.04805; Liu et al., 2019,
-https://arxiv.org/abs/1907.11692): transformer encoders of text with a head on the first token.
+"""BERT and RoBERTa: transformer encoders of text with a classification head.
+
+Devlin et al., 2019, https://arxiv.org/abs/1810.04805; Liu et al., 2019,
+https://arxiv.org/abs/1907.11692.
 """
 
 import functools
@@ -25,25 +27,27 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(strict=True))
 class EncoderConfig:
-    """The sizes and settings of an encoder, named as in Hugging Face's config.json.
+    """The sizes and settings of an encoder, with the names of Hugging Face's config.json.
 
     Attributes:
       model_type: 'bert' or 'roberta'. RoBERTa counts positions from pad_token_id + 1.
-      vocab_size: tokens of the vocabulary.
+      vocab_size: number of tokens in the vocabulary.
       hidden_size: D, the width.
-      num_hidden_layers: layers.
-      num_attention_heads: heads of each; they divide the width.
-      intermediate_size: the width within a feed-forward block.
-      max_position_embeddings: rows of the table of positions.
-      type_vocab_size: 2 where the second of two sentences is marked, else 1.
-      pad_token_id: the id of padding.
-      hidden_act: a name in ACTIVATIONS.
-      layer_norm_eps: of the normalisations.
-      hidden_dropout_prob: of embeddings, blocks and, unless classifier_dropout says
-        otherwise, the head.
-      attention_probs_dropout_prob: of the attention's weights.
-      classifier_dropout: of the head.
-      initializer_range: standard deviation of random weights.
+      num_hidden_layers: number of layers.
+      num_attention_heads: attention heads per layer; must divide hidden_size.
+      intermediate_size: width inside a feed-forward block.
+      max_position_embeddings: rows of the position embedding.
+      type_vocab_size: 2 if the model distinguishes the two sentences of a pair, otherwise 1.
+      pad_token_id: id of the padding token.
+      hidden_act: activation function, a name in ACTIVATIONS.
+      layer_norm_eps: epsilon of the layer norms.
+      hidden_dropout_prob: dropout rate of the embeddings and the blocks.
+      attention_probs_dropout_prob: dropout rate of the attention weights.
+      classifier_dropout: dropout rate of the head; None for hidden_dropout_prob.
+      initializer_range: standard deviation of the initial weights.
+
+    Raises:
+      pydantic.ValidationError: a value has the wrong type or is out of range.
     """
 
     model_type: Literal["bert", "roberta"]
@@ -65,31 +69,31 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"expected a hidden_size that the {self.num_attention_heads} heads divide, got"
+                f"expected a hidden_size divisible by the {self.num_attention_heads} heads, got"
                 f" {self.hidden_size}"
             )
 
     @property
     def first_position(self) -> int:
-        """The row of the first token in the table of positions."""
+        """The row of the position embedding that belongs to the first token."""
         return self.pad_token_id + 1 if self.model_type == "roberta" else 0
 
     @property
     def max_length(self) -> int:
-        """The most tokens of a text."""
+        """The largest number of tokens of a text."""
         return self.max_position_embeddings - self.first_position
 
 
 class Encoder(nn.Module):
-    """Embeddings, layers with the normalisation after each block, and a head.
+    """A post-norm transformer encoder with a classification head on the first token.
 
-    The head is a dense layer with tanh on the first token, BERT's pooler and the first half
-    of RoBERTa's classifier, and a dense layer to the logits.
+    The head is a dense layer with tanh, followed by a dense layer to the logits. The first one is
+    BERT's pooler, or the first layer of RoBERTa's classifier.
 
     Attributes:
-      config: its sizes.
+      config: sizes and settings.
       num_classes: C; 1 for a regression.
-      dtype: what it computes in; parameters, softmax and logits are float32.
+      dtype: dtype of the computation; parameters, softmax and logits are float32.
     """
 
     config: EncoderConfig
@@ -100,12 +104,12 @@ class Encoder(nn.Module):
     def __call__(
         self, tokens: Tokens, *, train: bool = False, axis_name: str | None = None
     ) -> Outputs:
-        """Maps tokens [B, L] to logits [B, C], and 'last_hidden_state' [B, L, D] in the features.
+        """Map tokens [B, L] to logits [B, C] and the feature 'last_hidden_state' [B, L, D].
 
         Args:
-          tokens: what follows a text's length is padding: no token attends to it.
-          train: whether dropout is on.
-          axis_name: not used; nothing is computed over the devices.
+          tokens: padded texts; no token attends to padding.
+          train: whether dropout is active.
+          axis_name: ignored, because the encoder uses no statistics of the batch.
         """
         del axis_name
         config = self.config
@@ -131,14 +135,14 @@ class Encoder(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """The sum of a token's, its position's and its sentence's embedding, normalised."""
+    """The sum of word, position and token type embeddings, followed by a layer norm."""
 
     config: EncoderConfig
     dtype: Any
 
     @nn.compact
     def __call__(self, tokens: Tokens, real: jax.Array) -> jax.Array:
-        """Maps tokens [B, L] to [B, L, D]."""
+        """Map tokens [B, L] to embeddings [B, L, D]; `real` [B, L] is False for padding."""
         config = self.config
         embed = functools.partial(
             nn.Embed,
@@ -147,28 +151,28 @@ class Embeddings(nn.Module):
             embedding_init=_normal(config),
         )
         positions = config.first_position + jnp.arange(tokens.ids.shape[1])
-        if config.model_type == "roberta":  # Padding has a position of its own.
+        if config.model_type == "roberta":  # RoBERTa has a separate position for padding.
             positions = jnp.where(real, positions, config.pad_token_id)
-        types = (
+        token_type_ids = (
             tokens.token_type_ids
             if config.type_vocab_size > 1
             else jnp.zeros_like(tokens.token_type_ids)
         )
         x = embed(config.vocab_size, name="word")(jnp.asarray(tokens.ids))
         x += embed(config.max_position_embeddings, name="position")(positions)
-        x += embed(config.type_vocab_size, name="type")(jnp.asarray(types))
+        x += embed(config.type_vocab_size, name="type")(jnp.asarray(token_type_ids))
         return _norm(config, self.dtype, "norm")(x)
 
 
 class Layer(nn.Module):
-    """Self-attention, then a feed-forward block; each is added to its input and normalised."""
+    """Self-attention and a feed-forward block, each with a residual connection and a layer norm."""
 
     config: EncoderConfig
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, real: jax.Array, *, train: bool) -> jax.Array:
-        """Maps [B, L, D] to [B, L, D]; tokens that are not real [B, L] are not attended to."""
+        """Map [B, L, D] to [B, L, D]; no token attends to those that are not `real` [B, L]."""
         config = self.config
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_normal(config))
         dropout = nn.Dropout(config.hidden_dropout_prob, deterministic=not train)
@@ -179,7 +183,7 @@ class Layer(nn.Module):
         )
         mask = real[:, None, None, :]
         if train and config.attention_probs_dropout_prob > 0:
-            # jax.nn.dot_product_attention knows no dropout.
+            # jax.nn.dot_product_attention does not support dropout.
             attended = nn.dot_product_attention(
                 query,
                 key,

@@ -1,4 +1,4 @@
-"""What the convolutional networks share."""
+"""Layers shared by the networks."""
 
 import functools
 from typing import Any
@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 
 def conv(channels: int, dtype: Any, *, size: int = 3, stride: int = 1) -> nn.Conv:
-    """A convolution without bias, padded by size // 2 on every side, as PyTorch's are.
+    """Return a convolution without bias, padded by size // 2 on every side as in PyTorch.
 
-    (Flax's 'SAME' pads a strided convolution on the right and below alone.) The kernel is
-    normal with variance 2 / (size * size * channels).
+    Flax's 'SAME' would pad a strided convolution only on the right and at the bottom. The kernel
+    is initialised from a normal distribution with variance 2 / (size * size * channels).
     """
     return nn.Conv(
         channels,
@@ -25,7 +25,10 @@ def conv(channels: int, dtype: Any, *, size: int = 3, stride: int = 1) -> nn.Con
 
 
 def batch_norm(dtype: Any, *, train: bool, axis_name: str | None) -> nn.BatchNorm:
-    """Batch norm with PyTorch's momentum and epsilon; statistics in float32, over all devices."""
+    """Return a batch norm with PyTorch's momentum and epsilon.
+
+    The statistics are float32 and, in training, means over the devices of `axis_name`.
+    """
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,
@@ -35,5 +38,5 @@ def batch_norm(dtype: Any, *, train: bool, axis_name: str | None) -> nn.BatchNor
     )
 
 
-# The logits, in float32 whatever the network computes in.
+# The output layer. Logits are float32 even if the network computes in another dtype.
 classifier = functools.partial(nn.Dense, dtype=jnp.float32)

@@ -1,4 +1,4 @@
-"""Plain convolutional networks, written as the paper's tables write them."""
+"""Plain convolutional networks in the notation of the Annealing-KD paper."""
 
 import re
 from typing import Any
@@ -11,7 +11,7 @@ from akd_jax.errors import InputError
 from akd_jax.models.layers import batch_norm, classifier, conv
 from akd_jax.types import Outputs
 
-# The paper's networks, by depth, for 10 classes and for 100.
+# The networks of the paper for 10 and for 100 classes, by depth.
 LAYERS_10 = {
     "2": "16 M 16 M FC",
     "4": "16 16 M 32 32 M FC",
@@ -31,15 +31,15 @@ _WORD = re.compile(r"M|[1-9]\d*|FC[1-9]\d*")
 
 
 class PlainCNN(nn.Module):
-    """Convolutions, pools and dense layers in a row.
+    """A sequence of convolutions, max pools and dense layers.
 
     Attributes:
-      layers: words with spaces between: `16` is a 3x3 convolution to 16 channels without
-        bias, batch norm and ReLU; `M` a 2x2 max pool; `FC64` a dense layer to 64 with ReLU;
-        the last word is `FC`, the dense layer to the logits. The paper's CNN-2 for
-        CIFAR-10 is '16 M 16 M FC'.
+      layers: words separated by spaces. `16` is a 3x3 convolution to 16 channels without bias,
+        followed by batch norm and ReLU. `M` is a 2x2 max pool. `FC64` is a dense layer to 64
+        features, followed by ReLU. The last word, `FC`, is the dense layer to the logits. The
+        paper's CNN-2 for CIFAR-10 is '16 M 16 M FC'.
       num_classes: C.
-      dtype: what the layers compute in; parameters, statistics and logits are float32.
+      dtype: dtype of the computation; parameters, statistics and logits are float32.
     """
 
     layers: str
@@ -50,12 +50,15 @@ class PlainCNN(nn.Module):
     def __call__(
         self, images: jax.Array, *, train: bool = False, axis_name: str | None = None
     ) -> Outputs:
-        """Maps images [B, H, W, channels] to logits [B, C].
+        """Map images [B, H, W, channels] to logits [B, C].
 
         Args:
-          images: any height and width that leave at least one pixel after the pools.
-          train: whether batch norm uses the batch's statistics and updates its running ones.
-          axis_name: the devices' axis over which those statistics are taken.
+          images: images of any height and width that leave at least one pixel after the pools.
+          train: whether batch norm uses the statistics of the batch and updates the running ones.
+          axis_name: axis of devices over which these statistics are averaged.
+
+        Raises:
+          InputError: no pixel is left after a pool.
         """
         x = images
         *hidden, _ = self.layers.split()
@@ -65,7 +68,7 @@ class PlainCNN(nn.Module):
                 if 0 in x.shape:
                     raise InputError(
                         f"plain_cnn:{self.layers}: expected images with a pixel left after every"
-                        f" pool, got {images.shape[1]}x{images.shape[2]}; take out an M"
+                        f" pool, got {images.shape[1]}x{images.shape[2]}; remove an M"
                     )
             elif word.startswith("FC"):
                 x = nn.relu(nn.Dense(int(word[2:]), dtype=self.dtype)(x.reshape(x.shape[0], -1)))
@@ -76,10 +79,14 @@ class PlainCNN(nn.Module):
 
 
 def build(layers: str, num_classes: int, dtype: Any) -> PlainCNN:
-    """The network of these layers, or of the paper's of a depth: '2', '4', '6', '8' or '10'.
+    """Build a plain CNN.
 
-    The paper's networks for 100 classes are wider than for 10: those up to 10 classes are
-    taken to be like CIFAR-10's, and all others like CIFAR-100's.
+    Args:
+      layers: words as in `PlainCNN`, or the depth of one of the paper's networks: '2', '4', '6',
+        '8' or '10'. A depth selects the CIFAR-10 network for up to 10 classes and the wider
+        CIFAR-100 network for more.
+      num_classes: C.
+      dtype: dtype of the computation.
 
     Raises:
       InputError: a word is unknown, a convolution or pool follows a dense layer, or the last
@@ -92,12 +99,12 @@ def build(layers: str, num_classes: int, dtype: Any) -> PlainCNN:
         dense = dense or word.startswith("FC")
         if not _WORD.fullmatch(word) or (dense and not word.startswith("FC")):
             raise InputError(
-                f"plain_cnn:{layers}: expected channels, M or (only after them) FC with a size,"
-                f" got {word!r}; write the layers as in 'plain_cnn:16 M 16 M FC64 FC'"
+                f"plain_cnn:{layers}: expected channels, M or, after all of them, FC with a"
+                f" size, got {word!r}; write the layers as in 'plain_cnn:16 M 16 M FC64 FC'"
             )
     if last != "FC":
         raise InputError(
-            f"plain_cnn:{layers}: expected FC, the layer to the logits, as the last word, got"
+            f"plain_cnn:{layers}: expected FC, the layer of the logits, as the last word, got"
             f" {last!r}; write the layers as in 'plain_cnn:16 M 16 M FC'"
         )
     return PlainCNN(layers=" ".join([*hidden, last]), num_classes=num_classes, dtype=dtype)

@@ -17,13 +17,13 @@ _WIDTHS = (16, 32, 64)
 class ResNet(nn.Module):
     """The CIFAR ResNet of depth 6n + 2: n basic blocks in each of three groups.
 
-    A 3x3 convolution to 16 channels; groups of 16, 32 and 64 channels, the last two of which
-    begin with stride 2; a mean over all pixels; a dense layer.
+    It consists of a 3x3 convolution to 16 channels, groups of 16, 32 and 64 channels, a mean over
+    all pixels and a dense layer. The second and third group start with stride 2.
 
     Attributes:
       depth: 6n + 2.
       num_classes: C.
-      dtype: what convolutions compute in; parameters and statistics are float32.
+      dtype: dtype of the convolutions; parameters, statistics and logits are float32.
     """
 
     depth: int
@@ -32,24 +32,24 @@ class ResNet(nn.Module):
 
     @property
     def blocks(self) -> int:
-        """n, the blocks of a group."""
+        """n, the number of blocks per group."""
         return (self.depth - 2) // 6
 
     @nn.compact
     def __call__(
         self, images: jax.Array, *, train: bool = False, axis_name: str | None = None
     ) -> Outputs:
-        """Maps images [B, H, W, channels] to logits [B, C].
+        """Map images [B, H, W, channels] to logits [B, C].
 
         Args:
-          images: of any height, width and number of channels.
-          train: whether batch norm uses the batch's statistics and updates its running ones.
-          axis_name: the devices' axis over which those statistics are taken.
+          images: images of any height, width and number of channels.
+          train: whether batch norm uses the statistics of the batch and updates the running ones.
+          axis_name: axis of devices over which these statistics are averaged.
         """
         x = conv(_WIDTHS[0], self.dtype)(images)
         x = nn.relu(batch_norm(self.dtype, train=train, axis_name=axis_name)(x))
-        # Random weights would be others in a block that is traced once for all.
-        block = BasicBlock if self.is_initializing() else _TracedOnce
+        # nn.jit would change the random initial weights.
+        block = BasicBlock if self.is_initializing() else _JitBasicBlock
         for group, width in enumerate(_WIDTHS):
             for number in range(self.blocks):
                 stride = 2 if group > 0 and number == 0 else 1
@@ -60,7 +60,10 @@ class ResNet(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions, added to the input or, where the shape changes, to a 1x1 one of it."""
+    """Two 3x3 convolutions with a residual connection.
+
+    The connection is the identity, or a 1x1 convolution if the shape changes.
+    """
 
     channels: int
     stride: int
@@ -68,28 +71,28 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, axis_name: str | None) -> jax.Array:
-        """Maps [B, H, W, channels in] to [B, H / stride, W / stride, channels]."""
+        """Map [B, H, W, channels in] to [B, H / stride, W / stride, channels]."""
 
-        def normalised(y: jax.Array) -> jax.Array:
+        def normalise(y: jax.Array) -> jax.Array:
             return batch_norm(self.dtype, train=train, axis_name=axis_name)(y)
 
-        y = nn.relu(normalised(conv(self.channels, self.dtype, stride=self.stride)(x)))
-        y = normalised(conv(self.channels, self.dtype)(y))
+        y = nn.relu(normalise(conv(self.channels, self.dtype, stride=self.stride)(x)))
+        y = normalise(conv(self.channels, self.dtype)(y))
         if self.stride != 1 or x.shape[-1] != self.channels:
-            x = normalised(conv(self.channels, self.dtype, size=1, stride=self.stride)(x))
+            x = normalise(conv(self.channels, self.dtype, size=1, stride=self.stride)(x))
         return nn.relu(y + x)
 
 
-# For all blocks of a shape, not for each of ResNet-110's 54: half the seconds before a first step
-# whose compiled program is at hand.
-_TracedOnce = nn.jit(BasicBlock, static_argnames=("train", "axis_name"))
+# Traces one block per shape instead of each of the 54 blocks of ResNet-110. This halves the time
+# before the first step when the compiled program is in the compilation cache.
+_JitBasicBlock = nn.jit(BasicBlock, static_argnames=("train", "axis_name"))
 
 
 def build(depth: str, num_classes: int, dtype: Any) -> ResNet:
-    """The ResNet of a depth in DEPTHS, given as text.
+    """Build the ResNet of a depth in DEPTHS; `depth` is a string such as '8'.
 
     Raises:
-      InputError: there is no such depth.
+      InputError: the depth is not in DEPTHS.
     """
     if depth not in map(str, DEPTHS):
         raise InputError(

@@ -1,13 +1,14 @@
-"""Tokenizers from the files that a Hugging Face folder holds."""
+"""Tokenizers, loaded from the files of a Hugging Face folder."""
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
-
-from akd_jax.errors import InputError
+from akd_jax.errors import InputError, require
 from akd_jax.files import Path
+
+if TYPE_CHECKING:  # tokenizers is an optional package.
+    from tokenizers import Tokenizer
 
 FILES = (
     "tokenizer.json",
@@ -20,32 +21,40 @@ FILES = (
 )
 
 
-def load(path: Path) -> Tokenizer:
-    """The tokenizer in a folder: tokenizer.json; or vocab.txt, BERT's; or vocab.json and
-    merges.txt, RoBERTa's.
+def load(path: Path) -> "Tokenizer":
+    """Load the tokenizer of a folder.
+
+    The folder contains tokenizer.json, or vocab.txt (BERT), or vocab.json and merges.txt
+    (RoBERTa). The first of these is used.
 
     Raises:
-      InputError: there is none of them, or a damaged one.
+      InputError: the folder contains none of these files, a file is damaged, or the package
+        tokenizers is not installed.
     """
+    tokenizers = require("tokenizers", "text")
     try:
         settings = path / "tokenizer_config.json"
         options = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
         if (path / "tokenizer.json").exists():
-            return Tokenizer.from_file(str(path / "tokenizer.json"))
+            return tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
         if (path / "vocab.txt").exists():
             return _word_piece(path / "vocab.txt", options)
         if (path / "vocab.json").exists() and (path / "merges.txt").exists():
             return _byte_level(path / "vocab.json", path / "merges.txt", options)
-    except Exception as error:  # Tokenizers raises this very class.
-        raise InputError(f"{path}: expected a tokenizer, got a damaged one: {error}") from None
+    except Exception as error:  # tokenizers raises plain Exception.
+        raise InputError(
+            f"{path}: expected a tokenizer, got a damaged one: {error}; fetch it again"
+        ) from None
     raise InputError(
         f"{path}: expected tokenizer.json, or vocab.txt, or vocab.json with merges.txt, got none of"
         " them; fetch the tokenizer of the model"
     )
 
 
-def _word_piece(vocab: Path, options: Mapping[str, Any]) -> Tokenizer:
-    """BERT's tokenizer, by the options of its tokenizer_config.json."""
+def _word_piece(vocab: Path, options: Mapping[str, Any]) -> "Tokenizer":
+    """Return BERT's tokenizer with the options of tokenizer_config.json."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
     tokenizer = Tokenizer(models.WordPiece.from_file(str(vocab), unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
@@ -55,24 +64,26 @@ def _word_piece(vocab: Path, options: Mapping[str, Any]) -> Tokenizer:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
-    cls, sep = ((name, _id(tokenizer, name)) for name in ("[CLS]", "[SEP]"))
+    cls, sep = ((name, _token_id(tokenizer, name)) for name in ("[CLS]", "[SEP]"))
     tokenizer.post_processor = processors.BertProcessing(sep, cls)
     return tokenizer
 
 
-def _byte_level(vocab: Path, merges: Path, options: Mapping[str, Any]) -> Tokenizer:
-    """RoBERTa's tokenizer, by the options of its tokenizer_config.json."""
+def _byte_level(vocab: Path, merges: Path, options: Mapping[str, Any]) -> "Tokenizer":
+    """Return RoBERTa's tokenizer with the options of tokenizer_config.json."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+
     prefix_space = options.get("add_prefix_space", False)
     tokenizer = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
     mask = AddedToken("<mask>", lstrip=True, special=True)
     tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", mask])
-    cls, sep = ((name, _id(tokenizer, name)) for name in ("<s>", "</s>"))
+    cls, sep = ((name, _token_id(tokenizer, name)) for name in ("<s>", "</s>"))
     tokenizer.post_processor = processors.RobertaProcessing(sep, cls, add_prefix_space=prefix_space)
     return tokenizer
 
 
-def _id(tokenizer: Tokenizer, token: str) -> int:
-    number = tokenizer.token_to_id(token)
-    assert number is not None, "expected a token that was just added"
-    return number
+def _token_id(tokenizer: "Tokenizer", token: str) -> int:
+    token_id = tokenizer.token_to_id(token)
+    assert token_id is not None, "expected a token that was just added"
+    return token_id

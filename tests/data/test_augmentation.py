@@ -8,7 +8,7 @@ from akd_jax.data.augmentation import Augmentation
 from akd_jax.types import Batch
 
 RNG = np.random.default_rng(0)
-IMAGES = RNG.integers(1, 256, (6, 8, 7, 3)).astype(np.uint8)  # No zeros: those are padding.
+IMAGES = RNG.integers(1, 256, (6, 8, 7, 3)).astype(np.uint8)  # Without zeros, which are padding.
 
 
 def batch(ids, views):
@@ -24,13 +24,19 @@ def draw(augmentation, ids, views):
     return np.asarray(compiled(augmentation)(batch(ids, views)).inputs)
 
 
+def draw_many(augmentation, count):
+    """Draws `count` views of every image in one call, [count, images, H, W, channels]."""
+    ids, views = np.tile(range(len(IMAGES)), count), np.repeat(range(count), len(IMAGES))
+    return draw(augmentation, ids, views).reshape(count, *IMAGES.shape)
+
+
 @functools.cache
 def compiled(augmentation):
     return jax.jit(augmentation)
 
 
 def candidates(image, padding, flip):
-    """Every view that there can be, by NumPy."""
+    """All possible views of an image, computed with NumPy."""
     padded = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
     height, width, _ = image.shape
     crops = [
@@ -42,8 +48,8 @@ def candidates(image, padding, flip):
 
 
 @pytest.mark.parametrize(("padding", "flip"), [(2, True), (4, False), (0, True)])
-def test_a_view_is_a_crop_of_the_padded_image_or_its_mirror_image(padding, flip):
-    views = [draw(Augmentation(padding, flip, seed=0), range(6), view) for view in range(40)]
+def test_view_is_crop_of_padded_image_or_its_mirror_image(padding, flip):
+    views = draw_many(Augmentation(padding, flip, seed=0), 40)
     for number, image in enumerate(IMAGES):
         possible = {view.tobytes() for view in candidates(image, padding, flip)}
         drawn = {np.ascontiguousarray(view[number]).tobytes() for view in views}
@@ -51,32 +57,28 @@ def test_a_view_is_a_crop_of_the_padded_image_or_its_mirror_image(padding, flip)
         assert len(drawn) > 0.4 * min(len(possible), 40)
 
 
-def test_a_view_depends_on_seed_example_and_number_alone():
+def test_view_depends_only_on_seed_example_and_number():
     augmentation = Augmentation(4, True, seed=0)
-    whole = draw(augmentation, [0, 1, 2, 3], 5)
-    other = draw(augmentation, [3, 5, 1], 5)  # Other company, other places.
-    np.testing.assert_array_equal(other[0], whole[3])
-    np.testing.assert_array_equal(other[2], whole[1])
-    np.testing.assert_array_equal(draw(augmentation, [0, 1, 2, 3], 5), whole)
-    assert (draw(augmentation, [0, 1, 2, 3], 6) != whole).any()
-    assert (draw(Augmentation(4, True, seed=1), [0, 1, 2, 3], 5) != whole).any()
+    views = draw(augmentation, [0, 1, 2, 3], 5)
+    reordered = draw(augmentation, [3, 5, 1, 4], 5)
+    np.testing.assert_array_equal(reordered[0], views[3])
+    np.testing.assert_array_equal(reordered[2], views[1])
+    np.testing.assert_array_equal(draw(augmentation, [0, 1, 2, 3], 5), views)
+    assert (draw(augmentation, [0, 1, 2, 3], 6) != views).any()
+    assert (draw(Augmentation(4, True, seed=1), [0, 1, 2, 3], 5) != views).any()
 
 
-def test_the_same_offsets_are_not_drawn_for_all_examples():
-    same = np.broadcast_to(IMAGES[:1], IMAGES.shape)
-    given = batch(range(6), 0).replace(inputs=same)
-    views = np.asarray(Augmentation(4, True, seed=0)(given).inputs)
-    assert len({view.tobytes() for view in views}) > 3
+def test_examples_of_a_batch_are_cropped_at_different_offsets():
+    identical = batch(range(4), 0).replace(inputs=np.broadcast_to(IMAGES[:1], (4, 8, 7, 3)))
+    views = np.asarray(compiled(Augmentation(4, True, seed=0))(identical).inputs)
+    assert len({view.tobytes() for view in views}) > 2
 
 
 def test_half_of_the_views_are_mirrored():
-    mirrored = [
-        (draw(Augmentation(0, True, seed=0), range(6), view) != IMAGES).any(axis=(1, 2, 3))
-        for view in range(100)
-    ]
+    mirrored = (draw_many(Augmentation(0, True, seed=0), 100) != IMAGES).any(axis=(2, 3, 4))
     assert 0.42 < np.mean(mirrored) < 0.58  # Four standard deviations of 600 fair flips.
 
 
-def test_without_crop_and_flip_nothing_changes():
-    given = batch(range(6), 3)
-    assert Augmentation(0, False, seed=0)(given) is given
+def test_without_crop_and_flip_the_batch_is_unchanged():
+    original = batch(range(6), 3)
+    assert Augmentation(0, False, seed=0)(original) is original

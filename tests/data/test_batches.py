@@ -15,33 +15,39 @@ def examples(count):
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 8), (1, 1)])
-def test_an_epoch_counts_every_example_once(count, batch_size):
+def test_epoch_counts_every_example_once(count, batch_size):
     batches = Batches(examples(count), batch_size, seed=0)
-    found = list(batches.epoch(3))
-    assert len(found) == len(batches) == -(-count // batch_size)
-    counted = np.concatenate([batch.labels[batch.weights == 1] for batch in found])
+    epoch = list(batches.epoch(3))
+    assert len(epoch) == len(batches) == -(-count // batch_size)
+    counted = np.concatenate([batch.labels[batch.weights == 1] for batch in epoch])
     assert sorted(counted) == list(range(count))
-    for batch in found:
+    for batch in epoch:
         assert batch.inputs.shape == (batch_size, 1)
         assert set(batch.weights) <= {0, 1}
         np.testing.assert_array_equal(batch.inputs[:, 0], batch.labels)
 
 
-@pytest.mark.parametrize("gathered_together", [1, 3, 100])
+@pytest.mark.parametrize("batches_per_chunk", [1, 3, 100])
 @pytest.mark.parametrize("first", [0, 2])
-def test_groups_are_the_batches_of_an_epoch(monkeypatch, gathered_together, first):
-    row, batch_size = 4, 2  # Bytes.
-    monkeypatch.setattr("akd_jax.data.batches._CHUNK_BYTES", gathered_together * row * batch_size)
+def test_groups_contain_the_batches_of_the_epoch(batches_per_chunk, first):
+    row_bytes, batch_size = 4, 2
     logits = {"teacher": [np.arange(15.0) + view for view in range(2)]}
-    batches = Batches(examples(15), batch_size, seed=0, views=2, teacher_logits=logits)
+    batches = Batches(
+        examples(15),
+        batch_size,
+        seed=0,
+        views=2,
+        teacher_logits=logits,
+        chunk_bytes=batches_per_chunk * row_bytes * batch_size,
+    )
     groups = list(batches.groups(3, epoch=5, first=first))
     assert [len(group.weights) for group in groups] == [3] * ((8 - first) // 3) + [2] * (first == 0)
     singles = [jax.tree.map(lambda x, k=k: x[k], g) for g in groups for k in range(len(g.weights))]
-    for found, expected in zip(singles, batches.epoch(5, first), strict=True):
-        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    for actual, expected in zip(singles, batches.epoch(5, first), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
-def test_the_order_depends_on_seed_and_epoch_alone():
+def test_order_depends_only_on_seed_and_epoch():
     def order(seed, epoch):
         return [b.labels.tolist() for b in Batches(examples(100), 10, seed=seed).epoch(epoch)]
 
@@ -50,7 +56,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert order(0, 5) != order(1, 5)
 
 
-def test_without_a_seed_the_order_is_the_splits():
+def test_without_seed_the_order_of_the_split_is_kept():
     batches = list(Batches(examples(5), 2).epoch())
     assert [batch.labels.tolist() for batch in batches] == [[0, 1], [2, 3], [4, 0]]
     assert batches[-1].weights.tolist() == [1, 0]
@@ -60,7 +66,7 @@ BUCKETS = (4, 6, 9)
 
 
 def tokens(lengths):
-    """Token j of text i, both counted from 0, is 100 * i + j + 1; padding is 0."""
+    """Tokens whose id is 100 * i + j + 1 for token j of text i; padding is 0."""
     lengths = np.array(lengths, np.int32)
     columns = np.arange(BUCKETS[-1], dtype=np.int32)
     ids = 100 * np.arange(len(lengths), dtype=np.int32)[:, None] + columns + 1
@@ -69,7 +75,7 @@ def tokens(lengths):
 
 
 def texts(lengths):
-    """Texts in two vocabularies, by pairs of lengths."""
+    """Texts tokenised with two vocabularies; each pair has the two lengths of one text."""
     inputs = {
         "one": tokens([one for one, _ in lengths]),
         "two": tokens([two for _, two in lengths]),
@@ -94,22 +100,21 @@ batch_sizes, seeds = st.integers(1, 9), st.none() | st.integers(0, 3)
 
 
 @given(lengths_of_texts, batch_sizes, seeds, st.integers(0, 3))
-def test_texts_are_each_counted_once_in_as_many_batches_as_without_buckets(
-    lengths, batch_size, seed, epoch
-):
+def test_bucketing_counts_every_text_once_and_adds_no_batches(lengths, batch_size, seed, epoch):
     batches = Batches(texts(lengths), batch_size, seed=seed, buckets=BUCKETS)
-    found = list(batches.epoch(epoch))
-    assert len(batches) == len(found) == -(-len(lengths) // batch_size)
-    assert sorted(np.concatenate([real_rows(b) for b in found])) == list(range(len(lengths)))
-    assert sum(0 in batch.weights for batch in found) <= 1
-    for batch in found:
+    epoch_batches = list(batches.epoch(epoch))
+    assert len(batches) == len(epoch_batches) == -(-len(lengths) // batch_size)
+    rows = np.concatenate([real_rows(batch) for batch in epoch_batches])
+    assert sorted(rows) == list(range(len(lengths)))
+    assert sum(0 in batch.weights for batch in epoch_batches) <= 1
+    for batch in epoch_batches:
         assert set(batch.weights) <= {0, 1}
         assert batch.weights.shape == batch.ids.shape == (batch_size,)
         np.testing.assert_array_equal(batch.labels, batch.ids)
 
 
 @given(lengths_of_texts, batch_sizes, seeds, st.integers(0, 3))
-def test_a_batch_has_the_first_length_that_holds_its_texts_in_all_vocabularies(
+def test_batch_is_padded_to_the_smallest_bucket_that_fits_all_vocabularies(
     lengths, batch_size, seed, epoch
 ):
     mixed = collections.Counter()
@@ -118,11 +123,11 @@ def test_a_batch_has_the_first_length_that_holds_its_texts_in_all_vocabularies(
         buckets = {bucket_of(lengths[row]) for row in real_rows(batch)}
         assert length == max(buckets)
         mixed[length] += len(buckets) > 1
-    assert max(mixed.values()) <= 1  # What is left over of shorter ones is in one batch of each.
+    assert max(mixed.values()) <= 1  # Only one batch per length has leftovers of shorter buckets.
 
 
 @given(lengths_of_texts, batch_sizes, seeds)
-def test_nothing_of_a_text_is_cut_off(lengths, batch_size, seed):
+def test_bucketing_keeps_all_tokens(lengths, batch_size, seed):
     for batch in Batches(texts(lengths), batch_size, seed=seed, buckets=BUCKETS).epoch():
         for vocabulary, name in enumerate(("one", "two")):
             inputs = batch.inputs[name]
@@ -139,7 +144,7 @@ def test_nothing_of_a_text_is_cut_off(lengths, batch_size, seed):
 
 
 @given(lengths_of_texts, batch_sizes, seeds)
-def test_the_shapes_of_an_epoch_are_those_of_any_other(lengths, batch_size, seed):
+def test_all_epochs_have_the_same_shapes(lengths, batch_size, seed):
     def shapes(seed, epoch):
         batches = Batches(texts(lengths), batch_size, seed=seed, buckets=BUCKETS).epoch(epoch)
         return collections.Counter(batch.inputs["one"].ids.shape for batch in batches)
@@ -149,14 +154,14 @@ def test_the_shapes_of_an_epoch_are_those_of_any_other(lengths, batch_size, seed
 
 
 @given(st.lists(st.integers(1, BUCKETS[-1]), min_size=1, max_size=40), batch_sizes, seeds)
-def test_padding_is_what_is_not_a_token_of_a_real_row(lengths, batch_size, seed):
+def test_padding_is_the_fraction_of_tokens_that_are_not_real(lengths, batch_size, seed):
     batches = Batches(single(*lengths), batch_size, seed=seed, buckets=BUCKETS)
-    found = [(batch.inputs["one"].ids, batch.weights) for batch in batches.epoch()]
-    real = sum(np.count_nonzero(ids[weights == 1]) for ids, weights in found)
-    assert batches.padding() == pytest.approx(1 - real / sum(ids.size for ids, _ in found))
+    epoch = [(batch.inputs["one"].ids, batch.weights) for batch in batches.epoch()]
+    real = sum(np.count_nonzero(ids[weights == 1]) for ids, weights in epoch)
+    assert batches.padding() == pytest.approx(1 - real / sum(ids.size for ids, _ in epoch))
 
 
-def test_the_order_of_texts_depends_on_seed_and_epoch_alone():
+def test_order_of_texts_depends_only_on_seed_and_epoch():
     examples = single(*np.random.default_rng(0).integers(1, 10, 100))
 
     def order(seed, epoch):
@@ -170,7 +175,7 @@ def test_the_order_of_texts_depends_on_seed_and_epoch_alone():
     assert [next(batches.epoch(5)).ids.tolist() for _ in range(2)] == [order(0, 5)[0]] * 2
 
 
-def test_an_epoch_of_training_does_not_go_by_length():
+def test_training_epoch_is_not_sorted_by_length():
     batches = Batches(single(*[3] * 80, *[9] * 80), 8, seed=0, buckets=BUCKETS)
     sizes = [batch.inputs["one"].ids.shape[1] for batch in batches.epoch()]
     assert sorted(sizes) == [4] * 10 + [9] * 10
@@ -185,14 +190,14 @@ def test_an_epoch_of_training_does_not_go_by_length():
         (8, [[0, 2, 3, 1, 5, 4, 0, 1]], [9], [1] * 6 + [0] * 2),
     ],
 )
-def test_without_a_seed_texts_go_by_length(batch_size, ids, sizes, last_weights):
+def test_without_seed_texts_are_sorted_by_length(batch_size, ids, sizes, last_weights):
     batches = list(Batches(single(3, 5, 4, 2, 9, 6), batch_size, buckets=BUCKETS).epoch())
     assert [batch.ids.tolist() for batch in batches] == ids
     assert [batch.inputs["one"].ids.shape for batch in batches] == [(batch_size, s) for s in sizes]
     assert batches[-1].weights.tolist() == last_weights
 
 
-def test_stored_logits_follow_their_texts():
+def test_batches_contain_the_stored_logits_of_their_texts():
     logits = np.arange(12, dtype=np.float32).reshape(6, 2)
     batches = Batches(
         single(3, 5, 4, 2, 9, 6),

@@ -1,4 +1,4 @@
-"""CIFAR-shaped data sets, written here in the real formats and read by the real code."""
+"""Small data sets in the formats of CIFAR, written by the tests and read by the library."""
 
 import io
 import shutil
@@ -6,12 +6,12 @@ import tarfile
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import registered
 from tensorflow_datasets.image_classification.cifar import Cifar10
 
 from akd_jax import data
+from akd_jax.config import parse
 from akd_jax.data import Batches, cifar
 from akd_jax.errors import InputError
 
@@ -51,9 +51,9 @@ def archive_dir(tmp_path):
 
 @pytest.fixture(scope="module")
 def tfds_dir(tmp_path_factory):
-    """Prepared by the stock builder, but for where its examples come from."""
+    """A folder prepared by the builder of tensorflow-datasets, with other examples."""
 
-    with registered.skip_registration():  # The stock one has the name already.
+    with registered.skip_registration():  # The name is already registered.
 
         class Prepared(Cifar10):
             name = "cifar10"
@@ -75,73 +75,67 @@ def tfds_dir(tmp_path_factory):
     return folder
 
 
-def assert_is_what_was_written(source):
-    for found, (images, labels) in ((source.train, TRAIN), (source.test, TEST)):
-        np.testing.assert_array_equal(found.inputs, images)
-        np.testing.assert_array_equal(found.labels, labels)
-        assert found.labels.dtype == np.int32
+def assert_contains_the_examples(source):
+    for split, (images, labels) in ((source.train, TRAIN), (source.test, TEST)):
+        np.testing.assert_array_equal(split.inputs, images)
+        np.testing.assert_array_equal(split.labels, labels)
+        assert split.labels.dtype == np.int32
 
 
-def test_packed_unpacked_and_array_record_are_the_same(archive_dir, tfds_dir):
-    assert_is_what_was_written(cifar.load_cifar10(archive_dir))
+def test_packed_and_unpacked_archive_and_array_record_have_the_same_examples(archive_dir, tfds_dir):
+    assert_contains_the_examples(cifar.load_cifar10(archive_dir))
     with tarfile.open(archive_dir / "cifar-10-binary.tar.gz") as tar:
         tar.extractall(archive_dir, filter="data")
     (archive_dir / "cifar-10-binary.tar.gz").unlink()
-    assert_is_what_was_written(cifar.load_cifar10(archive_dir))
-    assert_is_what_was_written(cifar.load_cifar10(tfds_dir))
+    assert_contains_the_examples(cifar.load_cifar10(archive_dir))
+    assert_contains_the_examples(cifar.load_cifar10(tfds_dir))
 
 
-def test_both_formats_give_the_same_batches(config, archive_dir, tfds_dir):
+def test_archive_and_array_record_give_the_same_batches(config, archive_dir, tfds_dir):
     config.dataset.name = "cifar10"
     config.dataset.validation_size = 6
-    found = []
+    epochs = []
     for data_dir in (archive_dir, tfds_dir):
         config.dataset.data_dir = str(data_dir)
-        dataset = data.load(data_section(config))
-        found.append(list(Batches(dataset.splits["train"], 4, seed=0).epoch(3)))
+        dataset = data.load(parse(config).dataset)
+        epochs.append(list(Batches(dataset.splits["train"], 4, seed=0).epoch(3)))
         assert {name: len(split) for name, split in dataset.splits.items()} == {
             "train": 14,
             "validation": 6,
             "test": 4,
         }
-    assert len(found[0]) == 4
-    for one, other in zip(*found, strict=True):
+    assert len(epochs[0]) == 4
+    for one, other in zip(*epochs, strict=True):
         np.testing.assert_array_equal(one.inputs, other.inputs)
         np.testing.assert_array_equal(one.labels, other.labels)
         np.testing.assert_array_equal(one.ids, other.ids)
 
 
-def data_section(config):
-    from akd_jax.config import parse
-
-    return parse(config).dataset
-
-
-def test_cifar100_takes_the_fine_label(tmp_path):
+def test_cifar100_uses_the_fine_label(tmp_path):
     folder = tmp_path / "cifar-100-binary"
     folder.mkdir()
     (folder / "train.bin").write_bytes(records(*TRAIN, coarse=b"\x07"))
     (folder / "test.bin").write_bytes(records(*TEST, coarse=b"\x08"))
     source = cifar.load_cifar100(tmp_path)
-    assert_is_what_was_written(source)
+    assert_contains_the_examples(source)
     assert source.task.outputs == 100
 
 
-def test_normalisation_is_the_papers(archive_dir):
+def test_normalisation_uses_the_constants_of_the_paper(archive_dir):
     normalise = cifar.load_cifar10(archive_dir).normalise
     pixel = np.uint8([[[255, 0, 128]]])
     expected = (np.array([1, 0, 128 / 255]) - [0.507, 0.487, 0.441]) / [0.267, 0.256, 0.276]
     np.testing.assert_allclose(normalise(pixel)[0, 0], expected, rtol=1e-5)
 
 
-def test_missing_data_is_said_at_once_with_where_and_how(tmp_path):
+def test_missing_files_are_reported_with_folder_and_command(tmp_path):
     with pytest.raises(InputError) as error:
         cifar.load_cifar10(tmp_path)
     for part in (str(tmp_path), "cifar-10-binary.tar.gz", "experiments.prepare --dataset=cifar10"):
         assert part in str(error.value)
 
 
-def test_tfds_prepared_in_another_format_is_said_at_once(tmp_path, tfds_dir):
+def test_folder_prepared_in_another_format_is_rejected(tmp_path, tfds_dir):
     shutil.copytree(tfds_dir / "cifar10", tmp_path / "cifar10")
     (version,) = (tmp_path / "cifar10").iterdir()
     shutil.rmtree(version)
@@ -154,7 +148,7 @@ def test_tfds_prepared_in_another_format_is_said_at_once(tmp_path, tfds_dir):
         cifar.load_cifar10(tmp_path)
 
 
-def test_damaged_archives_are_named(tmp_path):
+def test_damaged_archives_are_rejected(tmp_path):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"not a tar file")
     with pytest.raises(InputError, match="expected a tar archive"):
         cifar.load_cifar10(tmp_path)
@@ -163,13 +157,8 @@ def test_damaged_archives_are_named(tmp_path):
     for name, content in files().items():
         (folder / name).write_bytes(content)
     (folder / "data_batch_3.bin").write_bytes(files()["data_batch_3.bin"][:-1])
-    with pytest.raises(InputError, match=r"data_batch_3\.bin: expected whole records of 3073"):
+    with pytest.raises(InputError, match=r"data_batch_3\.bin: expected complete records of 3073"):
         cifar.load_cifar10(tmp_path)
     (folder / "data_batch_3.bin").unlink()
     with pytest.raises(InputError, match=r"data_batch_3\.bin: expected a file"):
         cifar.load_cifar10(tmp_path)
-
-
-def test_names_are_registered():
-    assert tfds.builder_cls("cifar100").name == "cifar100"
-    assert data.DATASETS["cifar100"] is cifar.load_cifar100

@@ -13,7 +13,7 @@ TEST = Examples(np.full((3, 1), 100.0, np.float32), np.full(3, 100, np.int32))
 SOURCE = Source(EXAMPLES, TEST, task=Task.numbered(10), normalise=Normalise((0.0,), (1.0,)))
 
 
-def test_split_is_fixed_by_its_seed():
+def test_split_depends_only_on_the_seed():
     sizes = {"a": 6, "b": 4}
     one, again, other = (split(EXAMPLES, sizes, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one["a"].labels, again["a"].labels)
@@ -22,34 +22,34 @@ def test_split_is_fixed_by_its_seed():
     np.testing.assert_array_equal(one["b"].inputs[:, 0], one["b"].labels)
 
 
-def test_validation_is_held_out_of_train_and_the_same_for_every_size():
-    whole = hold_out(SOURCE, validation_size=4, train_size=0, seed=0).splits
+def test_validation_split_does_not_depend_on_train_size():
+    full = hold_out(SOURCE, validation_size=4, train_size=0, seed=0).splits
     small = hold_out(SOURCE, validation_size=4, train_size=3, seed=0).splits
-    assert sorted([*whole["validation"].labels, *whole["train"].labels]) == list(range(10))
-    np.testing.assert_array_equal(small["validation"].labels, whole["validation"].labels)
-    np.testing.assert_array_equal(small["train"].labels, whole["train"].labels[:3])
-    assert whole["test"] is TEST
+    assert sorted([*full["validation"].labels, *full["train"].labels]) == list(range(10))
+    np.testing.assert_array_equal(small["validation"].labels, full["validation"].labels)
+    np.testing.assert_array_equal(small["train"].labels, full["train"].labels[:3])
+    assert full["test"] is TEST
 
 
-@pytest.mark.parametrize(("validation_size", "train_size"), [(10, 0), (4, 7), (11, 0)])
-def test_more_than_there_is_cannot_be_held_out(validation_size, train_size):
-    with pytest.raises(InputError, match="together at most 10 training examples, got"):
+@pytest.mark.parametrize(("validation_size", "train_size"), [(10, 0), (4, 7), (1, 10)])
+def test_too_large_splits_are_rejected(validation_size, train_size):
+    with pytest.raises(InputError, match=r"expected at least 11 training examples for .* got 10"):
         hold_out(SOURCE, validation_size=validation_size, train_size=train_size, seed=0)
 
 
-def test_normalise_by_hand():
+def test_normalise_matches_hand_computation():
     normalise = Normalise(mean=(1.0, 2.0), std=(2.0, 4.0))
-    found = normalise(np.uint8([[3, 2], [1, 10]]))
-    np.testing.assert_array_equal(found, [[1, 0], [0, 2]])
-    assert found.dtype == np.float32
+    images = normalise(np.uint8([[3, 2], [1, 10]]))
+    np.testing.assert_array_equal(images, [[1, 0], [0, 2]])
+    assert images.dtype == np.float32
 
 
-def test_a_validation_split_of_its_own_is_kept_and_never_left_out():
-    own = dataclasses.replace(SOURCE, validation=TEST)
-    splits = hold_out(own, validation_size=0, train_size=0, seed=0).splits
+def test_published_validation_split_is_used():
+    published = dataclasses.replace(SOURCE, validation=TEST)
+    splits = hold_out(published, validation_size=0, train_size=0, seed=0).splits
     assert splits["validation"] is TEST
     assert sorted(splits["train"].labels) == list(range(10))
-    with pytest.raises(InputError, match=r"expected 0, .* a validation split of its own, got 4"):
-        hold_out(own, validation_size=4, train_size=0, seed=0)
-    with pytest.raises(InputError, match=r"at least 1 example, .* no validation split of its own"):
+    with pytest.raises(InputError, match=r"expected 0, .* has a validation split, got 4"):
+        hold_out(published, validation_size=4, train_size=0, seed=0)
+    with pytest.raises(InputError, match=r"at least 1 example, .* no validation split, got 0"):
         hold_out(SOURCE, validation_size=0, train_size=0, seed=0)

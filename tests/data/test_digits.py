@@ -5,8 +5,8 @@ from akd_jax import data
 from akd_jax.config import parse
 from akd_jax.data import digits
 
-# From numpy.random.RandomState(0) over scikit-learn's order, first all of them, then the
-# training examples: the same for all time, or results could not be compared.
+# Computed once with numpy.random.RandomState(0): a permutation of all images, in the order of
+# scikit-learn, and then one of the training examples. A change would make old results incomparable.
 FIRST_LABELS = {
     "validation": [3, 4, 7, 1, 4, 9, 0, 9, 4, 9],
     "train": [2, 3, 9, 6, 5, 1, 8, 6, 1, 3],
@@ -14,7 +14,7 @@ FIRST_LABELS = {
 }
 
 
-def test_the_source_is_the_whole_set_without_overlap():
+def test_source_contains_every_image_once():
     source = digits.load(None)
     inputs = np.concatenate([source.train.inputs, source.test.inputs])
     labels = np.concatenate([source.train.labels, source.test.labels])
@@ -28,7 +28,7 @@ def test_the_source_is_the_whole_set_without_overlap():
     np.testing.assert_array_equal(rows(inputs, labels), rows(original.images, original.target))
 
 
-def test_the_splits_never_change(config):
+def test_splits_are_fixed(config):
     dataset = data.load(parse(config).dataset)
     assert {name: len(split) for name, split in dataset.splits.items()} == {
         "validation": 297,

@@ -1,5 +1,6 @@
-"""GLUE's tasks, written here in the layouts of its TSV files and read by the real code."""
+"""Small GLUE tasks, written by the tests in the published layouts and read by the library."""
 
+import copy
 import dataclasses
 import shutil
 
@@ -15,17 +16,20 @@ from tests.support.errors import error_of
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A task as GLUE publishes it; headers with spaces for tabs, and #1_ID for '#1 ID'."""
+    """The published layout of a task.
+
+    Headers have spaces instead of tabs, and #1_ID stands for '#1 ID'.
+    """
 
     folder: str
-    train: str  # The header of train.tsv; CoLA's columns have no names in the file.
+    train: str  # The columns of train.tsv; CoLA's file has no header.
     test: str
     texts: str
     label: str
     codes: tuple[str, ...]
     names: tuple[str, ...]
     metrics: tuple[str, ...]
-    dev: str = ""  # Its header, where it is another than that of train.tsv.
+    dev: str = ""  # The header of the dev files, if it differs from that of train.tsv.
     header: bool = True
 
 
@@ -147,14 +151,14 @@ def text(file, number, column):
 
 
 def label(name, number):
-    """As the file has it, and as it is to be read."""
+    """The label of a row in the file, and as the library reads it."""
     codes = LAYOUTS[name].codes
     index = (number // 2 + 1) % (len(codes) or 1)
     return (codes[index], index) if codes else (f"{number * 0.4:.3f}", np.float32(number * 0.4))
 
 
 def table(name, file):
-    """The text of a file; cells that are no text or label tell of their place."""
+    """The content of a file. Cells other than texts and labels contain their position."""
     layout = LAYOUTS[name]
     headers = {"test": layout.test, "train": layout.train}
     names = columns(headers.get(file, layout.dev or layout.train))
@@ -180,28 +184,38 @@ def splits_of(source):
     return {"train": source.train, "test": source.test, **source.others}
 
 
-def assert_is_what_was_written(name, source):
+def assert_contains_the_written_examples(name, source):
     layout = LAYOUTS[name]
     files = {"train": "train", **dev_files(name)}
     assert set(splits_of(source)) == set(files)
     for split, file in files.items():
-        found, numbers = splits_of(source)[split], range(SIZES[file])
+        examples, numbers = splits_of(source)[split], range(SIZES[file])
         expected = [[text(file, n, column) for column in columns(layout.texts)] for n in numbers]
-        assert found.inputs.tolist() == expected
-        assert all(type(cell) is str for row in found.inputs for cell in row)
-        np.testing.assert_array_equal(found.labels, [label(name, n)[1] for n in numbers])
-        assert found.labels.dtype == (np.int32 if layout.names else np.float32)
+        assert examples.inputs.tolist() == expected
+        assert all(type(cell) is str for row in examples.inputs for cell in row)
+        np.testing.assert_array_equal(examples.labels, [label(name, n)[1] for n in numbers])
+        assert examples.labels.dtype == (np.int32 if layout.names else np.float32)
     assert source.validation is None
     assert source.normalise is None
 
 
-def prepare(folder, name, files):
-    """Prepared by the stock builder, which reads the same files, but for their download."""
+def prepare(folder, name, files, classes=None):
+    """Prepares a task with the builder of tensorflow-datasets from local files.
 
-    with registered.skip_registration():  # The stock one has the name already.
+    Args:
+      folder: the folder to write.
+      name: name of the task.
+      files: folder with the TSV files.
+      classes: the class names in the order of their indices, if it differs from the builder's.
+    """
+    task_config = copy.copy(Glue.builder_configs[name])
+    task_config.label_classes = classes or task_config.label_classes
+
+    with registered.skip_registration():  # The name is already registered.
 
         class Prepared(Glue):
             name = "glue"
+            BUILDER_CONFIGS = (task_config,)
 
             def _split_generators(self, dl_manager):
                 splits = {"train": "train"}
@@ -213,7 +227,7 @@ def prepare(folder, name, files):
                 }
 
     def mrpc_files(file):
-        """Of MRPC it reads one file with the rows of both splits, and whose those of dev are."""
+        """For MRPC, the builder reads one file with all rows, and the ids of the dev rows."""
         if name != "mrpc":
             return None
         folder = files / file
@@ -234,21 +248,21 @@ def rte_dir(tmp_path_factory):
     return prepare(tmp_path_factory.mktemp("tfds"), "rte", files)
 
 
-def test_the_nine_tasks_are_data_sets():
+def test_all_tasks_are_registered_as_data_sets():
     assert set(glue.TASKS) == set(LAYOUTS)
     assert set(LAYOUTS) < set(data.DATASETS)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_official_files_are_read_from_the_tasks_folder_and_from_the_one_above(tmp_path, name):
+def test_published_files_are_read_from_the_task_folder_and_from_its_parent(tmp_path, name):
     layout = LAYOUTS[name]
     folder = write(tmp_path / layout.folder, name)
     for data_dir in (tmp_path, folder):
-        assert_is_what_was_written(name, data.DATASETS[name](data_dir))
+        assert_contains_the_written_examples(name, data.DATASETS[name](data_dir))
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_tasks_have_the_labels_and_metrics_of_glue(tmp_path, name):
+def test_tasks_have_the_published_labels_and_metrics(tmp_path, name):
     layout = LAYOUTS[name]
     task = data.DATASETS[name](write(tmp_path, name)).task
     assert task.labels == layout.names
@@ -258,68 +272,66 @@ def test_tasks_have_the_labels_and_metrics_of_glue(tmp_path, name):
     if name == "stsb":
         assert task.format_prediction(np.float32(2.5)) == "2.500"
     else:
-        assert tuple(map(task.write, range(task.outputs))) == layout.codes
+        assert tuple(map(task.format_prediction, range(task.outputs))) == layout.codes
 
 
-def to_predict_from(name, folder):
-    """The columns that a source says texts without labels are in."""
+def text_columns(name, folder):
+    """The columns of the texts in unlabelled files."""
     return glue.load(name, write(folder / "labelled", name)).columns
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_texts_are_read_from_the_official_test_file(tmp_path, name):
+def test_texts_are_read_from_the_published_test_file(tmp_path, name):
     path = write(tmp_path, name, "test") / "test.tsv"
     texts = columns(LAYOUTS[name].texts)
     expected = [[text("test", number, column) for column in texts] for number in range(3)]
-    assert tsv.texts(tsv.read(path, to_predict_from(name, tmp_path))).tolist() == expected
+    assert tsv.texts(tsv.read(path, text_columns(name, tmp_path))).tolist() == expected
 
 
 @pytest.mark.parametrize("name", [name for name, layout in LAYOUTS.items() if layout.header])
-def test_texts_are_read_from_labelled_files_too(tmp_path, name):
+def test_texts_are_read_from_labelled_files(tmp_path, name):
     path = write(tmp_path, name, "train") / "train.tsv"
     texts = columns(LAYOUTS[name].texts)
     expected = [[text("train", number, column) for column in texts] for number in range(12)]
-    assert tsv.texts(tsv.read(path, to_predict_from(name, tmp_path))).tolist() == expected
+    assert tsv.texts(tsv.read(path, text_columns(name, tmp_path))).tolist() == expected
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_array_record_gives_the_same_examples_in_the_same_order(tmp_path, name):
+def test_array_record_has_the_same_examples_in_the_same_order(tmp_path, name):
     data_dir = prepare(tmp_path / "tfds", name, write(tmp_path / "files", name))
     assert (data_dir / "glue" / name).is_dir()
-    assert_is_what_was_written(name, data.DATASETS[name](data_dir))
+    assert_contains_the_written_examples(name, data.DATASETS[name](data_dir))
 
 
 @pytest.mark.parametrize("name", ["rte", "mnli"])
-def test_prepared_labels_are_matched_by_name(tmp_path, monkeypatch, name):
-    files = write(tmp_path, name)
-    reverse = reversed(glue.TASKS[name].labels)
-    with monkeypatch.context() as patch:  # While it is prepared; not while it is read.
-        patch.setattr(Glue.builder_configs[name], "label_classes", list(reverse))
-        prepare(tmp_path, name, files)
-    assert_is_what_was_written(name, glue.load(name, tmp_path))
+def test_prepared_labels_are_matched_by_name(tmp_path, name):
+    reversed_labels = list(glue.TASKS[name].labels)[::-1]
+    prepare(tmp_path, name, write(tmp_path, name), reversed_labels)
+    assert_contains_the_written_examples(name, glue.load(name, tmp_path))
 
 
-def test_broken_rows_of_qqp_are_passed_over_with_their_number(tmp_path, caplog):
-    # GLUE's own train.tsv has some that end early.
+def test_broken_rows_of_qqp_are_skipped_and_counted(tmp_path, caplog):
+    # The published train.tsv has some rows that end early.
     folder = write(tmp_path, "qqp")
     path = folder / "train.tsv"
     header, *rows = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([header, b"9\t9\t9", *rows[:-1], b"10\tonly", b""]))
-    assert_is_what_was_written("qqp", glue.load("qqp", tmp_path))
-    assert f"{path}: 2 broken rows are passed over" in caplog.text
+    assert_contains_the_written_examples("qqp", glue.load("qqp", tmp_path))
+    assert f"{path}: skipped 2 rows with missing columns" in caplog.text
 
 
-def test_missing_data_is_said_with_where_it_was_looked_for(tmp_path, monkeypatch):
+def test_missing_files_are_reported_with_the_folder(tmp_path, monkeypatch):
     for name, layout in LAYOUTS.items():
         message = error_of(glue.load, name, tmp_path)
         for part in ("config.dataset.data_dir", f"glue/{name}/", f"{layout.folder}/train.tsv"):
             assert part in message
         assert f"in {tmp_path}, got none of them" in message
-    monkeypatch.setattr(glue, "DEFAULT_DIR", tmp_path / "default")
-    assert f"in {tmp_path / 'default'}, got none of them" in error_of(glue.load, "rte", None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    default = tmp_path / "tensorflow_datasets"
+    assert f"in {default}, got none of them" in error_of(glue.load, "rte", None)
 
 
-def test_a_missing_dev_file_is_named(tmp_path):
+def test_missing_dev_file_is_reported(tmp_path):
     folder = write(tmp_path, "mnli", "train", "dev_matched")
     path = folder / "dev_mismatched.tsv"
     assert f"{path}: expected a file, got none" in error_of(glue.load, "mnli", folder)
@@ -330,10 +342,10 @@ def test_a_missing_dev_file_is_named(tmp_path):
     [
         ("cola", 5, "expected one of '0', '1' as the label"),
         ("rte", 6, "expected one of 'entailment', 'not_entailment' as the label"),
-        ("stsb", 6, "expected a number as the label"),
+        ("stsb", 6, "expected a finite number as the label"),
     ],
 )
-def test_a_wrong_label_is_named_by_its_line(tmp_path, name, line, expected):
+def test_unknown_label_is_reported_with_its_line(tmp_path, name, line, expected):
     path = write(tmp_path, name) / "dev.tsv"
     code, _ = label(name, 4)
     rows = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
@@ -345,7 +357,7 @@ def test_a_wrong_label_is_named_by_its_line(tmp_path, name, line, expected):
     assert f"{path}, line {line}: {expected}, got 'wrong'" in message
 
 
-def test_a_row_without_all_columns_is_named_by_its_line(tmp_path):
+def test_row_with_missing_columns_is_reported_with_its_line(tmp_path):
     path = write(tmp_path, "cola") / "train.tsv"
     path.write_text("gj04\t1\t\tGood .\ngj04\t0\t*\n")
     message = error_of(glue.load, "cola", tmp_path)
@@ -353,20 +365,20 @@ def test_a_row_without_all_columns_is_named_by_its_line(tmp_path):
     assert "got 3" in message
 
 
-def test_texts_of_another_tasks_file(tmp_path):
+def test_test_file_of_another_task_is_rejected(tmp_path):
     path = write(tmp_path, "rte", "test") / "test.tsv"
-    message = error_of(tsv.read, path, to_predict_from("qnli", tmp_path))
+    message = error_of(tsv.read, path, text_columns("qnli", tmp_path))
     assert f"{path}, line 1: expected a header with question, sentence" in message
 
 
-def test_array_record_comes_first(tmp_path, rte_dir):
+def test_array_record_is_preferred_to_tsv_files(tmp_path, rte_dir):
     shutil.copytree(rte_dir, tmp_path, dirs_exist_ok=True)
     write(tmp_path, "rte")
     (tmp_path / "train.tsv").write_text("not read")
-    assert_is_what_was_written("rte", glue.load("rte", tmp_path))
+    assert_contains_the_written_examples("rte", glue.load("rte", tmp_path))
 
 
-def test_tfds_prepared_in_another_format_or_not_at_all_is_said_at_once(tmp_path, rte_dir):
+def test_folder_that_is_not_prepared_as_array_record_is_rejected(tmp_path, rte_dir):
     (version,) = (rte_dir / "glue" / "rte").iterdir()
     folder = tmp_path / "glue" / "rte"
     folder.mkdir(parents=True)

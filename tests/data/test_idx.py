@@ -32,14 +32,14 @@ def arrays():
 @pytest.fixture
 def folder(tmp_path, arrays):
     for number, (name, array) in enumerate(arrays.items()):
-        if number % 2:  # Packed or not, each is read.
+        if number % 2:  # Compressed and uncompressed files may be mixed.
             (tmp_path / name).write_bytes(pack(array))
         else:
             (tmp_path / f"{name}.gz").write_bytes(gzip.compress(pack(array)))
     return tmp_path
 
 
-def test_what_was_written_is_read(folder, arrays):
+def test_arrays_are_read_back(folder, arrays):
     source = idx.load(folder)
     np.testing.assert_array_equal(source.train.inputs[..., 0], arrays["train-images-idx3-ubyte"])
     np.testing.assert_array_equal(source.test.labels, [2, 1, 0])
@@ -49,7 +49,7 @@ def test_what_was_written_is_read(folder, arrays):
     np.testing.assert_allclose([normalised.mean(), normalised.std()], [0, 1], atol=1e-4)
 
 
-def test_a_missing_file_is_named_with_where_and_how(folder):
+def test_missing_file_is_reported_with_folder_and_command(folder):
     (folder / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(InputError) as error:
         idx.load(folder)
@@ -59,7 +59,7 @@ def test_a_missing_file_is_named_with_where_and_how(folder):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "type", "dimensions", "longer", "empty"])
-def test_a_damaged_file_is_named(folder, damage):
+def test_damaged_file_is_rejected(folder, damage):
     path = folder / "train-labels-idx1-ubyte"
     data = path.read_bytes()
     path.write_bytes(
@@ -71,36 +71,36 @@ def test_a_damaged_file_is_named(folder, damage):
             "empty": b"",
         }[damage]
     )
-    with pytest.raises(InputError, match="train-labels-idx1-ubyte: expected unsigned bytes in IDX"):
+    with pytest.raises(InputError, match="train-labels-idx1-ubyte: expected an IDX file of"):
         idx.load(folder)
 
 
 @pytest.mark.parametrize("damage", [slice(None, -20), slice(20, None)])
-def test_a_damaged_gzip_file_is_named(folder, damage):
+def test_damaged_gzip_file_is_rejected(folder, damage):
     path = folder / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:10] + path.read_bytes()[10:][damage])
-    with pytest.raises(InputError, match=r"images-idx3-ubyte\.gz: expected a whole gzip file"):
+    with pytest.raises(InputError, match=r"images-idx3-ubyte\.gz: expected a complete gzip file"):
         idx.load(folder)
 
 
-def test_images_and_labels_of_unequal_number(folder):
+def test_different_numbers_of_images_and_labels_are_rejected(folder):
     (folder / "train-labels-idx1-ubyte").write_bytes(pack(np.arange(5)))
-    with pytest.raises(InputError, match=r"as many images as .* has labels, 5, got 6"):
+    with pytest.raises(InputError, match=r"expected 5 images, the number of labels in .*, got 6"):
         idx.load(folder)
 
 
-def test_no_folder():
+def test_missing_data_dir_is_rejected():
     with pytest.raises(InputError, match=r"config\.dataset\.data_dir: expected the folder"):
         idx.load(None)
 
 
 @FASHION_MNIST
-def test_fashion_mnist_is_what_was_published():
+def test_fashion_mnist_has_the_published_sizes_and_statistics():
     source = idx.load_fashion_mnist(None)
     assert source.train.inputs.shape == (60000, 28, 28, 1)
     assert source.test.inputs.shape == (10000, 28, 28, 1)
     np.testing.assert_array_equal(np.bincount(source.train.labels), [6000] * 10)
     np.testing.assert_array_equal(np.bincount(source.test.labels), [1000] * 10)
-    # The mean and standard deviation that are commonly quoted for it.
+    # The mean and the standard deviation that are commonly used.
     np.testing.assert_allclose(np.array(source.normalise.mean) / 255, [0.2860], atol=1e-4)
     np.testing.assert_allclose(np.array(source.normalise.std) / 255, [0.3530], atol=1e-4)

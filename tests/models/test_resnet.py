@@ -1,4 +1,6 @@
-"""The networks against PyTorch's, with the same weights."""
+"""Compares the networks with PyTorch, with the same weights."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,6 @@ from torch import nn
 
 from akd_jax import losses, models
 from akd_jax.errors import InputError
-from akd_jax.models import resnet
 from akd_jax.step import train_step
 from akd_jax.teachers import LiveTeacher
 from akd_jax.types import Batch, Model, TrainState
@@ -49,7 +50,7 @@ def torch_resnet(depth, num_classes, channels):
 
 
 def to_jax(module, variables):
-    """PyTorch's weights in the shape of Flax's variables: both list their layers in order."""
+    """Converts PyTorch's weights to Flax's variables; both list their layers in the same order."""
     convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
     norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     (dense,) = [m for m in module.modules() if isinstance(m, nn.Linear)]
@@ -85,7 +86,7 @@ def to_jax(module, variables):
 
 
 def pair(depth, num_classes=10, channels=3, size=32, seed=0):
-    """The same network twice: in PyTorch, and as a Flax module with its variables."""
+    """Returns a network in PyTorch, and the same network as a Flax module with variables."""
     torch.manual_seed(seed)
     reference = torch_resnet(depth, num_classes, channels)
     for norm in (m for m in reference.modules() if isinstance(m, nn.BatchNorm2d)):
@@ -105,7 +106,7 @@ def nchw(images):
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
-@pytest.mark.parametrize(("depth", "size", "channels"), [(8, 32, 3), (8, 28, 1), (20, 32, 3)])
+@pytest.mark.parametrize(("depth", "size", "channels"), [(8, 14, 1), (14, 16, 3)])
 def test_forward_equals_pytorch(depth, size, channels):
     reference, module, variables = pair(depth, channels=channels, size=size)
     images = np.float32(np.random.default_rng(0).normal(size=(8, size, size, channels)))
@@ -119,7 +120,7 @@ def test_forward_equals_pytorch(depth, size, channels):
         np.testing.assert_allclose(outputs.logits, expected, rtol=0, atol=1e-4)
 
 
-def test_ten_steps_of_stage_1_follow_pytorch():
+def test_steps_of_stage_1_equal_pytorch():
     rng = np.random.default_rng(0)
     reference, module, variables = pair(8)
     torch_teacher, teacher, teacher_variables = pair(8, seed=1)
@@ -137,8 +138,8 @@ def test_ten_steps_of_stage_1_follow_pytorch():
     )
     teachers = {"teacher": LiveTeacher(Model(teacher_variables, teacher.apply))}
     step = jax.jit(train_step)
-    for k in range(10):
-        images = np.float32(rng.normal(size=(16, 32, 32, 3)))
+    for k in range(5):
+        images = np.float32(rng.normal(size=(16, 16, 16, 3)))
         with torch.no_grad():
             targets = (k + 1) / MAX_TEMPERATURE * torch_teacher(nchw(images))
         expected = nn.functional.mse_loss(reference(nchw(images)), targets)
@@ -154,28 +155,18 @@ def count(params):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-@pytest.mark.parametrize("depth", resnet.DEPTHS)
-@pytest.mark.parametrize(("num_classes", "channels"), [(10, 3), (100, 3), (10, 1)])
-def test_parameters(depth, num_classes, channels):
-    n = (depth - 2) // 6
-
-    def conv_and_norm(size, before, after):
-        return size * size * before * after + 2 * after
-
-    expected = conv_and_norm(3, channels, 16) + 64 * num_classes + num_classes
-    for before, width in ((16, 16), (16, 32), (32, 64)):
-        expected += conv_and_norm(3, before, width) + (2 * n - 1) * conv_and_norm(3, width, width)
-        expected += conv_and_norm(1, before, width) if before != width else 0
+@pytest.mark.parametrize(("depth", "num_classes", "channels"), [(8, 100, 1), (20, 10, 3)])
+def test_parameter_count_equals_pytorch(depth, num_classes, channels):
     module = models.build(f"resnet:{depth}", num_classes)
     images = jnp.zeros((1, 32, 32, channels))
-    assert count(jax.eval_shape(module.init, jax.random.key(0), images)["params"]) == expected
+    params = jax.eval_shape(module.init, jax.random.key(0), images)["params"]
     reference = torch_resnet(depth, num_classes, channels)
-    assert sum(p.numel() for p in reference.parameters()) == expected
+    assert count(params) == sum(p.numel() for p in reference.parameters())
 
 
-def test_published_sizes():
-    # He et al., table 6, in millions; theirs have no convolution on the shortcuts (0.003).
-    for depth, millions in ((20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)):
+def test_parameter_counts_are_close_to_the_published_ones():
+    # He et al., 2016, table 6, in millions. Their shortcuts have no convolutions (0.003 million).
+    for depth, millions in ((20, 0.27), (56, 0.85), (110, 1.7)):
         module = models.build(f"resnet:{depth}", 10)
         variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
         np.testing.assert_allclose(count(variables["params"]) / 1e6, millions, rtol=0.03)
@@ -183,20 +174,25 @@ def test_published_sizes():
 
 @jax.numpy_dtype_promotion("standard")  # Flax's batch norm promotes bfloat16 to float32.
 @pytest.mark.parametrize("spec", ["resnet:8", "plain_cnn:4"])
-def test_bfloat16_computes_in_it_and_keeps_float32(spec):
-    images = np.float32(np.random.default_rng(0).normal(size=(8, 32, 32, 3)))
+def test_bfloat16_is_close_to_float32_and_keeps_float32_variables(spec):
+    images = np.float32(np.random.default_rng(0).normal(size=(8, 16, 16, 3)))
     whole, half = (models.build(spec, 10, dtype) for dtype in (jnp.float32, jnp.bfloat16))
-    variables = whole.init(jax.random.key(0), images)
-    outputs, changed = half.apply(variables, images, train=True, mutable=["batch_stats"])
+    variables = jax.jit(whole.init)(jax.random.key(0), images)
+
+    def train(module):
+        apply = functools.partial(module.apply, train=True, mutable=["batch_stats"])
+        return jax.jit(apply)(variables, images)
+
+    outputs, changed = train(half)
     assert outputs.logits.dtype == jnp.float32
     assert {x.dtype for x in jax.tree.leaves(changed)} == {jnp.dtype("float32")}
     initial = jax.eval_shape(half.init, jax.random.key(0), images)
     assert {x.dtype for x in jax.tree.leaves(initial)} == {jnp.dtype("float32")}
-    expected, _ = whole.apply(variables, images, train=True, mutable=["batch_stats"])
+    expected, _ = train(whole)
     error = np.abs(outputs.logits - expected.logits).max()
-    assert 0 < error < 0.1  # Rounded, but no more than that.
+    assert 0 < error < 0.1  # Differs only by rounding.
 
 
-def test_an_unknown_depth():
+def test_unknown_depth_is_rejected():
     with pytest.raises(InputError, match=r"resnet:9: expected a depth among 8, 14, .* got '9'"):
         models.build("resnet:9", 10)

@@ -1,4 +1,4 @@
-"""Small networks of transformers in folders, and what they say: the references of texts."""
+"""Small random encoders of transformers, which serve as references for `Encoder`."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ KINDS = {
 
 
 def save(folder, kind, *, seed=0, labels=("a", "b", "c"), **changes):
-    """A random network of transformers in a folder; weights far from 0, so that errors show."""
+    """Saves a random network of transformers; its weights are large, so that errors show."""
     torch.manual_seed(seed)
     configuration, network = KINDS[kind]
     settings = {
@@ -43,21 +43,21 @@ def save(folder, kind, *, seed=0, labels=("a", "b", "c"), **changes):
         **changes,
     }
     reference = network(configuration(**settings)).eval()
-    for parameter in reference.parameters():  # Biases and scales too.
+    for parameter in reference.parameters():  # Also makes biases and scales random.
         parameter.data += 0.1 * torch.randn_like(parameter)
     reference.save_pretrained(folder)
     return reference
 
 
 def load(folder, labels=("a", "b", "c"), dtype=jnp.float32):
-    """The module and weights that are read from a folder."""
+    """Returns the module and the variables of a fine-tuned model in a folder."""
     module = models.build(f"huggingface:{folder}", len(labels) or 1, dtype)
     weights = huggingface.Weights(huggingface.Folder(Path(folder)), Task(labels), fine_tuned=True)
     return module, start(module, weights)
 
 
 def start(module, weights):
-    """The variables that a network with these weights starts from."""
+    """Returns the initial variables of a network with these pretrained weights."""
     tokens = Tokens(*(np.ones(shape, np.int32) for shape in ((1, 3), (1, 3), (1,))))
     return Network(module, lambda tokens: tokens, weights).initial_variables(
         jax.random.key(0), tokens
@@ -65,17 +65,23 @@ def start(module, weights):
 
 
 def random_tokens(config, lengths, length, seed=0):
-    """Pairs of random texts, filled up to a length."""
+    """Returns random pairs of texts, padded to a length."""
     rng = np.random.default_rng(seed)
     lengths = np.array(lengths, np.int32)
     real = np.arange(length) < lengths[:, None]
     ids = np.where(real, rng.integers(5, config.vocab_size, real.shape), config.pad_token_id)
     second = (np.arange(length) >= lengths[:, None] // 2) & real
-    types = second if config.type_vocab_size > 1 else np.zeros_like(second)
-    return Tokens(ids.astype(np.int32), types.astype(np.int32), lengths)
+    token_type_ids = second if config.type_vocab_size > 1 else np.zeros_like(second)
+    return Tokens(ids.astype(np.int32), token_type_ids.astype(np.int32), lengths)
+
+
+def logits(module, variables, tokens):
+    """Returns the logits of the Flax module, compiled as one program to save time."""
+    return np.asarray(jax.jit(module.apply)(variables, tokens).logits)
 
 
 def in_torch(reference, tokens):
+    """Returns the outputs of the network of transformers."""
     real = np.arange(tokens.ids.shape[1]) < tokens.lengths[:, None]
     with torch.no_grad():
         return reference(
@@ -86,9 +92,9 @@ def in_torch(reference, tokens):
 
 
 def save_tokenizer(folder, kind, texts, vocab_size=60):
-    """Makes a small vocabulary of texts; the files of the kind's own format, no tokenizer.json."""
+    """Saves a small vocabulary in the old format of the model type, without tokenizer.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    if kind == "bert":  # By hand: a trained one is another each time, where counts are equal.
+    if kind == "bert":  # Not trained, because WordPiece training breaks ties at random.
         words = sorted({word for text in texts for word in text.lower().split()})
         letters = sorted(set("".join(words)))
         vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]

@@ -1,0 +1,30 @@
+"""Encoders in Hugging Face folders: config.json, model.safetensors and the tokenizer's files.
+
+Weights are read and written only as safetensors, because loading a pickle can run any code.
+"""
+
+from typing import Any
+
+from akd_jax.errors import require
+from akd_jax.models.encoder import Encoder
+from akd_jax.models.huggingface.export import write_folder
+from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder, is_folder
+from akd_jax.models.huggingface.weights import Weights
+
+__all__ = ["CONFIG", "WEIGHTS", "Folder", "Weights", "build", "is_folder", "write_folder"]
+
+
+def build(argument: str, num_classes: int, dtype: Any) -> Encoder:
+    """Build the encoder of a folder. `Weights` reads its weights.
+
+    Args:
+      argument: 'DIR', or 'DIR,every=N' for every N-th layer.
+      num_classes: C; 1 for a regression.
+      dtype: dtype of the computation.
+
+    Raises:
+      InputError: the folder does not contain a BERT or RoBERTa, or a package is not installed.
+    """
+    for package in ("tokenizers", "safetensors"):  # Fail before the weights are needed.
+        require(package, "text")
+    return Encoder(Folder.parse(argument).encoder_config(), num_classes, dtype)

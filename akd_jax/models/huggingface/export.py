@@ -1,0 +1,73 @@
+"""Export of a trained encoder to a Hugging Face folder."""
+
+import json
+
+import flax.linen as nn
+import numpy as np
+from flax import traverse_util
+
+from akd_jax.errors import InputError, require
+from akd_jax.files import Path
+from akd_jax.models import tokenizer
+from akd_jax.models.encoder import Encoder
+from akd_jax.models.huggingface import names
+from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder
+from akd_jax.types import Task, Variables
+
+
+def write_folder(
+    output: Path, source: Folder, module: nn.Module, variables: Variables, task: Task
+) -> None:
+    """Write a folder that AutoModelForSequenceClassification of transformers loads.
+
+    Args:
+      output: the new folder; it is created if necessary.
+      source: the folder that the network started from, for its tokenizer and its settings.
+      module: the encoder.
+      variables: the variables of the encoder.
+      task: the task, whose labels name the outputs.
+
+    Raises:
+      InputError: the output folder is not empty or cannot be written.
+    """
+    assert isinstance(module, Encoder), "expected an encoder"
+    safetensors = require("safetensors.numpy", "text")
+    config = source.read_config()
+    model_type = config["model_type"]
+    labels = task.labels or ("LABEL_0",)
+    class_prefix = {"bert": "Bert", "roberta": "Roberta"}[model_type]
+    config |= {
+        "architectures": [f"{class_prefix}ForSequenceClassification"],
+        "num_hidden_layers": module.config.num_hidden_layers,
+        "id2label": {str(index): label for index, label in enumerate(labels)},
+        "label2id": {label: index for index, label in enumerate(labels)},
+        "problem_type": "regression" if task.regression else "single_label_classification",
+    }
+    for field in ("_name_or_path", "torch_dtype", "dtype"):
+        config.pop(field, None)
+    params = traverse_util.flatten_dict(dict(variables["params"]))
+    modules = names.module_names(
+        model_type, range(module.config.num_hidden_layers), prefix=f"{model_type}."
+    )
+    tensors = {
+        names.tensor_name(modules, path): np.ascontiguousarray(
+            names.convert_kernel(path, np.asarray(value, np.float32))
+        )
+        for path, value in params.items()
+    }
+    weights = safetensors.save(tensors, metadata={"format": "pt"})
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        if any(output.iterdir()):
+            raise InputError(
+                f"{output}: expected a new or empty folder, got one with files; choose another"
+            )
+        for name in tokenizer.FILES:
+            if (source.local_path / name).exists():
+                (output / name).write_bytes((source.local_path / name).read_bytes())
+        (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (output / WEIGHTS).write_bytes(weights)
+    except OSError as error:
+        raise InputError(
+            f"{output}: expected a folder that can be written, got: {error}; choose another"
+        ) from None

@@ -1,0 +1,170 @@
+"""The files of a Hugging Face folder and the settings in its config.json."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from akd_jax.config import describe
+from akd_jax.errors import InputError
+from akd_jax.files import Path, absolute, as_path, local_copy, readable_path
+from akd_jax.models import tokenizer
+from akd_jax.models.encoder import EncoderConfig
+
+if TYPE_CHECKING:  # tokenizers is an optional package.
+    from tokenizers import Tokenizer
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = f"{WEIGHTS}.index.json"
+_FILES = (CONFIG, WEIGHTS, WEIGHTS_INDEX, *tokenizer.FILES)
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a Hugging Face folder."""
+    return (path / CONFIG).is_file() and "model_type" in _read_json(path / CONFIG)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A Hugging Face folder with an encoder, of which all or every n-th layer is used.
+
+    Attributes:
+      path: path of the folder.
+      every: n; the layers n, 2n, ... are used, counted from 1. The last layer is among them if n
+        divides the number of layers.
+    """
+
+    path: Path
+    every: int = 1
+
+    @classmethod
+    def parse(cls, argument: str) -> "Folder":
+        """Parse 'DIR' or 'DIR,every=N'.
+
+        Raises:
+          InputError: the argument has another form, or there is no such folder.
+        """
+        path, separator, option = argument.partition(",every=")
+        if not path or (separator and not re.fullmatch("[1-9][0-9]*", option)):
+            raise InputError(
+                f"expected huggingface:DIR or huggingface:DIR,every=N, got {argument!r}"
+            )
+        if not (readable_path("huggingface", path) / CONFIG).is_file():
+            raise InputError(
+                f"expected a Hugging Face folder with {CONFIG}, {WEIGHTS} and a tokenizer, got"
+                f" {path!r} without {CONFIG}; fetch one by: hf download NAME --local-dir {path}"
+            )
+        return cls(as_path(path), int(option or 1))
+
+    def absolute(self) -> str:
+        """Return the argument for `parse` with an absolute path."""
+        return f"{absolute(self.path)}" + (f",every={self.every}" if self.every > 1 else "")
+
+    @property
+    def local_path(self) -> Path:
+        """The folder, or a local copy of its files if the folder is remote."""
+        return local_copy(self.path, _FILES)
+
+    @property
+    def layers(self) -> range:
+        """The indices of the layers that are used, counted from 0."""
+        return self.all_layers[self.every - 1 :: self.every]
+
+    @property
+    def all_layers(self) -> range:
+        """The indices of all layers of the encoder, counted from 0."""
+        return range(self._full_encoder_config().num_hidden_layers)
+
+    def encoder_config(self) -> EncoderConfig:
+        """Return the configuration of the encoder with the layers that are used.
+
+        Raises:
+          InputError: config.json does not describe a BERT or RoBERTa, or no layer is used.
+        """
+        config = self._full_encoder_config()
+        if not self.layers:
+            raise InputError(
+                f"every={self.every}: expected at most {config.num_hidden_layers}, the number of"
+                f" layers of {self.path}, got {self.every}; use a smaller number"
+            )
+        return dataclasses.replace(config, num_hidden_layers=len(self.layers))
+
+    def _full_encoder_config(self) -> EncoderConfig:
+        """Return the configuration of the encoder with all layers."""
+        settings = self.read_config()
+        if settings.get("model_type") not in ("bert", "roberta"):
+            raise InputError(
+                f"{self.path / CONFIG}: expected the model_type bert or roberta, got"
+                f" {settings.get('model_type')!r}; use a supported model"
+            )
+        if settings.get("position_embedding_type", "absolute") != "absolute":
+            raise InputError(
+                f"{self.path / CONFIG}: expected the position_embedding_type absolute, got"
+                f" {settings['position_embedding_type']!r}; use a supported model"
+            )
+        fields = {field.name for field in dataclasses.fields(EncoderConfig)}
+        try:
+            return EncoderConfig(**{k: v for k, v in settings.items() if k in fields})
+        except pydantic.ValidationError as error:
+            raise InputError(
+                f"{self.path / CONFIG}: {describe(error.errors()[0])}; fetch the {CONFIG} of the"
+                " model again"
+            ) from None
+
+    def read_config(self) -> dict[str, Any]:
+        """Return the content of config.json; raise InputError if it is not a JSON object."""
+        return _read_json(self.path / CONFIG)
+
+    def labels(self) -> tuple[str, ...]:
+        """Return the names of the head's outputs, in order; empty if they are LABEL_0, LABEL_1, ...
+
+        Raises:
+          InputError: config.json has a malformed id2label.
+        """
+        names = self.read_config().get("id2label") or {}
+        if not isinstance(names, dict) or set(names) != {str(i) for i in range(len(names))}:
+            raise InputError(
+                f"{self.path / CONFIG}: expected an id2label with the keys 0 to C - 1 for C labels,"
+                f" got {names!r}; correct it"
+            )
+        ordered = tuple(str(names[str(index)]) for index in range(len(names)))
+        return () if all(re.fullmatch("LABEL_[0-9]+", name) for name in ordered) else ordered
+
+    def digest(self) -> str:
+        """Return a digest of all files that are read and of `every`."""
+        paths = (self.local_path / name for name in _FILES)
+        digests = {path.name: _file_digest(path) for path in paths if path.exists()}
+        return hashlib.sha256(f"{digests} {self.every}".encode()).hexdigest()[:16]
+
+    def load_tokenizer(self) -> "Tokenizer":
+        """Return the tokenizer of the folder."""
+        return tokenizer.load(self.local_path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a JSON object, got: {error}; fetch it again") from None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path}: expected a JSON object, got a {type(content).__name__}; fetch it again"
+        )
+    return content
+
+
+def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    return _cached_file_digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _cached_file_digest(path: Path, size: int, modified: int) -> str:
+    del size, modified  # Only part of the cache key: a changed file is read again.
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

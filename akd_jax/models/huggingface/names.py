@@ -1,0 +1,86 @@
+"""The mapping between the parameters of `Encoder` and the tensors of Hugging Face's models.
+
+A parameter is identified by its path in Flax's tree of parameters, such as
+('layer_0', 'query', 'kernel'), and a tensor by its name, such as
+'bert.encoder.layer.0.attention.self.query.weight'.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+ParameterPath = tuple[str, ...]
+
+# Flax's name of a module to Hugging Face's name.
+_EMBEDDINGS = {
+    "word": "word_embeddings",
+    "position": "position_embeddings",
+    "type": "token_type_embeddings",
+    "norm": "LayerNorm",
+}
+_LAYER = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "intermediate": "intermediate.dense",
+    "output": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+_LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+
+# Matches the tensors of an encoder. Other tensors belong to heads for other tasks.
+_ENCODER_TENSOR = re.compile(r"(bert\.|roberta\.)?(encoder\.|embeddings\.(?!position_ids$))")
+
+# The modules that are initialised at random if the folder has no head for the task. BERT's pooler
+# is pretrained together with the encoder, RoBERTa's is not.
+HEAD_MODULES = {"bert": ("classifier",), "roberta": ("pooler", "classifier")}
+
+
+def module_names(model_type: str, layers: Sequence[int], prefix: str) -> dict[ParameterPath, str]:
+    """Return Hugging Face's name of each module, by the path of the Flax module.
+
+    Args:
+      model_type: 'bert' or 'roberta'.
+      layers: the indices of the used layers in the folder. In Flax they are numbered 0, 1, ...
+      prefix: prefix of the encoder's tensors, such as 'bert.'.
+    """
+    modules: dict[ParameterPath, str] = {
+        ("embeddings", flax_name): f"{prefix}embeddings.{torch_name}"
+        for flax_name, torch_name in _EMBEDDINGS.items()
+    }
+    for index, layer in enumerate(layers):
+        for flax_name, torch_name in _LAYER.items():
+            modules[f"layer_{index}", flax_name] = f"{prefix}encoder.layer.{layer}.{torch_name}"
+    if model_type == "bert":
+        return modules | {("pooler",): f"{prefix}pooler.dense", ("classifier",): "classifier"}
+    return modules | {("pooler",): "classifier.dense", ("classifier",): "classifier.out_proj"}
+
+
+def tensor_name(modules: Mapping[ParameterPath, str], path: ParameterPath) -> str:
+    """Return the name of a parameter's tensor."""
+    return f"{modules[path[:-1]]}.{_LEAVES[path[-1]]}"
+
+
+def unknown_tensors(names: Sequence[str], modules: Mapping[ParameterPath, str]) -> list[str]:
+    """Return the names of encoder tensors that belong to none of the modules."""
+    known = {f"{name}.{leaf}" for name in modules.values() for leaf in _LEAVES.values()}
+    return [name for name in names if name not in known and _ENCODER_TENSOR.match(name)]
+
+
+def convert_kernel(path: ParameterPath, value: np.ndarray) -> np.ndarray:
+    """Convert between Flax's (in, out) and PyTorch's (out, in) layout of kernels, both ways."""
+    return value.T if path[-1] == "kernel" else value
+
+
+def torch_shape(path: ParameterPath, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a parameter's tensor in PyTorch's layout."""
+    return tuple(reversed(shape)) if path[-1] == "kernel" else tuple(shape)
+
+
+def current_name(name: str) -> str:
+    """Return the current name of a tensor; old files use gamma and beta in layer norms."""
+    name = re.sub(r"(?<=LayerNorm\.)gamma$", "weight", name)
+    return re.sub(r"(?<=LayerNorm\.)beta$", "bias", name)

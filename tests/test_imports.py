@@ -1,0 +1,74 @@
+"""The core of the library works without the optional packages."""
+
+import json
+
+from tests.support.launching import launch
+
+# Runs in a separate process, because this process has already imported the optional packages.
+PROGRAM = """
+import json
+import sys
+
+for name in (
+    "dm_pix", "matplotlib", "safetensors", "scipy", "sklearn", "tensorflow_datasets", "tokenizers"
+):
+    sys.modules[name] = None  # Makes `import name` raise ModuleNotFoundError.
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import akd_jax.checkpoint
+import akd_jax.methods
+import akd_jax.plan
+import akd_jax.step
+from akd_jax import data, losses, models, parallel
+from akd_jax.data.augmentation import Augmentation
+from akd_jax.errors import InputError
+from akd_jax.types import Batch, TrainState
+
+
+def loss(student, teachers, batch, temperature_step):
+    return losses.cross_entropy(student.logits, batch.labels)
+
+
+def message_of(function, *arguments):
+    try:
+        function(*arguments)
+    except InputError as error:
+        return str(error)
+
+
+inputs = np.ones((4, 8, 8, 1), np.float32)
+ids = np.arange(4, dtype=np.int32)
+batch = Batch(inputs, ids, np.ones(4, np.float32), ids=ids, views=ids)
+module = models.build("plain_cnn:4 M FC", num_classes=10)
+state = TrainState.create(
+    module.apply,
+    module.init(jax.random.key(0), inputs),
+    optimizer=optax.sgd(0.1),
+    loss=loss,
+    key=jax.random.key(1),
+)
+state, _ = jax.jit(akd_jax.step.train_step)(state, {}, batch, jnp.int32(0))
+print(json.dumps({
+    "step": int(state.step),
+    "digits": message_of(data.DATASETS["digits"], None),
+    "huggingface": message_of(models.build, "huggingface:folder", 2),
+    "augmentation": message_of(Augmentation(2, True, seed=0), batch),
+}))
+"""
+
+
+def test_core_works_without_optional_packages():
+    process = launch("-c", PROGRAM)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    install = "install it with: pip install 'akd_jax"
+    assert json.loads(output.splitlines()[-1]) == {
+        "step": 1,
+        "digits": f"expected the Python package sklearn, got none; {install}[images]'",
+        "huggingface": f"expected the Python package tokenizers, got none; {install}[text]'",
+        "augmentation": f"expected the Python package dm_pix, got none; {install}[images]'",
+    }

@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from akd_jax import processes
+from akd_jax import processes, records
 from akd_jax.errors import InputError
 from akd_jax.files import Path, absolute, delete_tree, is_remote, not_writable, reason
 
@@ -76,12 +76,13 @@ class Checkpoints:
             return
         trees = jax.tree.map(_to_host, dict(items))
         self._check_room(sum(leaf.nbytes for leaf in jax.tree.leaves(trees)))
+        finite = records.replace_nonfinite(progress, self.directory / str(number))
         with self._writing():
             self._manager.save(
                 number,
                 args=ocp.args.Composite(
                     **{name: ocp.args.StandardSave(tree) for name, tree in trees.items()},
-                    **{_PROGRESS: ocp.args.JsonSave(dict(progress))},
+                    **{_PROGRESS: ocp.args.JsonSave(finite)},
                 ),
             )
 

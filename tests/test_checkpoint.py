@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +44,14 @@ def test_what_is_saved_is_restored(tmp_path):
     assert items["state"]["step"].sharding == state(0.0)["step"].sharding
     assert isinstance(items["best"]["w"], np.ndarray)
     np.testing.assert_array_equal(items["best"]["w"], [2, 2])
+
+
+def test_progress_that_is_not_finite_is_saved_as_null(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"best": {"w": np.zeros(2)}}, {"epoch": 1, "score": -math.inf})
+    with Checkpoints(tmp_path) as checkpoints:
+        _, progress = checkpoints.restore({"best": {"w": np.zeros(2)}})
+    assert progress == {"epoch": 1, "score": None}
 
 
 def test_the_last_two_are_kept_and_nothing_else(tmp_path):

@@ -649,7 +649,9 @@ def test_another_runs_workdir_is_refused(config, teacher_path, tmp_path):
     config.seed = 1
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert before
-    refused(config, tmp_path, r"another config.seed \(0 there, 1 here\); choose another workdir")
+    refused(
+        config, tmp_path, r"different config.seed \(recorded 0, given 1\); choose another workdir"
+    )
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -695,7 +697,7 @@ def test_a_run_whose_data_are_others_by_now_is_not_evaluated(
     monkeypatch.setitem(data.DATASETS, "digits", lambda data_dir: renamed)
     data.load.cache_clear()
     try:
-        with pytest.raises(InputError, match=r"another config.labels .* put back the data"):
+        with pytest.raises(InputError, match=r"different config.labels .* put back the data"):
             runs.predict(tmp_path, teachers=False)
     finally:
         data.load.cache_clear()

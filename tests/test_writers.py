@@ -1,5 +1,6 @@
 import io
 import json
+import math
 import struct
 import sys
 import time
@@ -56,6 +57,21 @@ def test_rewind_drops_later_records_and_half_a_line(tmp_path):
     resumed.write(record(3))
     resumed.close()
     assert read(resumed.path) == [1, 2, 3]
+
+
+def test_numbers_that_are_not_finite_are_written_as_null(tmp_path, caplog):
+    writer = MetricWriter(tmp_path)
+    writer.write({**record(1), "validation_pearson": math.nan})
+    writer.close()
+    (line,) = writer.path.read_text().splitlines()
+    assert json.loads(line) == {**record(1), "validation_pearson": None}
+    assert scalars(tmp_path) == {("stage_1/train_loss", 1): 1.0}
+    (warning,) = caplog.messages
+    assert "expected finite numbers in validation_pearson" in warning
+
+    resumed = MetricWriter(tmp_path)
+    resumed.rewind(1)
+    assert resumed.path.read_text() == line + "\n"
 
 
 class Terminal(io.StringIO):

@@ -55,7 +55,9 @@ def newest(workdir):
 
 def test_a_full_disk_is_said_and_loses_nothing(config, small_disk, tmp_path):
     disk, remount = small_disk
-    with pytest.raises(InputError, match=r"MB free where a checkpoint needs .*make room there"):
+    with pytest.raises(
+        InputError, match=r"MB free where a checkpoint needs .*free some disk space"
+    ):
         runs.run(config, disk / "run")  # After some checkpoints, which have to go on existing.
     kept = [path.name for path in (disk / "run/student/kd").iterdir() if path.name.isdigit()]
     assert kept

@@ -3,7 +3,7 @@ import contextlib
 import pytest
 
 from akd_jax import files
-from tests.support.launching import start_python, wait_for_line
+from tests.support.launching import GUARD_SECONDS, start_python, wait_for_line
 
 LOCK = """
 import contextlib, sys
@@ -38,7 +38,7 @@ def test_lock_of_another_process_is_refused_until_that_process_is_killed(tmp_pat
         with pytest.raises(BlockingIOError):
             lock(tmp_path)
         process.kill()
-        process.wait()
+        process.wait(GUARD_SECONDS)
         lock(tmp_path)
 
 

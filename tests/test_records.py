@@ -9,7 +9,7 @@ import pytest
 
 from akd_jax import records
 from akd_jax.errors import InputError
-from tests.support.launching import start_python, wait_for_line
+from tests.support.launching import GUARD_SECONDS, start_python, wait_for_line
 
 HOLD_THE_LOCK = """
 import sys
@@ -84,7 +84,7 @@ def test_folder_locked_by_another_process_is_refused_until_that_process_dies(tmp
         with pytest.raises(InputError, match=message):
             lock_workdir(tmp_path, {})
         process.kill()
-        process.wait()
+        process.wait(GUARD_SECONDS)
         lock_workdir(tmp_path, {})
 
 

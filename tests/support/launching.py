@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -61,3 +61,15 @@ def wait_for_line(process: subprocess.Popen[str], expected: str) -> None:
         if line.rstrip("\n") == expected:
             return
     raise AssertionError(f"expected the line {expected!r}, got: {''.join(lines)}")
+
+
+def finish(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """Waits until all processes have ended; returns their outputs.
+
+    Kills the processes if one of them hangs.
+    """
+    try:
+        return [process.communicate(timeout=GUARD_SECONDS)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()

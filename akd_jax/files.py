@@ -1,8 +1,7 @@
-"""Paths as people give them: of this machine, or remote ones such as gs://BUCKET/FOLDER."""
+"""Paths of local files and remote stores (gs://BUCKET/FOLDER); locks and atomic writes."""
 
 import contextlib
 import errno
-import fcntl
 import functools
 import os
 import pathlib
@@ -11,20 +10,21 @@ import tempfile
 from collections.abc import Iterator
 from typing import TypeAlias
 
+import filelock
 from etils import epath
 
 from akd_jax.errors import InputError
 
-# What both kinds of paths can do is what the library uses, but where it asks `is_remote`.
+# The package only uses methods that both classes have, except where it checks `is_remote`.
 Path: TypeAlias = pathlib.Path | epath.Path
 _LOCK = ".lock"
 
 
 def as_path(value: str | os.PathLike[str]) -> Path:
-    """A path as it is given; remote where it starts with gs://, s3:// or the like.
+    """Converts a value to a path; a URL such as gs://... or s3://... gives a remote path.
 
     Raises:
-      InputError: no file can have such a name.
+      InputError: the value has a null character, which no file name can have.
     """
     if "\0" in os.fspath(value):
         raise InputError(f"expected a path, got {value!r} with a null character; correct it")
@@ -33,20 +33,21 @@ def as_path(value: str | os.PathLike[str]) -> Path:
 
 
 def absolute(value: str | os.PathLike[str]) -> Path:
-    """A path that means the same in every current folder."""
+    """Converts a value to a path that does not depend on the current folder."""
     path = as_path(value)
-    return path.absolute() if isinstance(path, pathlib.Path) else path  # epath's would break it.
+    # epath's `absolute` would damage the URL of a remote path.
+    return path.absolute() if isinstance(path, pathlib.Path) else path
 
 
 def readable_path(field: str, value: str) -> Path:
-    """As `as_path`, of a path that is to be read.
+    """Like `as_path`, for a path to read; checks that a remote store can be reached.
 
     Args:
-      field: that the path was given in, for the message.
+      field: the configuration field or flag that holds the path, for the message.
       value: the path.
 
     Raises:
-      InputError: it is remote, and out of reach.
+      InputError: the path is remote and its store cannot be reached.
     """
     path = as_path(value)
     if is_remote(path):
@@ -56,32 +57,36 @@ def readable_path(field: str, value: str) -> Path:
 
 
 def is_remote(path: Path) -> bool:
-    """Whether a path is one that only etils.epath can read."""
+    """Whether a path belongs to a remote store, which only etils.epath can read."""
     return not isinstance(path, pathlib.Path)
 
 
 @contextlib.contextmanager
 def catch_unreachable(name: str) -> Iterator[None]:
-    """Raises InputError where a remote path cannot be reached: no access, no such bucket."""
+    """Converts errors of a remote store, such as a missing bucket or no access, to InputError.
+
+    Args:
+      name: the path, for the message.
+    """
     try:
         yield
     except InputError:
         raise
-    except Exception as error:  # Each store has exceptions of its own.
-        said = "not found" if isinstance(error, FileNotFoundError) else reason(error)
+    except Exception as error:  # Each store has its own exception classes.
+        message = "not found" if isinstance(error, FileNotFoundError) else reason(error)
         raise InputError(
-            f"{name}: expected a store that can be reached, got: {said}; check the name,"
+            f"{name}: expected a store that can be reached, got: {message}; check the name,"
             " and the credentials (gcloud auth application-default login)"
         ) from None
 
 
 @functools.lru_cache(maxsize=16)
 def local_copy(folder: Path, names: tuple[str, ...]) -> pathlib.Path:
-    """A folder for libraries that read files of this machine only: itself, or a copy.
+    """Returns a local folder with the content of a folder, for libraries that need one.
 
     Args:
-      folder: perhaps remote.
-      names: the files and folders in it that are copied, where they exist.
+      folder: a local folder, which is returned itself, or a remote one, which is copied.
+      names: the files and folders in it to copy; missing ones are skipped.
     """
     if isinstance(folder, pathlib.Path):
         return folder
@@ -93,37 +98,42 @@ def local_copy(folder: Path, names: tuple[str, ...]) -> pathlib.Path:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a file, whole or not at all."""
+    """Writes a text file in one atomic step: a reader sees the old text or the new text."""
     if is_remote(path):
-        path.write_text(text)  # Stores keep what was there until all of it has come.
+        path.write_text(text)  # A store keeps the old file until the upload is complete.
     else:
         replacement = path.with_suffix(".tmp")
         replacement.write_text(text)
         replacement.replace(path)
 
 
-def lock(folder: Path, held: contextlib.ExitStack, *, wait: bool) -> None:
-    """Makes a folder and locks it until `held` is closed.
+def lock(folder: Path, exit_stack: contextlib.ExitStack, *, wait: bool) -> None:
+    """Creates a folder and locks it against other processes until `exit_stack` is closed.
 
-    A remote folder is not locked: no store that etils.epath reads has locks.
+    The operating system releases the lock when the process ends, even if it is killed. A remote
+    folder is created but not locked, because the stores that etils.epath reads have no locks.
 
     Args:
-      folder: what is locked.
-      held: keeps the lock until it is closed.
-      wait: whether to wait for another process that has it.
+      folder: the folder to lock.
+      exit_stack: releases the lock when it is closed.
+      wait: whether to wait until another process releases the lock.
 
     Raises:
-      BlockingIOError: another process has it.
-      OSError: it cannot be written.
+      BlockingIOError: another process holds the lock, and `wait` is false.
+      OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(folder, pathlib.Path):
-        file = held.enter_context((folder / _LOCK).open("w"))
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file_lock = filelock.FileLock(folder / _LOCK)
+        try:
+            file_lock.acquire(blocking=wait)
+        except filelock.Timeout:
+            raise BlockingIOError(errno.EAGAIN, "another process holds the lock") from None
+        exit_stack.callback(file_lock.release)
 
 
 def delete_tree(folder: Path) -> None:
-    """Deletes a folder, as far as it is there and can be deleted."""
+    """Deletes a folder if it exists; keeps local files that cannot be deleted."""
     if isinstance(folder, pathlib.Path):
         shutil.rmtree(folder, ignore_errors=True)
     elif folder.exists():
@@ -131,11 +141,12 @@ def delete_tree(folder: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an error says."""
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    line = str(said).splitlines()[0]
-    full = os.strerror(errno.ENOSPC)
-    return full if full in line else line  # TensorStore tells of each file that it was writing.
+    """Returns a one-line description of an error, for use in a message."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    line = str(text).splitlines()[0]
+    disk_full = os.strerror(errno.ENOSPC)
+    # TensorStore's message for a full disk names each file that it was writing.
+    return disk_full if disk_full in line else line
 
 
 def not_writable(
@@ -144,10 +155,17 @@ def not_writable(
     kind: str = "folder",
     remedy: str = "choose another or change its permissions",
 ) -> InputError:
-    """The error for a folder of some kind that cannot be written."""
-    full = os.strerror(errno.ENOSPC)  # TensorStore has no errno.
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or full in str(error):
-        remedy = "make room there, and give the same command again; what was saved before is kept"
+    """Creates the error for a folder that cannot be written.
+
+    Args:
+      folder: the folder.
+      error: the reason.
+      kind: what the folder is, for the message.
+      remedy: what the message advises, unless the disk is full.
+    """
+    disk_full = os.strerror(errno.ENOSPC)  # TensorStore's errors have a text but no errno.
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or disk_full in str(error):
+        remedy = "free some disk space and run the same command again; earlier saves are kept"
     return InputError(
         f"{folder}: expected a {kind} that can be written, got: {reason(error)}; {remedy}"
     )

@@ -1,8 +1,9 @@
-"""A request to stop, such as the notice of a preemption, that is heard between two steps.
+"""Requests to stop training between two steps, such as the preemption notice of a cloud machine.
 
-A launcher listens; the loop looks whether something was heard, saves what it has, and raises
-StoppedError. Where nobody listens, signals do what they always do. Of several processes, all
-hear what one of them was told, and stop before the same step.
+A launcher calls `listen`, which catches a signal. The training loop calls `stop_requested`
+before each step; after a request it saves a checkpoint and raises StoppedError. Without
+`listen`, a signal has its usual effect. With several processes, a signal to any one of them
+stops all of them before the same step.
 """
 
 import contextlib
@@ -18,47 +19,53 @@ from akd_jax import processes
 from akd_jax.errors import StoppedError
 
 _stop_requested = threading.Event()
-_looks = itertools.count()  # As many in each process.
+_sync_points = itertools.count()  # Numbers the calls of `stop_requested`, equal in all processes.
 
 
 @contextlib.contextmanager
 def listen(number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
-    """Hears a signal while the context lasts; a second one ends the process as it always does.
+    """Treats a signal as a request to stop while the context lasts.
 
-    Only Python's main thread can listen. Of several processes JAX hears SIGTERM, and no other
-    signal.
+    Restores the previous handler at the first signal, so that a second one ends the process.
+    Only Python's main thread can call this. With several processes this does nothing, because
+    JAX itself catches SIGTERM in each of them.
     """
     if processes.count() > 1:
         yield
         return
-    before = signal.getsignal(number)
+    previous = signal.getsignal(number)
 
-    def hear(received: int, frame: FrameType | None) -> None:
+    def request_stop(received: int, frame: FrameType | None) -> None:
         del received, frame
         _stop_requested.set()
-        signal.signal(number, before)
+        signal.signal(number, previous)
 
-    signal.signal(number, hear)
+    signal.signal(number, request_stop)
     try:
         yield
     finally:
-        signal.signal(number, before)
+        signal.signal(number, previous)
         _stop_requested.clear()
 
 
 def stop_requested() -> bool:
-    """Whether somebody asked to stop.
+    """Whether a stop was requested.
 
-    All processes must look as often; the answer is yes in all of them from the same look on.
+    With several processes, all of them must call this the same number of times. JAX agrees on
+    one call from which on it returns true in every process.
     """
-    if processes.count() > 1 and multihost_utils.reached_preemption_sync_point(next(_looks)):
+    if processes.count() > 1 and multihost_utils.reached_preemption_sync_point(next(_sync_points)):
         _stop_requested.set()
     return _stop_requested.is_set()
 
 
 def raise_if_stop_requested(label: str) -> None:
-    """Raises StoppedError where somebody asked to stop; the message says that `label` was."""
+    """Raises StoppedError if a stop was requested.
+
+    Args:
+      label: the name of what is stopped, for the message.
+    """
     if stop_requested():
         raise StoppedError(
-            f"{label}: stopped by a signal, with everything saved; the same command goes on"
+            f"{label}: stopped by a signal; progress is saved, run the same command to resume"
         )

@@ -1,7 +1,11 @@
-"""Devices: the only file that says pmap.
+"""Data parallelism over devices; the only module that calls `jax.pmap`.
 
-State and teachers are replicated, a batch is cut into equal shares, one for each device of
-all processes. Each process places what its own devices need; the steps add over all of them.
+The training state and the teachers are replicated: every device has the same copy. A batch is
+sharded: it is cut into equal parts, one for each device of all processes. Each process places
+only the copies and parts of its own devices. The steps sum losses and gradients over all
+devices (`jax.lax.psum`), so every copy of the state receives the same update.
+
+With a single device, `jax.jit` replaces `jax.pmap`, and arrays have no leading device axis.
 """
 
 import collections
@@ -17,25 +21,28 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from akd_jax.errors import InputError
 from akd_jax.types import PackedMetrics
 
-AXIS = "device"  # The axis that the steps add over.
+AXIS = "device"  # Name of the pmap axis, over which the steps sum.
 
-# Programs dispatched ahead of the devices. Unbounded, collectives in flight can deadlock a
-# machine with fewer cores than (virtual) devices.
-_IN_FLIGHT = 8
+# The maximum number of programs that wait for the devices. Without a limit, their collectives
+# can deadlock on a machine with fewer CPU cores than (virtual) devices.
+_MAX_IN_FLIGHT = 8
 
 
 class CompiledStep:
-    """A step compiled for all devices, which counts how often it was traced.
+    """A step function compiled for all devices.
 
     Args:
-      step: a function with a keyword `axis_name`, which is None where a device is alone. Then
-        the step is compiled by itself, without pmap.
-      arguments: how many the step has.
-      sharded: positions of the arguments that `shard` has cut; the others are replicated.
-      donated: positions of the arguments whose memory the results may take over. They
-        must not be used again.
-      gathered: whether each device returns its share of the result, [devices, ...] of those of
-        this process, rather than all of them the same one. Of a device that is alone [...].
+      step: the function, with a keyword argument `axis_name`: the name of the pmap axis, or
+        None with a single device.
+      arguments: the number of positional arguments of the step.
+      sharded: positions of the arguments that come from `shard`; the others are replicated.
+      donated: positions of the arguments whose memory the results may reuse. The caller must
+        not use these arguments again.
+      gathered: whether the result differs between devices. If so, it has a leading axis with
+        an entry for each device of this process; otherwise it is the same on all devices.
+
+    Attributes:
+      traces: how often JAX has traced the step; each trace is a compilation.
     """
 
     def __init__(
@@ -55,9 +62,9 @@ class CompiledStep:
             return step(*args, axis_name=axis_name)
 
         if _single_device():
-            # pmap takes the host twice as long to call.
-            alone = functools.wraps(step)(functools.partial(counted, axis_name=None))
-            self._call = jax.jit(alone, donate_argnums=donated)
+            # A call of a pmap program takes the host twice as long as one of a jit program.
+            single = functools.wraps(step)(functools.partial(counted, axis_name=None))
+            self._call = jax.jit(single, donate_argnums=donated)
         else:
             self._call = jax.pmap(
                 counted,
@@ -68,23 +75,25 @@ class CompiledStep:
             )
 
     def __call__(self, *args: Any) -> Any:
-        """Runs the step on all devices; returns before they are done."""
+        """Dispatches the step to all devices; returns before they have finished."""
         return self._call(*args)
 
     def program(self, *args: Any) -> Any:
-        """The compiled program of a step on such arguments, to be looked at."""
+        """Returns the compiled program for arguments of these shapes, for inspection."""
         return self._call.lower(*args).compile()
 
     def memory(self, *args: Any) -> int:
-        """Bytes that a step on such arguments takes on each device, themselves counted in."""
-        found = self.program(*args).memory_analysis()
-        held = found.argument_size_in_bytes + found.output_size_in_bytes
-        return int(held + found.temp_size_in_bytes - found.alias_size_in_bytes)
+        """Returns the bytes that the step needs on each device, including these arguments."""
+        sizes = self.program(*args).memory_analysis()
+        total = sizes.argument_size_in_bytes + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+        return int(total - sizes.alias_size_in_bytes)  # Outputs that reuse donated arguments.
 
 
 def compile_train_step(train_step: Callable[..., Any]) -> CompiledStep:
-    """Compiles `train_step(state, teachers, batch, temperature_step)`; the state is donated, and
-    the metrics come back as `PackedMetrics`.
+    """Compiles `train_step(state, teachers, batch, temperature_step)` for all devices.
+
+    Returns:
+      A step that donates the state and returns the metrics as `PackedMetrics`.
     """
 
     @functools.wraps(train_step)
@@ -96,8 +105,11 @@ def compile_train_step(train_step: Callable[..., Any]) -> CompiledStep:
 
 
 def compile_predict_step(predict_step: Callable[..., Any]) -> CompiledStep:
-    """Compiles `predict_step(model, batch)`, whose result is [devices, B / devices, ...]; on a
-    device that is alone [B, ...].
+    """Compiles `predict_step(model, batch)` for all devices.
+
+    Returns:
+      A step with results [devices, B / devices, ...], or [B, ...] with a single device, where
+      `devices` and B are those of this process.
     """
     return CompiledStep(predict_step, arguments=2, sharded=(1,), gathered=True)
 
@@ -105,60 +117,69 @@ def compile_predict_step(predict_step: Callable[..., Any]) -> CompiledStep:
 def replicate(tree: Any) -> Any:
     """Copies a tree of arrays to every device of this process.
 
-    Placed as the compiled step returns it, so that the first call and the second are the
-    same program. Never the same memory: the step that the copy is donated to would take the
-    original with it.
+    The copies have the sharding of a compiled step's results, so that the first call of a step
+    and later calls use the same program. They never share memory with the originals: a step
+    that donates a copy must not destroy the original.
     """
     return jax.device_put(tree, _replicated(), may_alias=False)
 
 
 def replicate_read_only(tree: Any) -> Any:
-    """As `replicate`, of what is only read: what is on all devices already is not copied."""
+    """Like `replicate`, for read-only values: arrays already on every device are not copied."""
     return jax.device_put(tree, _replicated())
 
 
 @jax.jit
 def copy_on_device(tree: Any) -> Any:
-    """A copy, where the arrays are; not waited for."""
+    """Copies arrays on their own devices; returns before the copy is complete."""
     return jax.tree.map(jnp.copy, tree)
 
 
 class DispatchQueue:
-    """Programs that were dispatched ahead of the devices, whose results are looked at later, in
-    the same order.
+    """Callbacks for the results of dispatched programs, run later in the same order.
+
+    A callback that reads a result waits for its program. Reading results late lets the host
+    dispatch the next programs while the devices still compute.
     """
 
     def __init__(self) -> None:
         self._callbacks: collections.deque[Callable[[], None]] = collections.deque()
 
     def add(self, callback: Callable[[], None]) -> None:
-        """Notes how to look at what a program returns; looks at the oldest of too many."""
+        """Queues a callback for a program's results; runs the oldest one if the queue is full."""
         self._callbacks.append(callback)
-        if len(self._callbacks) > _IN_FLIGHT:
+        if len(self._callbacks) > _MAX_IN_FLIGHT:
             self.run_oldest()
 
     def run_oldest(self) -> None:
-        """Looks at the oldest."""
+        """Runs the oldest callback."""
         self._callbacks.popleft()()
 
     def drain(self) -> None:
-        """Looks at all of them."""
+        """Runs all callbacks."""
         while self._callbacks:
             self.run_oldest()
 
 
 def _single_device() -> bool:
-    """Whether one device is all there is."""
+    """Whether all processes together have one device."""
     return jax.device_count() == 1
 
 
 def _replicated() -> NamedSharding:
+    """Returns the sharding that puts a full copy on each device of this process."""
     return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
 
 
 def shard(batch: Any) -> Any:
-    """Cuts this process's rows of a batch for its devices: each array [B / processes, ...]
-    becomes [devices, B / all devices, ...]. A device that is alone takes the batch as it is.
+    """Cuts this process's part of a batch into one part per device.
+
+    Args:
+      batch: a tree of arrays [B / P, ...], where P is the number of processes.
+
+    Returns:
+      A tree of arrays [devices of this process, B / all devices, ...]; `batch` itself with a
+      single device.
     """
     if _single_device():
         return batch
@@ -167,8 +188,14 @@ def shard(batch: Any) -> Any:
 
 
 def shard_steps(batches: Any) -> Any:
-    """As `shard`, of K batches [K, B / processes, ...] for a program of K updates:
-    [devices, K, B / all devices, ...].
+    """Like `shard`, for the K batches of a program that does K updates.
+
+    Args:
+      batches: a tree of arrays [K, B / P, ...], where P is the number of processes.
+
+    Returns:
+      A tree of arrays [devices of this process, K, B / all devices, ...]; `batches` itself with
+      a single device.
     """
     if _single_device():
         return batches
@@ -182,10 +209,16 @@ def shard_steps(batches: Any) -> Any:
 
 
 def check_batch_size(batch_size: int, grad_accumulation_steps: int = 1) -> None:
-    """Raises InputError unless the devices of all processes, and the parts of each one's share,
-    divide the batch.
+    """Checks that a batch can be cut into equal parts.
 
-    Not left to pmap, which says something of a squeeze or runs on fewer devices.
+    Checked here because pmap would raise an error about axis sizes, or use fewer devices.
+
+    Args:
+      batch_size: of all processes together.
+      grad_accumulation_steps: the parts into which each device cuts its examples.
+
+    Raises:
+      InputError: the batch size is no multiple of the number of parts.
     """
     devices = jax.device_count()
     count = devices * grad_accumulation_steps
@@ -200,7 +233,7 @@ def check_batch_size(batch_size: int, grad_accumulation_steps: int = 1) -> None:
 
 
 def describe() -> dict[str, Any]:
-    """Kind and number of the devices, for a run's records."""
+    """Describes the devices of all processes, for the records of a run."""
     return {
         "kind": jax.devices()[0].device_kind,
         "count": jax.device_count(),

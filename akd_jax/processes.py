@@ -1,9 +1,15 @@
-"""Several processes that train one student: how they find each other, agree, and part.
+"""Multi-process training: start-up, communication through the primary process, and shutdown.
 
-Each process drives the devices of its machine. All of them run the same program on their
-share of each batch; the first one, the primary, reads and writes the run's folder, and the
-others hear from it what was found there. So they cannot come to see different things, and
-only the primary needs the folder to be in reach.
+On a TPU pod or a GPU cluster, one process runs on each machine and drives its local devices.
+All processes run the same code, each on its own part of every batch.
+
+Files: only the primary process (number 0) reads and writes the run's folder. It broadcasts what
+it has read, so all processes see the same values, and only the primary needs access to the
+folder.
+
+Failures: JAX's coordination service, which runs in the primary process, detects the loss of a
+process by missed heartbeats and then ends all others. After a restart of all processes, the run
+resumes from the last checkpoint.
 """
 
 import importlib.util
@@ -22,17 +28,20 @@ from akd_jax.errors import InputError
 
 _T = TypeVar("_T")
 
-# A process that was killed is missed after this time, and all others end.
+# After this time without a sign of life, a process counts as lost, and all others end.
 _HEARTBEAT_SECONDS = 30
-# How long one that fails waits for the others to fail too, as they do at a wrong flag.
-_PARTING_SECONDS = 5.0
+# How long a failing process waits for the others. An error that all of them have, such as a
+# wrong flag, lets each process report it in this time.
+_SHUTDOWN_SECONDS = 5.0
 
 _on_primary = threading.local()
 
 
 def in_cluster() -> bool:
-    """Whether what started this process says that it is one of several: Slurm's srun, an
-    indexed Job of Kubernetes such as GKE's, or a Cloud TPU machine, which may be part of a pod.
+    """Whether the environment indicates that this process may be one of several.
+
+    True under Slurm's srun with several tasks, in an indexed Job of Kubernetes (such as GKE's),
+    and on a Cloud TPU machine, which may belong to a pod.
     """
     return (int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ) or bool(
         {"JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES"} & os.environ.keys()
@@ -45,16 +54,19 @@ def initialize(
     num_processes: int | None = None,
     process_id: int | None = None,
 ) -> None:
-    """Joins the other processes; before anything else is done with JAX.
+    """Connects this process with the other processes of the run.
+
+    Call this before any other JAX function. If all arguments are None, JAX reads them from the
+    environment that `in_cluster` describes; without such an environment, this process runs on
+    its own.
 
     Args:
-      coordinator_address: HOST:PORT of process 0, the same on all; None: found by JAX, as are
-        the others, from what `in_cluster` looks at. Where JAX finds none, this process is alone.
-      num_processes: of the run.
-      process_id: of this one, from 0.
+      coordinator_address: HOST:PORT of process 0, the same in all processes.
+      num_processes: the number of processes of the run.
+      process_id: the number of this process, from 0.
 
     Raises:
-      InputError: the others were not found, or the arguments do not fit.
+      InputError: the other processes were not found, or the arguments are not valid.
     """
     try:
         jax.distributed.initialize(
@@ -65,36 +77,36 @@ def initialize(
         )
     except (ValueError, RuntimeError) as error:  # JAX's own errors are RuntimeErrors.
         if coordinator_address is None and "coordinator_address should be" in str(error):
-            return  # There is no cluster, such as where libtpu is installed and no TPU.
+            return  # There is no cluster; for example, libtpu is installed without a TPU.
         reason = str(error).splitlines()[0]
         raise InputError(
-            "expected to find the other processes, by --coordinator_address, --num_processes and"
-            f" --process_id or in the environment, got: {reason}; correct the flags, or train on"
-            " this machine alone with --distributed=off"
+            "expected to reach the other processes by --coordinator_address, --num_processes and"
+            f" --process_id or by the environment, got: {reason}; correct the flags, or use only"
+            " this machine with --distributed=off"
         ) from None
 
 
 def count() -> int:
-    """The number of processes."""
+    """Returns the number of processes."""
     return jax.process_count()
 
 
 def is_primary() -> bool:
-    """Whether this is the process that reads and writes files for all."""
+    """Whether this is the process that reads and writes files for all processes."""
     return jax.process_index() == 0
 
 
 def on_primary(function: Callable[[], _T]) -> _T:
-    """Calls a function in the primary process, and returns its result in all.
+    """Calls a function in the primary process, and returns its result in all processes.
 
-    All processes must come here, in the same order. Where there is only one, and within
-    another such function, it is simply called.
+    All processes must make the same calls in the same order. A nested call, inside `function`,
+    runs only in the primary process and without communication.
 
     Args:
-      function: its result must be what JSON can hold.
+      function: returns a value that JSON can hold.
 
     Raises:
-      InputError: in all processes, where the function raised it.
+      InputError: `function` raised it; it is raised again in all processes.
     """
     if count() == 1 or getattr(_on_primary, "inside", False):
         return function()
@@ -114,46 +126,47 @@ def on_primary(function: Callable[[], _T]) -> _T:
 
 
 def broadcast(tree: Any) -> Any:
-    """The primary process's values of a tree of NumPy arrays, to the last bit, in all processes.
+    """Returns the primary process's tree of NumPy arrays in all processes, bit for bit.
 
     Args:
-      tree: in the other processes, arrays of the same shapes and types.
+      tree: the values; in the other processes, a tree with the same shapes and types.
     """
     if count() == 1:
         return tree
-    # As bytes: JAX adds up zeros of the others, which would lose the sign of a zero.
-    raw = jax.tree.map(lambda x: np.ascontiguousarray(x).reshape(-1).view(np.uint8), tree)
-    sent = multihost_utils.broadcast_one_to_all(raw)
+    # JAX broadcasts by adding zeros from the other processes, which would turn -0.0 into 0.0.
+    # Bytes are not changed by that.
+    data = jax.tree.map(lambda x: np.ascontiguousarray(x).reshape(-1).view(np.uint8), tree)
+    received = multihost_utils.broadcast_one_to_all(data)
     return jax.tree.map(
-        lambda x, found: np.array(found).view(np.asarray(x).dtype).reshape(np.shape(x)), tree, sent
+        lambda x, y: np.array(y).view(np.asarray(x).dtype).reshape(np.shape(x)), tree, received
     )
 
 
 def gather(rows: np.ndarray) -> np.ndarray:
-    """The rows of all processes, each of as many [N, ...], one process's after another's."""
+    """Concatenates the rows [N, ...] of all P processes to [P * N, ...], in process order."""
     return rows if count() == 1 else multihost_utils.process_allgather(rows, tiled=True)
 
 
 def exit_process(code: int) -> NoReturn:
-    """Ends a process that failed; never waits long for the others.
+    """Ends a failed process without a long wait for the others.
 
-    Those that fail too are waited for, so that each can say why. Others miss this one after a
-    while, and end by themselves.
+    Processes that fail at the same time get a few seconds to report their errors. The others
+    detect the loss of this process later, and end then.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    waiting = threading.Timer(_PARTING_SECONDS, os._exit, (code,))
-    waiting.daemon = True
-    waiting.start()
-    jax.distributed.shutdown()
+    timer = threading.Timer(_SHUTDOWN_SECONDS, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
+    jax.distributed.shutdown()  # Waits for the other processes.
     os._exit(code)
 
 
 def _broadcast_json(value: Any) -> Any:
-    """The primary process's value, in all."""
+    """Returns the primary process's value in all processes."""
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     size = int(broadcast(np.int64(text.size)))
-    # Filled up to a power of two, so that few programs are compiled.
+    # Padded with spaces to a power of two: each size needs a compiled program.
     padded = np.full(1 << (size - 1).bit_length(), ord(" "), np.uint8)
     if is_primary():
         padded[:size] = text

@@ -1,14 +1,17 @@
-"""What a run says of itself in its folder: config.json and results.json."""
+"""The JSON records in a run's folder (config.json, results.json) and the lock of that folder."""
 
 import contextlib
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from absl import logging
 
 from akd_jax import parallel, processes
 from akd_jax.errors import InputError
@@ -37,47 +40,48 @@ def lock_workdir(
     resume_key: Mapping[str, Any] | None = None,
     subfolders: Sequence[str] = (),
 ) -> Iterator[None]:
-    """Makes a folder this run's own while the context lasts, or finds that it is.
+    """Creates or reopens a run's folder, and locks it while the context lasts.
 
-    The primary process does, for all. A remote folder is not locked. Writes config.json: the
-    configuration, and the versions, devices and revision it ran with.
+    Writes config.json: the configuration, and the package versions, devices and git revision.
+    Only the primary process reads and writes the folder. A remote folder is not locked.
 
     Args:
-      folder: of the run; made where it does not exist.
+      folder: of the run; created if it does not exist.
       kind: 'run', 'teacher' or 'comparison'.
-      config: what is recorded.
-      resume_key: what a run found in the folder must agree in, such as the configuration
-        without the places of files; None for all of the configuration.
-      subfolders: names that must be folders, where they exist.
+      config: the configuration to record.
+      resume_key: the part of the configuration that must match to resume an existing run (for
+        example everything except file paths); None for the whole configuration.
+      subfolders: names inside the folder that must be folders if they exist.
 
     Raises:
-      InputError: the folder cannot be written, holds something else, the run of another
-        configuration, or one that another process is working on.
+      InputError: the folder cannot be written, was made by another program, holds a run with
+        another configuration, or is locked by another process.
     """
-    resume_key = _jsonable(config if resume_key is None else resume_key)
-    record = {"kind": kind, "config": _jsonable(config), "resume_key": resume_key}
-    with contextlib.ExitStack() as held:
+    record = {"kind": kind, "config": config}
+    record["resume_key"] = config if resume_key is None else resume_key
+    record = _json_values(record, folder / CONFIG)
+    with contextlib.ExitStack() as exit_stack:
 
-        def take() -> None:
-            existing = check(folder, kind, resume_key, subfolders=subfolders)
-            _lock(folder, held)
+        def check_and_lock() -> None:
+            existing = check(folder, kind, record["resume_key"], subfolders=subfolders)
+            _lock(folder, exit_stack)
             if existing is None:
                 write(folder / CONFIG, {**record, "environment": _environment()})
-            elif existing["config"] != record["config"]:  # Files were moved.
+            elif existing["config"] != record["config"]:  # Only file paths can differ here.
                 write(folder / CONFIG, {**existing, **record})
 
-        processes.on_primary(take)
+        processes.on_primary(check_and_lock)
         yield
 
 
-def _lock(folder: Path, held: contextlib.ExitStack) -> None:
-    """Makes a folder this process's own until `held` is closed."""
+def _lock(folder: Path, exit_stack: contextlib.ExitStack) -> None:
+    """Locks a folder until `exit_stack` is closed."""
     try:
-        lock(folder, held, wait=False)
+        lock(folder, exit_stack, wait=False)
     except BlockingIOError:
         raise InputError(
-            f"{folder}: expected to be the only process at work here, found another one;"
-            " wait for its end or choose another workdir"
+            f"{folder}: expected no other process to use this folder, got one that does; wait"
+            " until it ends or choose another workdir"
         ) from None
     except OSError as error:
         raise not_writable(folder, error) from None
@@ -86,16 +90,19 @@ def _lock(folder: Path, held: contextlib.ExitStack) -> None:
 def check(
     folder: Path, kind: str, resume_key: Mapping[str, Any], *, subfolders: Sequence[str] = ()
 ) -> dict[str, Any] | None:
-    """Checks that a folder can be claimed, without writing; returns the record it holds.
+    """Checks that `lock_workdir` can use a folder; creates and changes nothing.
+
+    Returns:
+      The record in the folder's config.json; None if there is none.
 
     Raises:
-      InputError: as `lock_workdir`.
+      InputError: see `lock_workdir`.
     """
     existing = read_config(folder)
     if existing is not None:
         check_resume_key(folder, kind, existing, resume_key)
-    for place in (folder, *(folder / name for name in subfolders)):
-        check_writable(place)
+    for path in (folder, *(folder / name for name in subfolders)):
+        check_writable(path)
     return existing
 
 
@@ -107,36 +114,48 @@ def check_resume_key(
     *,
     remedy: str = "choose another workdir",
 ) -> None:
-    """Checks that a folder's record is of a kind, and agrees with an resume_key.
+    """Checks that a folder's record has the expected kind and resume key.
+
+    Args:
+      folder: for the message.
+      kind: the expected kind.
+      existing: the record in the folder's config.json.
+      resume_key: the expected resume key.
+      remedy: what the message advises if the keys differ.
 
     Raises:
-      InputError: it is of another kind, or differs; the message names where.
+      InputError: the kind or the resume key differs; the message names the fields.
     """
     if existing["kind"] != kind:
         raise InputError(
             f"{folder}: expected the folder of a {kind}, got that of a {existing['kind']};"
             " choose another workdir"
         )
-    differing = [
-        f"{name} ({_show(before)} there, {_show(now)} here)"
-        for name, before, now in _differences(existing["resume_key"], _jsonable(resume_key))
+    expected = _json_values(resume_key, folder / CONFIG)
+    differences = [
+        f"{name} (recorded {_show(recorded)}, given {_show(given)})"
+        for name, recorded, given in _differences(existing["resume_key"], expected)
     ]
-    if differing:
+    if differences:
         raise InputError(
-            f"{folder}: expected a {kind} of this configuration, got one with another"
-            f" {', '.join(differing[:3])}{' ...' if differing[3:] else ''}; {remedy}"
+            f"{folder}: expected a {kind} with this configuration, got one with a different"
+            f" {', '.join(differences[:3])}{' ...' if differences[3:] else ''}; {remedy}"
         )
 
 
 def check_writable(folder: Path) -> None:
-    """Raises InputError unless the folder, or the one it would be made in, can be written."""
+    """Checks that a folder can be written, or created in its nearest existing parent.
+
+    Raises:
+      InputError: it cannot.
+    """
     nearest = absolute(folder)
     if isinstance(nearest, pathlib.Path):
         while not (nearest.exists() or nearest.is_symlink()):
             nearest = nearest.parent
         if not nearest.is_dir():
             raise InputError(
-                f"{folder}: expected a folder, got {nearest}, which is none; choose another"
+                f"{folder}: expected a folder, got {nearest}, which is not a folder; choose another"
             )
     probe = nearest / f".akd_jax_{os.getpid()}"
     try:
@@ -148,48 +167,52 @@ def check_writable(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """The record in a folder's config.json; None where there is none.
+    """Reads the record in a folder's config.json; returns None if there is no such file.
 
     Raises:
-      InputError: the file holds something else.
+      InputError: the file is not the record of a run.
     """
     record = read(folder / CONFIG)
     if record is not None and not {"kind", "config", "resume_key"} <= record.keys():
         raise InputError(
-            f"{folder / CONFIG}: expected the record of a run, got another program's; choose"
-            " another workdir"
+            f"{folder / CONFIG}: expected the record of a run, got a file of another program;"
+            " choose another workdir"
         )
     return record
 
 
 def read(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None where there is no such file.
+    """Reads a JSON object from a file; returns None if there is no such file.
 
     Raises:
-      InputError: the file holds something else or cannot be read.
+      InputError: the file cannot be read, or is not a JSON object.
     """
     try:
-        found = json.loads(path.read_text())
+        record = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise InputError(f"{path}: expected a file to read, got: {reason(error)}") from None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
         raise InputError(
-            f"{path}: expected a JSON object, got something else; restore or delete it"
+            f"{path}: expected a readable file, got: {reason(error)}; correct its permissions"
+        ) from None
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise InputError(
+            f"{path}: expected a JSON object, got something else; restore or delete the file"
         )
-    return found
+    return record
 
 
 def write(path: Path, record: Mapping[str, Any]) -> None:
-    """Writes a JSON object, whole or not at all.
+    """Writes a JSON object to a file in one atomic step; creates the folder.
+
+    A number that is not finite is written as null, see `replace_nonfinite`.
 
     Raises:
-      InputError: it cannot be written.
+      InputError: the file cannot be written.
     """
-    text = json.dumps(record, indent=2) + "\n"
+    text = json.dumps(replace_nonfinite(record, path), indent=2, allow_nan=False) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)
@@ -197,16 +220,63 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
         raise not_writable(path.parent, error) from None
 
 
-def _differences(before: Any, now: Any, name: str = "config") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in [*before, *(key for key in now if key not in before)]:
-            yield from _differences(before.get(key), now.get(key), f"{name}.{key}")
-    elif before != now:
-        yield name, before, now
+def replace_nonfinite(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Replaces numbers that are not finite by None, since JSON has no NaN and no Infinity.
+
+    Logs one warning that names the fields.
+
+    Args:
+      record: mappings, sequences and values that JSON can hold.
+      path: the file that the record is written to, for the warning.
+    """
+    fields: list[str] = []
+
+    def replace(value: Any, name: str) -> Any:
+        if isinstance(value, Mapping):
+            return {key: replace(item, f"{name}.{key}") for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [replace(item, f"{name}.{index}") for index, item in enumerate(value)]
+        if isinstance(value, float) and not math.isfinite(value):
+            fields.append(name.removeprefix("."))
+            return None
+        return value
+
+    finite: dict[str, Any] = replace(record, "")
+    if fields:
+        logging.warning(
+            "%s: expected finite numbers in %s, got others; they are written as null",
+            path,
+            ", ".join(fields),
+        )
+    return finite
 
 
-def _jsonable(config: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(config))
+def git_revision(file: pathlib.Path) -> str | None:
+    """Returns the revision of the git checkout that tracks a file; None if there is none."""
+    git = ["git", "-C", str(file.parent)]
+    try:
+        # An installed copy may lie inside another project's checkout, whose revision says
+        # nothing about this package.
+        tracked = [*git, "ls-files", "--error-unmatch", str(file)]
+        subprocess.run(tracked, capture_output=True, check=True)
+        command = [*git, "describe", "--always", "--dirty"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _differences(recorded: Any, given: Any, name: str = "config") -> Iterator[tuple[str, Any, Any]]:
+    """Yields the name and both values of each field that differs."""
+    if isinstance(recorded, dict) and isinstance(given, dict):
+        for key in [*recorded, *(key for key in given if key not in recorded)]:
+            yield from _differences(recorded.get(key), given.get(key), f"{name}.{key}")
+    elif recorded != given:
+        yield name, recorded, given
+
+
+def _json_values(record: Mapping[str, Any], path: Path) -> Any:
+    """Converts a record to what `read` would return after it was written to `path`."""
+    return json.loads(json.dumps(replace_nonfinite(record, path), allow_nan=False))
 
 
 def _show(value: Any) -> str:
@@ -214,11 +284,12 @@ def _show(value: Any) -> str:
 
 
 def _environment() -> dict[str, Any]:
+    """Describes the versions and devices that a run uses."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "devices": parallel.describe(),
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(pathlib.Path(__file__)),
     }
 
 
@@ -226,17 +297,4 @@ def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return None  # Run from a checkout that was not installed.
-
-
-def _git_revision() -> str | None:
-    """The revision of the checkout that this file is tracked in; None elsewhere."""
-    git = ["git", "-C", str(pathlib.Path(__file__).parent)]
-    try:
-        # Installed into somebody else's checkout, their revision would say nothing of this.
-        tracked = [*git, "ls-files", "--error-unmatch", __file__]
-        subprocess.run(tracked, capture_output=True, check=True)
-        command = [*git, "describe", "--always", "--dirty"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+        return None  # The package runs from a checkout and is not installed.

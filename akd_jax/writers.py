@@ -1,4 +1,4 @@
-"""What is written while a run goes on: JSON lines, TensorBoard, and the progress bar."""
+"""Output of a run in progress: metrics as JSON lines and TensorBoard events, and a progress bar."""
 
 import json
 import pathlib
@@ -10,21 +10,21 @@ from typing import Any
 
 import tqdm
 
-from akd_jax import processes
+from akd_jax import processes, records
 from akd_jax.files import Path, not_writable, replace_text
 
 METRICS = "metrics.jsonl"
-_REFRESH_SECONDS = 0.1  # Of the progress bar.
+_REFRESH_SECONDS = 0.1  # Between two changes of the progress bar's text.
 
 
 class MetricWriter:
-    """Appends records to `metrics.jsonl` and their numbers to TensorBoard's event files.
+    """Appends records to `metrics.jsonl`, and their numbers to TensorBoard's event files.
 
-    Only in the primary process. A remote folder is written through copies on this machine,
-    since its files can only be replaced.
+    Only the primary process writes. For a remote folder, the files are written to a local
+    temporary folder and copied after each record, because remote files can only be replaced.
 
     Args:
-      folder: where both are written; made where it does not exist.
+      folder: for both kinds of files; created if it does not exist.
     """
 
     def __init__(self, folder: Path):
@@ -35,10 +35,10 @@ class MetricWriter:
         self._tensorboard: Any = None
 
     def rewind(self, step: int) -> None:
-        """Drops what was written after update number `step`, to go on from there.
+        """Removes the records after update number `step`, where training resumes.
 
-        A run that was killed has written records of epochs it must train again, and perhaps
-        half a line.
+        A killed run has written records of epochs that it must repeat, and its last line may be
+        incomplete.
         """
         self._purge_step = step + 1
         if not processes.is_primary() or not self.path.exists():
@@ -51,29 +51,35 @@ class MetricWriter:
         replace_text(self.path, "".join(kept))
 
     def write(self, record: dict[str, Any]) -> None:
-        """Writes one record; it has a 'stage' and, counted over all stages, a 'step'.
+        """Writes one record.
+
+        A number that is not finite is written as null, with a warning; TensorBoard does not
+        receive it.
+
+        Args:
+          record: has a 'stage', and a 'step' that counts the updates of all stages.
 
         Raises:
-          InputError: it cannot be written.
+          InputError: the record cannot be written.
         """
         if not processes.is_primary():
             return
         try:
-            self._write(record)
+            self._write(records.replace_nonfinite(record, self.path))
         except OSError as error:
             raise not_writable(self.folder, error) from None
 
     def _write(self, record: dict[str, Any]) -> None:
         local = self._local_folder()
         with (local / METRICS).open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        # Imported late: it imports PyTorch where that is installed, for seconds.
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+        # Imported here because tensorboardX imports PyTorch if it is installed: seconds.
         from tensorboardX import SummaryWriter
         from tensorboardX.proto.summary_pb2 import Summary
 
         if self._tensorboard is None:
             self._tensorboard = SummaryWriter(str(local), purge_step=self._purge_step)
-        # One event for all: each one is pickled for a thread, which takes a core 0.1 ms.
+        # One event for all numbers: the writer pickles each event for a thread, in 0.1 ms.
         scalars = [
             Summary.Value(tag=f"{record['stage']}/{name}", simple_value=value)
             for name, value in record.items()
@@ -83,14 +89,14 @@ class MetricWriter:
         self._publish()
 
     def close(self) -> None:
-        """Flushes the event files."""
+        """Flushes and closes the event files."""
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._publish()
             self._tensorboard = None
 
     def _local_folder(self) -> pathlib.Path:
-        """Where the files are written."""
+        """Returns the local folder that the files are written to; creates it."""
         if self._local is None:
             self._local = pathlib.Path(tempfile.mkdtemp(prefix="akd_jax_"))
             if self.path.exists():
@@ -99,7 +105,7 @@ class MetricWriter:
         return self._local
 
     def _publish(self) -> None:
-        """Copies the files to where they belong, where that is not here."""
+        """Copies the files to the remote folder, if the folder is remote."""
         local = self._local_folder()
         if local != self.folder:
             if self._tensorboard is not None:
@@ -109,16 +115,16 @@ class MetricWriter:
 
 
 class ProgressBar:
-    """A line on the terminal that shows how a stage goes; silent where there is no terminal.
+    """The progress of a stage in one terminal line; silent if standard error is no terminal.
 
     Args:
-      label: what is trained.
-      total: examples of the whole stage.
-      done: examples of it that were seen in an earlier process.
+      label: the name of what is trained.
+      total: the number of examples of the whole stage.
+      done: the number of those that earlier processes have trained on.
     """
 
     def __init__(self, label: str, *, total: int, done: int = 0):
-        self._next = 0.0
+        self._next_refresh = 0.0
         self._bar = tqdm.tqdm(
             desc=label,
             total=total,
@@ -130,18 +136,22 @@ class ProgressBar:
         )
 
     def update(self, examples: int, text: Callable[[], str], *, final: bool = False) -> None:
-        """Moves on by a number of examples; shows a text, and the examples per second, a few
-        times a second and at the `final` call of an epoch.
+        """Advances the bar.
+
+        Args:
+          examples: the number of examples since the last call.
+          text: returns the text to show; called a few times a second at most.
+          final: whether this is the last call of an epoch, whose text is always shown.
         """
         if self._bar.disable:
             return
         now = time.monotonic()
-        if final or now >= self._next:
-            self._next = now + _REFRESH_SECONDS
+        if final or now >= self._next_refresh:
+            self._next_refresh = now + _REFRESH_SECONDS
             rate = self._bar.format_dict["rate"]
             self._bar.postfix = [f"{text()} {rate:,.0f} examples/s" if rate else text()]
         self._bar.update(examples)
 
     def close(self) -> None:
-        """Leaves the line as it stands."""
+        """Stops updating the line, which stays on the terminal."""
         self._bar.close()

@@ -1,4 +1,3 @@
-import itertools
 import os
 import shutil
 import subprocess
@@ -7,13 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from akd_jax import interrupts, records, runs
+from akd_jax import records, runs
 from akd_jax.errors import InputError, StoppedError
 from akd_jax.plan import STUDENT
+from tests.support.configs import small_config
+from tests.support.stopping import stop_at_check
 
 
-@pytest.fixture
-def config(config, teacher_path):
+def make_config(teacher_path):
+    config = small_config()
     config.method = "kd"
     config.teacher.path = teacher_path
     config.checkpoint_every = 1
@@ -21,8 +22,21 @@ def config(config, teacher_path):
 
 
 @pytest.fixture
+def config(teacher_path):
+    return make_config(teacher_path)
+
+
+@pytest.fixture(scope="module")
+def expected_student(teacher_path, tmp_path_factory):
+    """The variables of the student of a run without damage."""
+    workdir = tmp_path_factory.mktemp("undamaged")
+    runs.run(make_config(teacher_path), workdir)
+    return load_student(workdir)
+
+
+@pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a disk of its own, and a function that changes its size and options."""
+    """A folder on its own small disk, and a function that changes the disk's size and options."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
@@ -36,36 +50,27 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def student(workdir):
+def load_student(workdir):
     return runs.load(workdir, teachers=False)[1][STUDENT].variables
 
 
-def stop(monkeypatch, config, workdir, looks):
-    counter = itertools.count(1)
-    with monkeypatch.context() as patched:
-        patched.setattr(interrupts, "stop_requested", lambda: next(counter) >= looks)
-        with pytest.raises(StoppedError):
-            runs.run(config, workdir)
-
-
-def newest(workdir):
+def checkpoints(workdir):
+    """The folders of the student's checkpoints, oldest first."""
     folders = (workdir / "student" / "kd").iterdir()
-    return max((path for path in folders if path.name.isdigit()), key=lambda path: int(path.name))
+    return sorted((path for path in folders if path.name.isdigit()), key=lambda p: int(p.name))
 
 
-def test_a_full_disk_is_said_and_loses_nothing(config, small_disk, tmp_path):
+def test_full_disk_is_reported_and_the_run_resumes(config, small_disk, expected_student):
     disk, remount = small_disk
-    with pytest.raises(InputError, match=r"MB free where a checkpoint needs .*make room there"):
-        runs.run(config, disk / "run")  # After some checkpoints, which have to go on existing.
-    kept = [path.name for path in (disk / "run/student/kd").iterdir() if path.name.isdigit()]
-    assert kept
+    with pytest.raises(InputError, match=r"MB free, but a checkpoint needs .*free some disk space"):
+        runs.run(config, disk / "run")
+    assert checkpoints(disk / "run")
     assert remount("size=50m")
     runs.run(config, disk / "run")
-    runs.run(config, tmp_path / "whole")
-    jax.tree.map(np.testing.assert_array_equal, student(disk / "run"), student(tmp_path / "whole"))
+    jax.tree.map(np.testing.assert_array_equal, load_student(disk / "run"), expected_student)
 
 
-def test_a_workdir_that_can_only_be_read(config, small_disk):
+def test_read_only_workdir_is_refused(config, small_disk):
     disk, remount = small_disk
     (disk / "run").mkdir()
     assert remount("ro")
@@ -74,40 +79,38 @@ def test_a_workdir_that_can_only_be_read(config, small_disk):
     assert remount("rw")
 
 
-@pytest.mark.parametrize("damage", ["truncate", "delete"])
-def test_a_damaged_checkpoint_costs_one_interval(config, tmp_path, monkeypatch, damage):
-    runs.run(config, tmp_path / "whole")
-    stop(monkeypatch, config, tmp_path / "damaged", looks=40)
-    damaged = newest(tmp_path / "damaged")
-    files = sorted(path for path in damaged.rglob("*") if path.is_file())
-    for file in files:
-        if damage == "delete":
-            file.unlink()
-        else:
-            file.write_bytes(file.read_bytes()[:10])
-    runs.run(config, tmp_path / "damaged")
-    jax.tree.map(
-        np.testing.assert_array_equal, student(tmp_path / "damaged"), student(tmp_path / "whole")
-    )
-    aside = damaged.with_name(f"unreadable_{damaged.name}")
-    assert aside.exists()  # Nothing is thrown away.
+def test_run_resumes_from_the_checkpoint_before_a_damaged_one(config, tmp_path, expected_student):
+    with stop_at_check(40), pytest.raises(StoppedError):
+        runs.run(config, tmp_path / "truncated")
+    shutil.copytree(tmp_path / "truncated", tmp_path / "deleted")
+    for damage in ("truncated", "deleted"):
+        workdir = tmp_path / damage
+        _, newest = checkpoints(workdir)
+        for file in [path for path in newest.rglob("*") if path.is_file()]:
+            if damage == "deleted":
+                file.unlink()
+            else:
+                file.write_bytes(file.read_bytes()[:10])
+        runs.run(config, workdir)
+        jax.tree.map(np.testing.assert_array_equal, load_student(workdir), expected_student)
+        assert newest.with_name(f"unreadable_{newest.name}").exists()
 
 
-def test_a_teacher_of_another_architecture(config, tmp_path, teacher_path):
-    copy = tmp_path / "teacher"
-    shutil.copytree(teacher_path, copy)
-    results = records.read(copy / records.RESULTS)
-    records.write(copy / records.RESULTS, {**results, "model": "plain_cnn:7 M FC"})
-    config.teacher.path = str(copy)
-    with pytest.raises(InputError, match=r"as float32 \[7\], got float32 \[8\]; it is the ch"):
+def copy_teacher(teacher_path, target, **changes):
+    """Copies a teacher's folder with changes in its results.json."""
+    shutil.copytree(teacher_path, target)
+    results = records.read(target / records.RESULTS)
+    records.write(target / records.RESULTS, {**results, **changes})
+    return str(target)
+
+
+def test_teacher_checkpoint_of_another_architecture_is_refused(config, tmp_path, teacher_path):
+    config.teacher.path = copy_teacher(teacher_path, tmp_path / "teacher", model="plain_cnn:7 M FC")
+    with pytest.raises(InputError, match=r"as float32 \[7\], got float32 \[8\], of another net"):
         runs.run(config, tmp_path / "run")
 
 
-def test_a_teacher_with_the_weights_of_another(config, tmp_path, teacher_path):
-    copy = tmp_path / "teacher"
-    shutil.copytree(teacher_path, copy)
-    results = records.read(copy / records.RESULTS)
-    records.write(copy / records.RESULTS, {**results, "digest": "0" * 16})
-    config.teacher.path = str(copy)
-    with pytest.raises(InputError, match=r"expected the weights that its results\.json tells of"):
+def test_teacher_checkpoint_with_other_weights_is_refused(config, tmp_path, teacher_path):
+    config.teacher.path = copy_teacher(teacher_path, tmp_path / "teacher", digest="0" * 16)
+    with pytest.raises(InputError, match=r"expected the weights that its results\.json"):
         runs.run(config, tmp_path / "run")

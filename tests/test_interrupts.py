@@ -7,19 +7,19 @@ from akd_jax import interrupts
 from akd_jax.errors import StoppedError
 
 
-def test_a_signal_is_heard_and_the_process_goes_on():
+def test_first_signal_requests_a_stop():
     with interrupts.listen(signal.SIGUSR1):
-        interrupts.raise_if_stop_requested("nothing yet")
+        interrupts.raise_if_stop_requested("no signal yet")
         os.kill(os.getpid(), signal.SIGUSR1)
         assert interrupts.stop_requested()
-        with pytest.raises(StoppedError, match=r"training: stopped by a signal, .* goes on"):
+        with pytest.raises(StoppedError, match=r"training: stopped by a signal; .* to resume"):
             interrupts.raise_if_stop_requested("training")
-    assert not interrupts.stop_requested()  # Of the next run in this process.
+    assert not interrupts.stop_requested()  # The next run of this process must not stop.
 
 
-def test_a_second_signal_does_what_it_always_does():
+def test_second_signal_reaches_the_previous_handler():
     received = []
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
+    previous = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
     try:
         with interrupts.listen(signal.SIGUSR1):
             os.kill(os.getpid(), signal.SIGUSR1)
@@ -29,4 +29,4 @@ def test_a_second_signal_does_what_it_always_does():
         os.kill(os.getpid(), signal.SIGUSR1)
         assert len(received) == 2
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(signal.SIGUSR1, previous)

@@ -20,23 +20,23 @@ def test_shard_keeps_the_order_of_the_examples():
 
 
 @pytest.mark.parametrize(("size", "choice"), [(6, "take 4 or 8"), (3, "take 4"), (41, "40 or 44")])
-def test_a_batch_that_the_devices_do_not_divide(size, choice):
+def test_batch_size_must_be_a_multiple_of_the_devices(size, choice):
     assert jax.local_device_count() == 4
     with pytest.raises(InputError, match=f"multiple of the 4 devices, got {size}; .*{choice}"):
         parallel.check_batch_size(size)
 
 
-def test_a_batch_that_the_devices_divide():
+def test_multiples_of_the_devices_and_parts_are_accepted():
     parallel.check_batch_size(8)
     parallel.check_batch_size(8, grad_accumulation_steps=2)
 
 
-def test_a_share_that_its_parts_do_not_divide():
+def test_batch_size_must_be_a_multiple_of_the_accumulated_parts():
     with pytest.raises(InputError, match="4 devices x 2 parts, got 12; take 8 or 16"):
         parallel.check_batch_size(12, grad_accumulation_steps=2)
 
 
-def test_what_is_replicated_survives_the_donation_of_the_copy():
+def test_donated_copy_does_not_destroy_the_original():
     original = {"x": jax.random.normal(jax.random.key(0), (3,)), "key": jax.random.key(1)}
     step = parallel.compile_train_step(lambda state, *others, axis_name: (state, {}))
     batch = parallel.shard(np.zeros(4))
@@ -45,14 +45,14 @@ def test_what_is_replicated_survives_the_donation_of_the_copy():
     assert original["key"] == jax.random.key(1)
 
 
-def test_replicate_places_on_every_device():
+def test_replicate_copies_to_every_device():
     placed = parallel.replicate({"x": np.ones(3)})["x"]
     assert placed.sharding.is_fully_replicated
     assert len(placed.addressable_shards) == 4
 
 
 def collectives(grad_accumulation_steps=1):
-    """Those of a step without batch norm, whose statistics are added too; and its parameters."""
+    """The collectives of a train step without batch norm, and its number of parameters."""
     rng = np.random.default_rng(0)
     images = np.float32(rng.normal(size=(16, 8, 8, 1)))
     batch = Batch(images, np.int32(rng.integers(10, size=16)), np.ones(16, np.float32))
@@ -74,19 +74,19 @@ def collectives(grad_accumulation_steps=1):
 
 
 @pytest.mark.parametrize("grad_accumulation_steps", [1, 2])
-def test_devices_add_the_gradients_once_and_gather_nothing(grad_accumulation_steps):
-    found, parameters = collectives(grad_accumulation_steps)
-    assert {name for name, _ in found} == {"all-reduce"}
-    # The gradients, and the total and weight of 'loss' and of 'accuracy'; XLA may see that the
-    # two weights are one.
-    assert sum(sum(sizes) for _, sizes in found) // 4 - parameters in (3, 4)
-    assert len(found) <= 2
+def test_step_sums_the_gradients_once_and_gathers_nothing(grad_accumulation_steps):
+    operations, parameters = collectives(grad_accumulation_steps)
+    assert {name for name, _ in operations} == {"all-reduce"}
+    # The gradients, and the total and weight of 'loss' and of 'accuracy'. XLA may merge the two
+    # weights, which are equal.
+    assert sum(sum(sizes) for _, sizes in operations) // 4 - parameters in (3, 4)
+    assert len(operations) <= 2
 
 
-def test_a_device_that_is_alone_adds_nothing(monkeypatch):
+def test_step_of_a_single_device_has_no_collective(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
-    found, _ = collectives()
-    assert found == []
+    operations, _ = collectives()
+    assert operations == []
 
 
 class TwoLayers(nn.Module):

@@ -1,93 +1,93 @@
+import json
+
 import jax
 import numpy as np
 import pytest
 
-from akd_jax import interrupts, processes, records, runs
+from akd_jax import processes, records, runs
 from akd_jax.errors import StoppedError
 from akd_jax.plan import STUDENT
 from akd_jax.step import train_step
 from tests.support import shared_run
-from tests.support.launching import free_port, launch
+from tests.support.launching import finish, free_port, launch
+from tests.support.stopping import stop_at_check
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder that pair.py has worked in, and before it a run here on four devices."""
+    """A folder with the results of one pair of processes; see pair.py.
+
+    The run 'stopped' starts in this process and is stopped while the teacher is trained. The
+    pair resumes it, stores the teacher's logits, and is stopped while the student is trained.
+    This process resumes it again to its end. The run 'whole' is never stopped.
+    """
     folder = tmp_path_factory.mktemp("pair")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(interrupts, "stop_requested", shared_run.after(shared_run.LOOKS))
-        with pytest.raises(StoppedError):
-            runs.run(shared_run.config(), folder / "begun_alone")
+    config = shared_run.make_config()
+    with stop_at_check(shared_run.TEACHER_CHECK), pytest.raises(StoppedError, match="teacher"):
+        runs.run(config, folder / "stopped")
     port = str(free_port())
-    pair = [launch("-m", "tests.support.pair", str(number), port, folder) for number in range(2)]
-    outputs = [process.communicate(timeout=300)[0] for process in pair]
-    for process, output in zip(pair, outputs, strict=True):
+    pair = [launch("-m", "tests.support.pair", number, port, folder) for number in range(2)]
+    for process, output in zip(pair, finish(pair), strict=True):
         assert process.returncode == 0, output
-        assert "stopped as asked" in output
+        assert "stage_1: stopped by a signal" in output
+        assert output.splitlines()[-1] == "finished"
+    runs.run(config, folder / "stopped")
+    runs.run(config, folder / "whole")
     return folder
 
 
-@pytest.mark.parametrize("name", shared_run.MODULES)
-def test_two_processes_of_two_devices_are_four_devices_and_are_one(folder, name):
+def test_two_processes_of_two_devices_train_like_four_devices_and_like_one(folder):
     assert jax.device_count() == 4
-    module = shared_run.MODULES[name]
-    four = shared_run.train(module)
-    state, step = shared_run.state(module), jax.jit(train_step)
-    for batch in shared_run.batches():
+    four_devices = shared_run.train()
+    state, step = shared_run.make_state(), jax.jit(train_step)
+    for batch in shared_run.make_batches():
         state, _ = step(state, {}, batch, jax.numpy.int32(0))
-    one = shared_run.flat(state.model.variables)
+    one_device = shared_run.flatten(state.model.variables)
     for number in range(2):
-        found = np.load(folder / f"parameters_{number}.npz")
-        assert {path for path in found if path.startswith(name)} == {name + path for path in one}
-        for path, expected in one.items():
-            np.testing.assert_allclose(found[name + path], expected, **TOLERANCE)
-            np.testing.assert_allclose(found[name + path], four[path], **TOLERANCE)
+        variables = np.load(folder / f"variables_{number}.npz")
+        assert set(variables) == set(one_device)
+        for name, expected in one_device.items():
+            np.testing.assert_allclose(variables[name], expected, **TOLERANCE)
+            np.testing.assert_allclose(variables[name], four_devices[name], **TOLERANCE)
 
 
-def students(workdir):
-    return shared_run.flat(runs.load(workdir, teachers=False)[1][STUDENT].variables)
+def load_student(workdir):
+    return shared_run.flatten(runs.load(workdir, teachers=False)[1][STUDENT].variables)
 
 
-@pytest.fixture(scope="module")
-def alone(folder):
-    """The student of the same run on four devices here, never stopped."""
-    runs.run(shared_run.config(), folder / "alone")
-    return students(folder / "alone")
-
-
-@pytest.mark.parametrize("name", ["begun_alone", "begun_by_two"])
-def test_one_and_two_go_on_where_the_other_stopped(folder, alone, name):
-    runs.run(shared_run.config(), folder / name)  # The first one is finished already.
-    for path, value in students(folder / name).items():
-        np.testing.assert_allclose(value, alone[path], **TOLERANCE)
-    whole, found = (records.read(folder / n / records.RESULTS) for n in ("alone", name))
+def test_run_resumed_with_other_numbers_of_processes_equals_an_uninterrupted_run(folder):
+    expected = load_student(folder / "whole")
+    for name, value in load_student(folder / "stopped").items():
+        np.testing.assert_allclose(value, expected[name], **TOLERANCE)
+    whole, stopped = (records.read(folder / n / records.RESULTS) for n in ("whole", "stopped"))
     for network in ("student", "teacher"):
-        for score in ("validation", "test"):
-            assert found[network][score] == pytest.approx(whole[network][score])
-    lines = (folder / name / "metrics.jsonl").read_text().splitlines()
-    assert len(lines) == 6  # Written by one process, each epoch once.
+        for split in ("validation", "test"):
+            assert stopped[network][split] == pytest.approx(whole[network][split])
 
 
-def test_two_processes_store_the_logits_that_one_stores(folder, alone):
-    del alone
-    runs.run(shared_run.config(), folder / "begun_by_two")  # Finished already, or stopped.
+def test_only_the_primary_process_writes_metrics(folder):
+    lines = (folder / "stopped" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 1, 2]
+
+
+def test_two_processes_store_the_same_teacher_logits_as_one(folder):
     views = [
-        sorted((folder / n / "teacher_logits").glob("*/*.npy")) for n in ("alone", "begun_by_two")
+        sorted((folder / name / "teacher_logits").glob("*/*.npy")) for name in ("whole", "stopped")
     ]
     assert len(views[0]) == len(views[1]) == 2
-    for one, other in zip(*views, strict=True):
-        np.testing.assert_allclose(np.load(one), np.load(other), **TOLERANCE)
+    for one, two in zip(*views, strict=True):
+        np.testing.assert_allclose(np.load(one), np.load(two), **TOLERANCE)
 
 
-def test_one_process_is_found_where_nothing_says_more(monkeypatch):
+def test_without_a_cluster_there_is_one_process(monkeypatch):
     for name in ("SLURM_NTASKS", "SLURM_PROCID", "JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES"):
         monkeypatch.delenv(name, raising=False)
     assert not processes.in_cluster()
     assert processes.count() == 1
     assert processes.is_primary()
-    assert processes.on_primary(lambda: (1, 2)) == (1, 2)  # Simply called.
+    assert processes.on_primary(lambda: (1, 2)) == (1, 2)  # The result does not pass JSON.
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_one_process_is_found_where_nothing_says_more(monkeypatch):
         {"TPU_WORKER_HOSTNAMES": "a,b"},
     ],
 )
-def test_several_processes_are_found_where_the_cluster_says_so(monkeypatch, variables):
+def test_environment_of_a_cluster_is_detected(monkeypatch, variables):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert processes.in_cluster()

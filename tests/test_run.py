@@ -354,7 +354,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_one_never_stopped(
             stopped = runs.run(config, tmp_path / "stopped")
             break
         except StoppedError as error:
-            assert "the same command goes on" in str(error)
+            assert "run the same command to resume" in str(error)
             stops += 1
     assert stops > (8 if per_loop < 5 else 3)
     assert sum(steps) == 50  # None was taken twice, and none is missing.
@@ -404,7 +404,7 @@ def test_sigterm_leaves_with_a_code_of_its_own_and_nothing_is_lost(config, teach
     config.checkpoint_every = 5
     stopped = launch(config, tmp_path / "run", code=TERMINATED)
     assert stopped.returncode == os.EX_TEMPFAIL
-    line = "stage_1: stopped by a signal, with everything saved; the same command goes on"
+    line = "stage_1: stopped by a signal; progress is saved, run the same command to resume"
     assert stopped.stderr == f"error: annealing_kd seed 0 {line}\n"
     assert (tmp_path / "run/student/stage_1/12").exists()  # Two epochs of 5 steps and their ends.
     resumed = launch(config, tmp_path / "run")
@@ -649,7 +649,9 @@ def test_another_runs_workdir_is_refused(config, teacher_path, tmp_path):
     config.seed = 1
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert before
-    refused(config, tmp_path, r"another config.seed \(0 there, 1 here\); choose another workdir")
+    refused(
+        config, tmp_path, r"different config.seed \(recorded 0, given 1\); choose another workdir"
+    )
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -695,7 +697,7 @@ def test_a_run_whose_data_are_others_by_now_is_not_evaluated(
     monkeypatch.setitem(data.DATASETS, "digits", lambda data_dir: renamed)
     data.load.cache_clear()
     try:
-        with pytest.raises(InputError, match=r"another config.labels .* put back the data"):
+        with pytest.raises(InputError, match=r"different config.labels .* put back the data"):
             runs.predict(tmp_path, teachers=False)
     finally:
         data.load.cache_clear()

@@ -149,7 +149,9 @@ def test_a_teacher_is_fine_tuned_from_a_folder(config, folders, tmp_path):
     results = runs.run(config, tmp_path)
     assert results["teacher"]["validation"] > 0.8
     config.student.epochs = 3
-    with pytest.raises(InputError, match=r"another config.student.epochs \(2 there, 3 here\)"):
+    with pytest.raises(
+        InputError, match=r"different config.student.epochs \(recorded 2, given 3\)"
+    ):
         runs.run(config, tmp_path)
 
 

@@ -94,7 +94,7 @@ def test_a_notice_to_one_stops_both_with_everything_saved(tmp_path):
     assert codes == [os.EX_TEMPFAIL] * 2
     for number, line in enumerate(lines):
         assert line.startswith(f"error: process {number} of 2: ")
-        assert "stopped by a signal, with everything saved; the same command goes on" in line
+        assert "stopped by a signal; progress is saved, run the same command to resume" in line
 
 
 def test_wrong_input_is_said_by_each(tmp_path):

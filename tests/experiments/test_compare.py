@@ -114,7 +114,9 @@ def test_more_methods_can_come_and_the_folder_can_move(small, tmp_path):
 def test_another_configuration_is_refused_before_anything_is_trained(small, tmp_path):
     compare_methods(small, ["kd"], 1, tmp_path)
     small.student.epochs = 5
-    with pytest.raises(InputError, match=r"another config\.student\.epochs \(4 there, 5 here\)"):
+    with pytest.raises(
+        InputError, match=r"different config\.student\.epochs \(recorded 4, given 5\)"
+    ):
         compare_methods(small, ["scratch", "kd"], 1, tmp_path)
     assert not (tmp_path / "scratch").exists()
 

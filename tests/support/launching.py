@@ -1,12 +1,15 @@
-"""Processes that tests start, each of two devices."""
+"""Child processes for tests; each has two virtual devices."""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+GUARD_SECONDS = 600  # Only stops a test that hangs; no test waits this long on purpose.
 
 
 def free_port() -> int:
@@ -16,16 +19,20 @@ def free_port() -> int:
 
 
 def launch(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Starts Python, as strict as the tests are; standard error goes to standard output."""
+    """Starts Python with the strict settings of the tests.
+
+    Standard error is merged into standard output.
+    """
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
         env={
             **os.environ,
-            "NPROC": "16",  # As in conftest.py.
+            "NPROC": "16",  # See conftest.py.
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": "2",
             "JAX_NUMPY_DTYPE_PROMOTION": "strict",
@@ -34,3 +41,35 @@ def launch(*arguments: object, **environment: str) -> subprocess.Popen[str]:
             **environment,
         },
     )
+
+
+@contextlib.contextmanager
+def start_python(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Like `launch`, for one process that is killed when the context ends."""
+    with launch(*arguments) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for_line(process: subprocess.Popen[str], expected: str) -> None:
+    """Reads the output of a process up to a line; fails if the process ends before."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.rstrip("\n") == expected:
+            return
+    raise AssertionError(f"expected the line {expected!r}, got: {''.join(lines)}")
+
+
+def finish(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """Waits until all processes have ended; returns their outputs.
+
+    Kills the processes if one of them hangs.
+    """
+    try:
+        return [process.communicate(timeout=GUARD_SECONDS)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()

@@ -1,4 +1,4 @@
-"""What test_processes.py runs in each of two processes of two devices.
+"""What each process of the pair in test_processes.py does, on two devices.
 
 python -m tests.support.pair PROCESS_ID PORT FOLDER
 """
@@ -8,43 +8,42 @@ from pathlib import Path
 
 import numpy as np
 
-from akd_jax import interrupts, processes, runs
+from akd_jax import processes, runs
 from akd_jax.errors import InputError, StoppedError
 from tests.support import shared_run
+from tests.support.stopping import stop_at_check
 
 
 def main(process_id: int, port: str, folder: Path) -> None:
     processes.initialize(f"127.0.0.1:{port}", 2, process_id)
-    found = {}
-    for name, module in shared_run.MODULES.items():
-        for path, value in shared_run.train(module).items():
-            found[f"{name}{path}"] = value
-    np.savez(folder / f"parameters_{process_id}.npz", **found)
+    np.savez(folder / f"variables_{process_id}.npz", **shared_run.train())
+    check_communication(process_id)
+    try:
+        with stop_at_check(shared_run.STUDENT_CHECK):
+            runs.run(shared_run.make_config(), folder / "stopped")
+    except StoppedError as error:
+        print(error)
+    print("finished")
 
+
+def check_communication(process_id: int) -> None:
     mixed = {"zero": np.float32(-0.0), "nan": np.array([np.nan, process_id]), "bool": np.bool_(1)}
-    sent = processes.broadcast(mixed)
-    assert np.signbit(sent["zero"]), sent
-    assert sent["zero"].shape == (), sent
-    np.testing.assert_array_equal(sent["nan"], [np.nan, 0])
-    gathered = processes.gather(np.full((2, 3), process_id))
-    np.testing.assert_array_equal(gathered[:, 0], [0, 0, 1, 1])
+    received = processes.broadcast(mixed)
+    assert np.signbit(received["zero"]), received
+    assert received["zero"].shape == (), received
+    np.testing.assert_array_equal(received["nan"], [np.nan, 0])
+
+    rows = processes.gather(np.full((2, 3), process_id))
+    np.testing.assert_array_equal(rows[:, 0], [0, 0, 1, 1])
+
     assert processes.on_primary(lambda: {"from": process_id}) == {"from": 0}
     assert processes.on_primary(lambda: processes.on_primary(lambda: "nested")) == "nested"
     try:
-        processes.on_primary(shared_run.refuse)
+        processes.on_primary(shared_run.raise_input_error)
     except InputError as error:
         assert str(error) == "expected nothing, got something"
     else:
         raise AssertionError("expected the primary's error in all processes")
-
-    runs.run(shared_run.config(), folder / "begun_alone")
-    original = interrupts.stop_requested
-    interrupts.stop_requested = shared_run.after(shared_run.LOOKS)
-    try:
-        runs.run(shared_run.config(), folder / "begun_by_two")
-    except StoppedError:
-        print("stopped as asked")
-    interrupts.stop_requested = original
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""experiments.train, whose second process raises in the middle of an epoch."""
+"""experiments.train with an unexpected error in the second process, in the middle of an epoch."""
 
 import itertools
 
@@ -7,13 +7,13 @@ import jax
 from akd_jax import interrupts
 from experiments import cli, train
 
-_stop_requested, _looks = interrupts.stop_requested, itertools.count(1)
+_original, _checks = interrupts.stop_requested, itertools.count(1)
 
 
 def stop_requested() -> bool:
-    if jax.process_index() == 1 and next(_looks) > 30:
-        raise RuntimeError("something that nobody expected")
-    return _stop_requested()
+    if jax.process_index() == 1 and next(_checks) > 30:
+        raise RuntimeError("an unexpected error")
+    return _original()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""What test_processes.py trains alone, and pair.py in two processes."""
-
-import itertools
-from collections.abc import Callable
+"""The training that test_processes.py does in one process and pair.py in two."""
 
 import flax.linen as nn
 import jax
@@ -14,25 +11,22 @@ from akd_jax.data import Batches, Examples
 from akd_jax.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.step import train_step
-from akd_jax.types import Outputs, TrainState
+from akd_jax.types import TrainState
 from configs import digits
 
-LOOKS = 20  # After which a run is stopped: in the middle of the student's training.
+# For `stop_at_check`. The first lies in the teacher's second epoch. In a run resumed from there,
+# the second lies in the second epoch of the student's first stage.
+TEACHER_CHECK = 11
+STUDENT_CHECK = 33
 
 
-class TwoLayers(nn.Module):
-    """Without batch norm."""
-
-    @nn.compact
-    def __call__(self, inputs, *, train=False, axis_name=None):
-        hidden = nn.relu(nn.Dense(32)(inputs.reshape(len(inputs), -1)))
-        return Outputs(logits=nn.Dense(10)(hidden))
+def make_module() -> nn.Module:
+    """Creates a network with batch norm, whose statistics are also averaged over devices."""
+    return models.build("plain_cnn:4 M FC", 10)
 
 
-MODULES = {"plain": TwoLayers(), "batch_norm": models.build("plain_cnn:4 M FC", 10)}
-
-
-def state(module: nn.Module) -> TrainState:
+def make_state() -> TrainState:
+    module = make_module()
     return TrainState.create(
         module.apply,
         module.init(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32)),
@@ -42,54 +36,48 @@ def state(module: nn.Module) -> TrainState:
     )
 
 
-def batches(part: tuple[int, int] = (0, 1)) -> list:
-    """20 steps; of each four batches the last one is filled up with rows of weight 0."""
+def make_batches(part: tuple[int, int] = (0, 1)) -> list:
+    """Returns 8 batches of two epochs; the last one of each has rows of weight 0."""
     rng = np.random.default_rng(0)
     images = rng.normal(size=(60, 8, 8, 1)).astype(np.float32)
     examples = Examples(images, rng.integers(10, size=60).astype(np.int32))
-    whole = Batches(examples, 16, seed=0, part=part)
-    return [batch for epoch in range(5) for batch in whole.epoch(epoch)]
+    batches = Batches(examples, 16, seed=0, part=part)
+    return [batch for epoch in range(2) for batch in batches.epoch(epoch)]
 
 
-def train(module: nn.Module) -> dict[str, np.ndarray]:
-    """The variables after 20 steps over all devices of all processes."""
+def train() -> dict[str, np.ndarray]:
+    """Returns the variables after 8 steps on all devices of all processes."""
     step = parallel.compile_train_step(train_step)
-    placed = parallel.replicate(state(module))
+    state = parallel.replicate(make_state())
     zero = parallel.replicate(np.int32(0))
-    for batch in batches((jax.process_index(), jax.process_count())):
-        placed, metrics = step(placed, {}, parallel.shard(batch), zero)
+    for batch in make_batches((jax.process_index(), jax.process_count())):
+        state, metrics = step(state, {}, parallel.shard(batch), zero)
         jax.block_until_ready(metrics)
-    return flat(placed.model.variables)
+    return flatten(state.model.variables)
 
 
-def flat(variables) -> dict[str, np.ndarray]:
+def flatten(variables) -> dict[str, np.ndarray]:
     leaves = jax.tree.leaves_with_path(variables)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def config() -> ConfigDict:
-    """Three epochs of five steps for each stage, with a stored teacher."""
-    found = digits.get_config()
-    found.batch_size = 200
-    found.checkpoint_every = 2
-    found.teacher.model = "plain_cnn:8 M FC"
-    found.teacher.epochs = 1
-    found.teacher.views = 2
-    found.dataset.crop_padding = 1
-    found.student.model = "plain_cnn:4 M FC"
-    found.student.epochs = 6
-    found.annealing_kd.stage_1.epochs = 3
-    found.annealing_kd.max_temperature = 2
-    found.continuation_kd.max_temperature = 5
-    found.continuation_kd.psi_epochs = 3
-    return found
+def make_config() -> ConfigDict:
+    """A stored teacher of two epochs and two stages of two epochs, with five steps each."""
+    config = digits.get_config()
+    config.batch_size = 200
+    config.checkpoint_every = 2
+    config.teacher.model = "plain_cnn:8 M FC"
+    config.teacher.epochs = 2
+    config.teacher.views = 2
+    config.dataset.crop_padding = 1
+    config.student.model = "plain_cnn:4 M FC"
+    config.student.epochs = 4
+    config.annealing_kd.stage_1.epochs = 2
+    config.annealing_kd.max_temperature = 2
+    config.continuation_kd.max_temperature = 4
+    config.continuation_kd.psi_epochs = 3
+    return config
 
 
-def after(looks: int) -> Callable[[], bool]:
-    """Somebody who asks to stop at that look."""
-    counter = itertools.count(1)
-    return lambda: next(counter) >= looks
-
-
-def refuse() -> None:
+def raise_input_error() -> None:
     raise InputError("expected nothing, got something")

@@ -1,5 +1,6 @@
 """Output of a run in progress: metrics as JSON lines and TensorBoard events, and a progress bar."""
 
+import importlib.util
 import json
 import pathlib
 import sys
@@ -20,7 +21,8 @@ _REFRESH_SECONDS = 0.1  # Between two changes of the progress bar's text.
 class MetricWriter:
     """Appends records to `metrics.jsonl`, and their numbers to TensorBoard's event files.
 
-    Only the primary process writes. For a remote folder, the files are written to a local
+    Only the primary process writes. There are no event files if tensorboardX, which the extra
+    `reports` installs, is missing. For a remote folder, the files are written to a local
     temporary folder and copied after each record, because remote files can only be replaced.
 
     Args:
@@ -73,6 +75,12 @@ class MetricWriter:
         local = self._local_folder()
         with (local / METRICS).open("a") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
+        if importlib.util.find_spec("tensorboardX") is not None:
+            self._write_event(record, local)
+        self._publish()
+
+    def _write_event(self, record: dict[str, Any], local: pathlib.Path) -> None:
+        """Writes the numbers of a record to the event file."""
         # Imported here because tensorboardX imports PyTorch if it is installed: seconds.
         from tensorboardX import SummaryWriter
         from tensorboardX.proto.summary_pb2 import Summary
@@ -86,7 +94,6 @@ class MetricWriter:
             if isinstance(value, float)
         ]
         self._tensorboard.file_writer.add_summary(Summary(value=scalars), record["step"])
-        self._publish()
 
     def close(self) -> None:
         """Flushes and closes the event files."""

@@ -2,13 +2,17 @@ import io
 import json
 import math
 import struct
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from akd_jax.writers import MetricWriter, ProgressBar
+
+ROOT = Path(__file__).parents[1]
 
 
 def make_record(step):
@@ -95,3 +99,14 @@ def test_progress_bar_is_shown_only_on_a_terminal(monkeypatch, stream, shown):
             assert part in text
     else:
         assert text == ""
+
+
+def test_without_tensorboardx_only_json_lines_are_written(tmp_path):
+    code = (
+        "import sys; sys.modules['tensorboardX'] = None; from pathlib import Path;"
+        "from akd_jax.writers import MetricWriter;"
+        "writer = MetricWriter(Path(sys.argv[1])); writer.write({'stage': 's', 'step': 1});"
+        "writer.close()"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -4,8 +4,8 @@ python -m experiments.prepare --dataset=cifar10 --data_dir=DIR
 python -m experiments.train --config=configs/cifar10.py:annealing_kd --workdir=runs/cifar10 \
     --config.dataset.data_dir=DIR
 
---config=configs/cifar10.py:METHOD,plain_cnn selects the paper's second pair of networks: a plain CNN
-of 10 layers teaches one of 2 layers.
+--config=configs/cifar10.py:METHOD,plain_cnn selects the paper's second pair of networks: a plain
+CNN of 10 layers teaches one of 2 layers.
 """
 
 from ml_collections.config_dict import ConfigDict

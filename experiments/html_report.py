@@ -175,8 +175,8 @@ def _run_body(results: dict[str, Any]) -> str:
     return (
         _table(("", "validation", "test"), rows)
         + _note(
-            f"Metric: {results.get('metric', 'accuracy')}. The student is the checkpoint of the last"
-            " stage with the best validation score."
+            f"Metric: {results.get('metric', 'accuracy')}. The student is the checkpoint of the"
+            " last stage with the best validation score."
         )
         + _table(headers, stages)
         + (_note(f"Truncated texts: {_counts(results['truncated'])}.") if padded else "")

@@ -175,8 +175,8 @@ def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
         except InputError as problem:
             fail(str(problem))
         fail(str(error))
-    # absl raises the verbosity from its default to INFO, at which Orbax logs dozens of lines for
-    # each checkpoint. It keeps a verbosity that looks as if the user had set it.
+    # absl raises a default verbosity to INFO, at which Orbax logs dozens of lines for each
+    # checkpoint. Marking the value as the user's prevents that.
     flags.FLAGS["verbosity"].using_default_value = False
     return positional
 

@@ -30,7 +30,7 @@ from akd_jax.runs import (
     run,
 )
 from experiments import cli, comparison_table, html_report
-from experiments.tables import markdown_table
+from experiments.tables import markdown_table, percent
 
 _CONFIG = cli.config_flag()
 _METHODS = flags.DEFINE_list(
@@ -99,8 +99,8 @@ def _compare(
         for folder, run_config in folders.items():
             results.append(run(run_config, workdir / folder))
             logits[method].append(predict(workdir / folder, teachers=False)[STUDENT])
-            score = results[-1][STUDENT]["test"]
-            cli.print_on_primary(f"{folder}: test {task.metric} {score:.2%}")
+            score = percent(results[-1][STUDENT]["test"])
+            cli.print_on_primary(f"{folder}: test {task.metric} {score}")
         entries[method] = {"runs": list(folders), **comparison_table.summarize_runs(results)}
     teacher_logits = None
     if TEACHER in trained:

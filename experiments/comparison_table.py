@@ -90,7 +90,8 @@ def table(entries: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str, 
     headers += ["agreement", "ECE", "n", "s", "teacher s"]
     blank = [""] * (len(headers) - 2)
     rows = [
-        [f"({name})", f"{100 * teacher['test']:.2f}", *blank] for name, teacher in teachers.items()
+        [f"({name})", _percent({"mean": teacher["test"], "std": None}), *blank]
+        for name, teacher in teachers.items()
     ]
     for method, entry in entries.items():
         intervals = [
@@ -147,11 +148,17 @@ def notes(
     return sentences
 
 
-def _summary(values: Sequence[float]) -> dict[str, Any]:
-    deviation = stdev(values) if len(values) > 1 else None
-    return {"mean": mean(values), "std": deviation, "values": list(values)}
+def _summary(values: Sequence[float | None]) -> dict[str, Any]:
+    """Returns mean and standard deviation; both are None if a score is, since it was not finite."""
+    finite = [value for value in values if value is not None]
+    if len(finite) < len(values):
+        return {"mean": None, "std": None, "values": list(values)}
+    deviation = stdev(finite) if len(finite) > 1 else None
+    return {"mean": mean(finite), "std": deviation, "values": finite}
 
 
 def _percent(score: Mapping[str, Any]) -> str:
+    if score["mean"] is None:
+        return "-"
     average = f"{100 * score['mean']:.2f}"
     return average if score["std"] is None else f"{average} ± {100 * score['std']:.2f}"

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from akd_jax import records
 from akd_jax.errors import InputError
+from experiments.tables import percent
 
 COMPARISON = "comparison.json"
 REPORT = "report.html"
@@ -71,7 +72,10 @@ def curves(runs: Mapping[str, Sequence[EpochRecords]], metric: str) -> Figure:
         means = []
         for number, (name, seeds) in enumerate(runs.items()):
             key = f"validation_{metric}" if field == _SCORE else field
-            values = np.array([[record[key] for record in run_records] for run_records in seeds])
+            # A score that is not finite is recorded as null and leaves a gap in the line.
+            values = np.array(
+                [[record[key] for record in run_records] for run_records in seeds], float
+            )
             if field == "phi":
                 values = values[:, : _annealed_epochs(seeds[0])]
             if not values.size:
@@ -90,7 +94,9 @@ def curves(runs: Mapping[str, Sequence[EpochRecords]], metric: str) -> Figure:
             axes.set_yscale("log")
         if field == _SCORE:
             # The scores of the first epochs are far lower and would hide later differences.
-            axes.set_ylim(bottom=np.quantile(np.concatenate(means), 0.1))
+            plotted = np.concatenate(means)
+            if not np.isnan(plotted).all():
+                axes.set_ylim(bottom=np.nanquantile(plotted, 0.1))
             axes.legend(loc="best", frameon=False, fontsize=9)
         elif means:
             axes.legend(frameon=False, fontsize=9)
@@ -152,7 +158,7 @@ def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:
 
 def _run_body(results: dict[str, Any]) -> str:
     rows = [
-        (name, *(f"{results[name][score]:.2%}" for score in ("validation", "test")))
+        (name, *(percent(results[name][score]) for score in ("validation", "test")))
         for name in ("teacher", "student")
         if results[name]
     ]
@@ -162,7 +168,7 @@ def _run_body(results: dict[str, Any]) -> str:
             stage["name"],
             str(stage["epochs"]),
             str(stage["steps"]),
-            f"{stage['best_validation']:.2%}",
+            percent(stage["best_validation"]),
             str(stage["best_epoch"]),
             f"{stage['seconds']:.1f}",
             f"{stage['examples_per_second']:,.0f}",

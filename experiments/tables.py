@@ -1,6 +1,11 @@
-"""Markdown tables."""
+"""Text of tables."""
 
 from collections.abc import Sequence
+
+
+def percent(score: float | None) -> str:
+    """Returns a score in percent, or '-' if there is none because it was not finite."""
+    return "-" if score is None else f"{score:.2%}"
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -16,7 +16,7 @@ from akd_jax.dry_run import rehearse
 from akd_jax.plan import STUDENT
 from akd_jax.runs import run
 from experiments import cli, html_report
-from experiments.tables import markdown_table
+from experiments.tables import markdown_table, percent
 
 _CONFIG = cli.config_flag()
 _WORKDIR = cli.workdir_flag()
@@ -55,9 +55,10 @@ def scores_table(results: dict[str, Any]) -> str:
     for name in ("teacher", "student"):
         network = results[name]
         if network:
-            last = f"{network['test_last']:.2%}" if "test_last" in network else "-"
-            rows.append((name, f"{network['validation']:.2%}", f"{network['test']:.2%}", last))
-    return markdown_table(("", "validation", "test", "test of last step"), rows)
+            # A teacher that was fine-tuned elsewhere has no last step.
+            fields = ("validation", "test", "test_last")
+            rows.append((name, *(percent(network.get(field)) for field in fields)))
+    return markdown_table(("", "validation", "test", "test at last step"), rows)
 
 
 def dry_run_report(cost: dict[str, Any]) -> str:
@@ -81,7 +82,7 @@ def dry_run_report(cost: dict[str, Any]) -> str:
         )
         for stage in cost["stages"]
     ]
-    headers = ("", "updates", "compile s", "steps/s", "minutes", "MB/device", "loss")
+    headers = ("", "updates", "compile (s)", "steps/s", "minutes", "MB/device", "loss")
     schedules = [
         f"Schedules of {stage['name']}, {stage['epochs']} epochs:\n"
         f"  Phi           {_draw(stage['phi'])}\n"
@@ -90,7 +91,7 @@ def dry_run_report(cost: dict[str, Any]) -> str:
     ]
     return "\n\n".join(
         [
-            markdown_table(("", "parameters", "MB", "first validation batches"), networks),
+            markdown_table(("", "parameters", "MB", "score on first validation batches"), networks),
             markdown_table(headers, stages),
             *schedules,
             f"Stored teacher logits: {cost['cache'] / 1e6:,.1f} MB.",

@@ -116,7 +116,7 @@ def prepared_labels(folder, *rows):
 
 @pytest.fixture
 def pip_without_index(monkeypatch):
-    """Makes pip fail, since it looks for packages nowhere."""
+    """Makes pip fail, because it has no index to search."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
 

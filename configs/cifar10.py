@@ -1,4 +1,4 @@
-"""CIFAR-10 as in the paper: ResNet-110 teaches ResNet-8, with ResNet-20 as TAKD's assistant.
+r"""CIFAR-10 as in the paper: ResNet-110 teaches ResNet-8, with ResNet-20 as TAKD's assistant.
 
 python -m experiments.prepare --dataset=cifar10 --data_dir=DIR
 python -m experiments.train --config=configs/cifar10.py:annealing_kd --workdir=runs/cifar10 \

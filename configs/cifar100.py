@@ -1,4 +1,4 @@
-"""CIFAR-100 as in the paper, with the networks and settings of cifar10.py.
+r"""CIFAR-100 as in the paper, with the networks and settings of cifar10.py.
 
 python -m experiments.prepare --dataset=cifar100 --data_dir=DIR
 python -m experiments.train --config=configs/cifar100.py:annealing_kd --workdir=runs/cifar100 \

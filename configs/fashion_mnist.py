@@ -1,4 +1,4 @@
-"""Fashion-MNIST with the paper's networks and settings, or a small variant for two CPU cores.
+r"""Fashion-MNIST with the paper's networks and settings, or a small variant for two CPU cores.
 
 python -m experiments.compare --config=configs/fashion_mnist.py:small \
     --methods=scratch,kd,takd,annealing_kd,continuation_kd --seeds=3 --workdir=runs/fashion_small

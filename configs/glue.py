@@ -1,4 +1,4 @@
-"""GLUE tasks as in the paper: RoBERTa-large teaches DistilRoBERTa; RoBERTa-base is the assistant.
+r"""GLUE tasks as in the paper: RoBERTa-large teaches DistilRoBERTa; RoBERTa-base is the assistant.
 
 python -m experiments.train --config=configs/glue.py:rte --workdir=runs/rte \
     --config.dataset.data_dir=DIR

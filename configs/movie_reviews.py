@@ -1,4 +1,4 @@
-"""Sentences of movie reviews: MiniLM with 6 layers teaches one with 2 layers, on two CPU cores.
+r"""Sentences of movie reviews: MiniLM with 6 layers teaches one with 2 layers, on two CPU cores.
 
 python -m experiments.prepare --dataset=movie_reviews --data_dir=DIR
 python -m experiments.compare --config=configs/movie_reviews.py \

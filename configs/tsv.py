@@ -1,4 +1,4 @@
-"""Custom texts: train.tsv, dev.tsv and test.tsv with the columns sentence and label.
+r"""Custom texts: train.tsv, dev.tsv and test.tsv with the columns sentence and label.
 
 python -m experiments.train --config=configs/tsv.py:annealing_kd --workdir=runs/mine \
     --config.dataset.data_dir=DIR --config.teacher.path=models/fine-tuned \

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -91,9 +92,13 @@ def launch(
         cluster.define_flags()
     if help.is_requested(sys.argv):
         try:
-            print(_help_text(main, required, several_processes))
+            text = _help_text(main, required, several_processes)
         except InputError as error:
             fail(str(error))
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:  # The reader, such as head, closed the pipe.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     flags.mark_flags_as_required(list(required))
 

@@ -1,4 +1,4 @@
-"""Compares methods: trains students by each method with several seeds and shared teachers.
+r"""Compares methods: trains students by each method with several seeds and shared teachers.
 
 python -m experiments.compare --config=configs/digits.py --methods=scratch,kd,annealing_kd \
     --seeds=5 --workdir=DIR

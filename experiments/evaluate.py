@@ -12,7 +12,9 @@ from experiments.tables import markdown_table
 
 _WORKDIR = cli.workdir_flag()
 _SPLIT = flags.DEFINE_string(
-    "split", "test", "'train', 'validation', 'test' or, for MNLI, 'test_mismatched'."
+    "split",
+    "test",
+    "Split to evaluate: 'train', 'validation', 'test' or, for MNLI, 'test_mismatched'.",
 )
 
 

@@ -29,9 +29,11 @@ from akd_jax.types import Model, Network, Tokens
 from experiments import cli
 
 _WORKDIR = cli.workdir_flag()
-_FORMAT = flags.DEFINE_string("format", None, "'safetensors' or 'stablehlo'.")
+_FORMAT = flags.DEFINE_string("format", None, "Format: 'safetensors' or 'stablehlo'.")
 _OUTPUT = cli.output_flag()
-_MODEL = flags.DEFINE_string("model", STUDENT, "'student', 'teacher' or 'assistant'.")
+_MODEL = flags.DEFINE_string(
+    "model", STUDENT, "Network to export: 'student', 'teacher' or 'assistant'."
+)
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
 

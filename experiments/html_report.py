@@ -100,6 +100,8 @@ def curves(runs: Mapping[str, Sequence[EpochRecords]], metric: str) -> Figure:
             axes.legend(loc="best", frameon=False, fontsize=9)
         elif means:
             axes.legend(frameon=False, fontsize=9)
+        else:
+            axes.text(0.5, 0.5, "no annealed stage", transform=axes.transAxes, ha="center")
         axes.set_title(title.format(metric=metric), fontsize=11)
         axes.set_xlabel("epoch")
         axes.set_xlim(0, max(len(seeds[0]) for seeds in runs.values()) + 1)

@@ -1,1 +1,1 @@
-"""Configurations: default.py, and one short overlay per experiment."""
+"""Configurations: default.py has all fields; each other file changes those of one experiment."""

@@ -1,10 +1,11 @@
-"""The paper's images: CIFAR-10, ResNet-110 into ResNet-8, with ResNet-20 as the assistant.
+r"""CIFAR-10 as in the paper: ResNet-110 teaches ResNet-8, with ResNet-20 as TAKD's assistant.
 
 python -m experiments.prepare --dataset=cifar10 --data_dir=DIR
 python -m experiments.train --config=configs/cifar10.py:annealing_kd --workdir=runs/cifar10 \
     --config.dataset.data_dir=DIR
 
-With :METHOD,plain_cnn for the paper's second pair, plain CNN-10 into CNN-2.
+--config=configs/cifar10.py:METHOD,plain_cnn selects the paper's second pair of networks: a plain
+CNN of 10 layers teaches one of 2 layers.
 """
 
 from ml_collections.config_dict import ConfigDict
@@ -13,10 +14,10 @@ from configs import default
 
 
 def get_config(argument: str = "annealing_kd") -> ConfigDict:
-    """The paper's settings; those that default.py has already are not repeated.
+    """Returns the paper's settings; default.py has those that are not set here.
 
     Args:
-      argument: METHOD, or METHOD,plain_cnn.
+      argument: METHOD or METHOD,plain_cnn.
     """
     method, _, variant = argument.partition(",")
     if variant not in ("", "plain_cnn"):

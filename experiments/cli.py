@@ -1,251 +1,256 @@
-"""What the launchers share: flags in, a line per error out."""
+"""Command-line handling shared by all launchers: flags, one-line errors and exit codes."""
 
-import ctypes
 import errno
 import functools
-import importlib.metadata
-import importlib.util
 import os
-import pathlib
-import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-import jax
-import jaxlib.version
 from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
+from akd_jax import config as config_schema
 from akd_jax import interrupts, processes
-from akd_jax.config import unknown_field
 from akd_jax.errors import DivergedError, InputError, StoppedError
 from akd_jax.files import Path, as_path, not_writable
-from experiments import cluster
+from configs import default
+from experiments import cluster, help
+from experiments.cluster import EX_TEMPFAIL, Outcome
+from experiments.jax_setup import set_up_jax
+from experiments.tables import markdown_table as markdown_table
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # Of glibc's malloc.h.
-_YNNPACK = "--xla_cpu_experimental_ynn_fusion_type"
+# absl attributes a flag to the module that defines it. The flags below belong to the launchers.
+flags.disclaim_key_flags()
 
 
-# Cached, since a flag can be defined only once, and several launchers can be imported.
-@functools.cache
 def config_flag() -> flags.FlagHolder:
-    """--config=FILE[:ARGUMENT], with its overrides --config.FIELD=VALUE."""
+    """Defines --config=FILE[:ARGUMENT], whose fields --config.FIELD=VALUE overrides."""
+    holder = _define_config_flag()
+    flags.declare_key_flag("config")
+    return holder
+
+
+def workdir_flag() -> flags.FlagHolder:
+    """Defines --workdir=DIR."""
+    return _string_flag("workdir", "Folder of the run or comparison.")
+
+
+def output_flag() -> flags.FlagHolder:
+    """Defines --output=PATH."""
+    return _string_flag("output", "File or folder to write.")
+
+
+# Cached, because a process may import several launchers, and a flag can be defined only once.
+@functools.cache
+def _define_config_flag() -> flags.FlagHolder:
     return config_flags.DEFINE_config_file(
-        "config", None, "A file such as configs/digits.py:annealing_kd.", lock_config=True
+        "config",
+        None,
+        "Configuration file, with an argument after a colon, such as"
+        " configs/digits.py:annealing_kd.",
+        lock_config=True,
     )
 
 
 @functools.cache
-def workdir_flag() -> flags.FlagHolder:
-    """--workdir=DIR."""
-    return flags.DEFINE_string("workdir", None, "Folder of the run or comparison.")
+def _define_string_flag(name: str, description: str) -> flags.FlagHolder:
+    return flags.DEFINE_string(name, None, description)
 
 
-@functools.cache
-def output_flag() -> flags.FlagHolder:
-    """--output=PATH."""
-    return flags.DEFINE_string("output", None, "The file, or folder, to write.")
+def _string_flag(name: str, description: str) -> flags.FlagHolder:
+    holder = _define_string_flag(name, description)
+    flags.declare_key_flag(name)
+    return holder
 
 
 def path(flag: flags.FlagHolder) -> Path:
-    """The path that a flag says."""
+    """Returns a flag's value as a path."""
     return as_path(flag.value or "")
 
 
 def launch(
     main: Callable[[], None], *, required: Sequence[str], several_processes: bool = False
 ) -> None:
-    """Parses the flags and runs `main`.
+    """Parses the command line and runs `main`.
 
-    Wrong flags, InputError and DivergedError end the process with one line and code 1. A
-    SIGTERM, the notice of a preemption, ends it with one line and code 75 (EX_TEMPFAIL: the
-    same command goes on) when what was trained is saved; so does the loss of another process.
+    An expected error ends the process with one line on standard error and one of two codes:
+
+    - 1 for wrong flags, InputError, DivergedError and a full or read-only disk;
+    - 75 (EX_TEMPFAIL) where the same command resumes the run: after SIGTERM, the notice of a
+      preemption, once everything is saved, and after the loss of another process.
+
+    --help prints the launcher's flags and the fields of its configuration, and exits with 0.
 
     Args:
-      main: what the launcher is for.
+      main: the launcher's main function. The docstring of its module is shown by --help.
       required: names of the flags that must be given.
-      several_processes: whether it can be one of several, by --coordinator_address,
-        --num_processes and --process_id, or as found in the environment.
+      several_processes: whether the launcher can run as one of several processes, which
+        --coordinator_address, --num_processes and --process_id or the environment describe.
     """
-    flags.mark_flags_as_required(list(required))
     if several_processes:
         cluster.define_flags()
+    if help.is_requested(sys.argv):
+        try:
+            text = _help_text(main, required, several_processes)
+        except InputError as error:
+            fail(str(error))
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:  # The reader, such as head, closed the pipe.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    flags.mark_flags_as_required(list(required))
 
-    def guarded(argv: Sequence[str]) -> None:
+    def run(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             fail(f"expected flags only, got {argv[1]!r}; write it as --flag=value")
         try:
-            several = several_processes and cluster.wanted()
+            in_cluster = several_processes and cluster.is_requested()
         except InputError as error:
             fail(str(error))
         set_up_jax()
-        if several:
-            cluster.join(lambda: _guard(main), report=_report)
-        ending = _guard(main)
-        if ending[0]:
-            _report(ending)
-            sys.exit(ending[0])
+        if in_cluster:
+            cluster.join(lambda: _run_main(main), report=_report)
+        outcome = _run_main(main)
+        if outcome.code:
+            fail(outcome.message, outcome.code)
 
-    app.run(guarded, flags_parser=_parse_flags)
+    app.run(run, flags_parser=_parse_flags)
 
 
-def _guard(main: Callable[[], None]) -> cluster.Ending:
-    """Runs `main`; one error line of those that people are meant to read."""
+def _help_text(main: Callable[[], None], required: Sequence[str], several_processes: bool) -> str:
+    launcher = sys.modules[main.__module__]
+    own_flags = flags.FLAGS.get_key_flags_for_module(launcher)
+    config = None
+    if "config" in (flag.name for flag in own_flags):
+        file = _flag_values(sys.argv).get("config")
+        config = config_schema.parse(_read_config(file) if file else default.get_config())
+    if several_processes:
+        own_flags += flags.FLAGS.get_flags_for_module(cluster)
+    return help.text(launcher.__doc__ or "", own_flags, required, config)
+
+
+def _run_main(main: Callable[[], None]) -> Outcome:
+    """Runs `main` and turns expected errors into an exit code and a message."""
     if not processes.is_primary():
-        logging.set_verbosity(logging.ERROR)  # One process tells for all.
+        logging.set_verbosity(logging.ERROR)  # Only the primary process prints progress.
     try:
         with interrupts.listen():
             main()
     except StoppedError as error:
-        return os.EX_TEMPFAIL, str(error)
+        return Outcome(EX_TEMPFAIL, str(error))
     except (InputError, DivergedError) as error:
-        return 1, str(error)
-    except OSError as error:  # A report, say, on a disk that is full by now.
+        return Outcome(1, str(error))
+    except OSError as error:  # For example, the disk became full while a report was written.
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        return 1, str(not_writable(as_path(error.filename or "."), error))
+        return Outcome(1, str(not_writable(as_path(error.filename or "."), error)))
     except KeyboardInterrupt:
-        return 1, "interrupted; the same command goes on from the last checkpoint"
-    return 0, ""
+        return Outcome(1, "interrupted; run the same command to resume from the last checkpoint")
+    return Outcome(0)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Prints one line to standard error and ends the process with a code."""
-    _report((code, message))
+    """Prints an error as one line on standard error and ends the process with `code`."""
+    _report(message)
     sys.exit(code)
 
 
-def _report(ending: cluster.Ending) -> None:
-    print("error: " + " ".join(ending[1].split()), file=sys.stderr)
+def _report(message: str) -> None:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
 
 
 def print_on_primary(text: str) -> None:
-    """Prints, in the primary process."""
+    """Prints `text` in the primary process only."""
     if processes.is_primary():
         print(text, flush=True)
 
 
-def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, aligned for the terminal: the first column left, the others right."""
-    # At least two wide: Markdown's rule of a right-aligned column is '-:'.
-    widths = [max(2, *map(len, column)) for column in zip(headers, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = cells
-        aligned = [first.ljust(widths[0])]
-        aligned += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        return "| " + " | ".join(aligned) + " |"
-
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([line(headers), line(rule), *map(line, rows)])
-
-
 def _parse_flags(argv: Sequence[str]) -> Sequence[str]:
+    """Parses the flags; returns the program's name and the positional arguments."""
     try:
-        rest = flags.FLAGS(argv)
+        positional = flags.FLAGS(argv)
         if "config" in flags.FLAGS and flags.FLAGS["config"].present:
-            _ = flags.FLAGS.config.method  # Raises OSError where the file was not read.
-    # Beside absl's own, ml_collections raises these for an override that fits no field.
+            _ = flags.FLAGS.config.method  # Raises OSError if the file could not be read.
+    # ml_collections raises the last four for an override that does not fit its field.
     except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
-        fail(_config_problem(argv, error) or str(error))
-    if flags.FLAGS["verbosity"].using_default_value:
-        # Or absl would raise it to INFO, at which Orbax tells dozens of lines a checkpoint.
-        flags.FLAGS["verbosity"].using_default_value = False
-    return rest
+        try:
+            _check_config_flags(argv, error)
+        except InputError as problem:
+            fail(str(problem))
+        fail(str(error))
+    # absl raises a default verbosity to INFO, at which Orbax logs dozens of lines for each
+    # checkpoint. Marking the value as the user's prevents that.
+    flags.FLAGS["verbosity"].using_default_value = False
+    return positional
 
 
-def _config_problem(argv: Sequence[str], error: Exception) -> str | None:
-    """What is wrong with --config or its overrides; None where they are not to blame."""
-    given = _given(argv)
-    if "config" not in given:
-        return None
+def _read_config(file: str) -> config_dict.ConfigDict:
+    """Returns the configuration that a file, as given to --config, defines.
+
+    Raises:
+      InputError: the file cannot be read, or its get_config fails.
+    """
     try:
-        config: Any = flags.FLAGS["config"].parser.parse(given["config"])
+        config: Any = flags.FLAGS["config"].parser.parse(file)
         _ = config.method
-    except Exception as unread:  # The file is the user's code and can raise anything.
-        reason = str(unread.__cause__ or unread).strip().splitlines()[-1]
-        return (
-            f"--config: expected a file such as configs/digits.py whose get_config returns a"
-            f" ConfigDict, got {given['config']!r}: {reason}"
-        )
-    for name, value in given.items():
-        if not name.startswith("config."):
-            continue
-        section: Any = config
-        path = "config"
-        for field in name.split(".")[1:]:
-            if not isinstance(section, config_dict.ConfigDict):
-                return f"{path}.{field}: unknown field; {path} is a value, not a section"
-            path = f"{path}.{field}"
-            if field not in section:
-                return unknown_field(path, section.keys())
-            section = section[field]
-        if f"--{name}={value}:" in str(error):
-            if isinstance(section, config_dict.ConfigDict):
-                fields = ", ".join(section)
-                return f"{path}: expected one of its fields, got the section; set {fields}"
-            kind = type(section).__name__
-            return f"{path}: expected a value of kind {kind}, as {section!r} is, got {value!r}"
-    return None
+    except Exception as error:  # The file is the user's code and can raise anything.
+        reason = str(error.__cause__ or error).strip().splitlines()[-1]
+        raise InputError(
+            "--config: expected a file such as configs/digits.py whose get_config returns a"
+            f" ConfigDict, got {file!r}: {reason}"
+        ) from None
+    return config
 
 
-def _given(argv: Sequence[str]) -> dict[str, str]:
-    """Flag names to values, written --name=value or --name value."""
-    given: dict[str, str] = {}
+def _check_config_flags(argv: Sequence[str], error: Exception) -> None:
+    """Explains an error of flag parsing where --config or one of its overrides caused it.
+
+    Raises:
+      InputError: the cause, with the field's name.
+    """
+    values = _flag_values(argv)
+    if "config" not in values:
+        return
+    config = _read_config(values["config"])
+    for name, value in values.items():
+        if name.startswith("config."):
+            rejected = f"--{name}={value}:" in str(error)
+            _check_override(config, name.split(".")[1:], value, rejected)
+
+
+def _check_override(
+    config: Mapping[str, Any], fields: Sequence[str], value: str, rejected: bool
+) -> None:
+    """Raises InputError if an override names no field, or if its value was rejected."""
+    field: Any = config
+    path = "config"
+    for name in fields:
+        if not isinstance(field, config_dict.ConfigDict):
+            raise InputError(f"{path}.{name}: unknown field; {path} is a value, not a section")
+        path = f"{path}.{name}"
+        if name not in field:
+            raise InputError(config_schema.unknown_field(path, field.keys()))
+        field = field[name]
+    if not rejected:
+        return
+    if isinstance(field, config_dict.ConfigDict):
+        names = ", ".join(field)
+        raise InputError(f"{path}: expected one of its fields, got the section; set {names}")
+    raise InputError(
+        f"{path}: expected a value of type {type(field).__name__}, such as {field!r}, got {value!r}"
+    )
+
+
+def _flag_values(argv: Sequence[str]) -> dict[str, str]:
+    """Returns flag names and values, written as --name=value or --name value."""
+    values: dict[str, str] = {}
     name = ""
     for argument in argv[1:]:
         if argument.startswith("-"):
             name, _, value = argument.lstrip("-").partition("=")
-            given[name] = value
-        elif name and not given[name]:
-            given[name] = argument
-    return given
-
-
-def set_up_jax() -> None:
-    """Sets what makes JAX faster, wherever the environment does not say otherwise. To be called
-    before anything runs on a device.
-
-    - Compiled programs are kept in the user's cache folder, for the next run of the same ones.
-    - On CPU, convolutions are Eigen's. XLA's choice is YNNPACK, which takes two to four times as
-      long for their gradients (measured with jaxlib 0.10.2 and 0.12.0).
-    - On CPU, memory that was freed is kept for the next step.
-    """
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(cache) / "akd_jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    if _cpu_alone():
-        _keep_freed_memory()
-    given = os.environ.get("XLA_FLAGS", "").strip()
-    in_file = given and not given.startswith("-")  # Then that is the file's path.
-    # A flag that XLA does not know ends the process.
-    known = jaxlib.version.__version_info__[:2] <= (0, 12)
-    if known and not in_file and _YNNPACK not in given:
-        os.environ["XLA_FLAGS"] = f"{given} {_YNNPACK}=-individual_convolution".strip()
-
-
-def _cpu_alone() -> bool:
-    """Whether JAX will run on CPU, as far as can be known before it starts."""
-    platforms = getattr(jax.config, "jax_platforms", None)
-    if platforms:
-        return bool(platforms == "cpu")
-    plugins = importlib.metadata.entry_points(group="jax_plugins")
-    return not plugins and importlib.util.find_spec("libtpu") is None
-
-
-def _keep_freed_memory() -> None:
-    """Tells glibc to keep what is freed, and to have one heap for all threads.
-
-    XLA takes the memory of a step anew each time. glibc maps what is larger than 32 MB, and gives
-    it back when it is freed; to fill its pages with zeros again takes the system 15 to 30 % of a
-    step. Kept, it can be twice as much, where the next step's does not fit into what was left.
-    """
-    told = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
-    if told or platform.libc_ver()[0] != "glibc":
-        return
-    mallopt = ctypes.CDLL(None).mallopt
-    mallopt(_M_MMAP_MAX, 0)
-    mallopt(_M_TRIM_THRESHOLD, -1)
-    mallopt(_M_ARENA_MAX, 1)
+            values[name] = value
+        elif name and not values[name]:
+            values[name] = argument
+    return values

@@ -1,8 +1,8 @@
-"""A launcher as one of several processes: which one it is, and how it ends.
+"""Running a launcher as one of several processes.
 
-When one process of several is lost, JAX ends the others from C++, in the middle of whatever
-they do and without a word of Python's. So the process that was launched only starts a child,
-which trains, passes a SIGTERM on to it, and says in a line how it ended.
+When one process of several is lost, JAX aborts the others from C++, and no Python code runs. So
+the process that the user launches is only a supervisor. It starts a child process that trains,
+forwards SIGTERM to it, and reports in one line how it ended.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import jax
 from absl import flags
@@ -21,57 +21,75 @@ from absl import flags
 from akd_jax import processes
 from akd_jax.errors import InputError
 
-_CHILD = "AKD_JAX_CHILD"  # In the environment of the process that trains.
-_DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG.
-_OWN_FAULTS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT")  # They would come again.
-_GO_ON = "start all processes again with the same command, to go on from the last checkpoint"
+EX_TEMPFAIL = 75  # os.EX_TEMPFAIL, which Windows does not define.
 
-Ending = tuple[int, str]  # The code that a process ends with, and what to say where it is not 0.
+_CHILD = "AKD_JAX_CHILD"  # Environment variable that marks the child process.
+_PR_SET_PDEATHSIG = 1  # From Linux's sys/prctl.h.
+# These errors of JAX have their cause in this process, and a restart would repeat them.
+_PERMANENT_ERRORS = ("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT")
+_RESTART = "run the same command again on all processes to resume from the last checkpoint"
+
+
+class Outcome(NamedTuple):
+    """How a process ends: its exit code, and an error message if the code is not 0."""
+
+    code: int
+    message: str = ""
 
 
 def define_flags() -> None:
-    """--distributed, --coordinator_address, --num_processes and --process_id."""
+    """Defines --distributed, --coordinator_address, --num_processes and --process_id."""
     if "coordinator_address" in flags.FLAGS:
         return
     flags.DEFINE_enum(
-        "distributed", "auto", ["auto", "off"], "Whether to look for other processes, as on a pod."
+        "distributed",
+        "auto",
+        ["auto", "off"],
+        "Whether to detect the other processes of a cluster or pod.",
     )
-    flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, the same for all.")
-    flags.DEFINE_integer("num_processes", None, "Processes of the run.", lower_bound=1)
-    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", lower_bound=0)
+    flags.DEFINE_string(
+        "coordinator_address", None, "HOST:PORT of process 0, the same for all processes."
+    )
+    flags.DEFINE_integer("num_processes", None, "Number of processes of the run.", lower_bound=1)
+    flags.DEFINE_integer(
+        "process_id", None, "Number of this process, counted from 0.", lower_bound=0
+    )
 
 
-def wanted() -> bool:
-    """Whether this is one of several processes.
+def is_requested() -> bool:
+    """Returns whether this process is one of several, by its flags or its environment.
 
     Raises:
       InputError: only some of the flags are given.
     """
     values = flags.FLAGS
-    given = [values[name].value is not None for name in ("num_processes", "process_id")]
-    if values.coordinator_address is None and not any(given):
+    given = [
+        values[name].value is not None
+        for name in ("coordinator_address", "num_processes", "process_id")
+    ]
+    if not any(given):
         return values.distributed == "auto" and processes.in_cluster()
-    if values.coordinator_address is None or not all(given):
+    if not all(given):
         raise InputError(
             "expected --coordinator_address, --num_processes and --process_id together, got only"
-            " some of them; give all three, or none where the cluster says them"
+            " some of them; give all three, or none on a cluster that is detected automatically"
         )
     return True
 
 
-def join(main: Callable[[], Ending], report: Callable[[Ending], None]) -> NoReturn:
-    """Runs `main` as one of several processes, in a child.
+def join(main: Callable[[], Outcome], report: Callable[[str], None]) -> NoReturn:
+    """Runs `main` as one of several processes, in a child process, and ends this process.
 
     Args:
-      main: what is run; how it ended.
-      report: says an ending that is not 0.
+      main: the function to run, after this process has joined the others.
+      report: prints the message of an outcome whose code is not 0.
     """
     if _CHILD not in os.environ:
-        ending = _supervise()
-        if ending[1]:
-            report(ending)
-        sys.exit(ending[0])
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        outcome = _supervise()
+        if outcome.message:
+            report(outcome.message)
+        sys.exit(outcome.code)
+    _end_with_parent()
     name = "this process"
     try:
         processes.initialize(
@@ -83,38 +101,41 @@ def join(main: Callable[[], Ending], report: Callable[[Ending], None]) -> NoRetu
         code, message = 1, str(error)
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
-        if reason.startswith(_OWN_FAULTS):
-            code, message = (
-                1,
-                f"{reason}; lower config.batch_size, or raise config.grad_accumulation_steps",
-            )
-        else:
-            message = f"lost another process, or a device: {reason}; {_GO_ON}"
-            report((os.EX_TEMPFAIL, f"{name}: {message}"))
-            processes.exit_process(os.EX_TEMPFAIL)
+        if not reason.startswith(_PERMANENT_ERRORS):
+            report(f"{name}: lost another process or a device: {reason}; {_RESTART}")
+            # A regular exit would wait for the lost process.
+            processes.exit_process(EX_TEMPFAIL)
+        code = 1
+        message = f"{reason}; lower config.batch_size or raise config.grad_accumulation_steps"
     except Exception:
         traceback.print_exc()
-        code, message = 1, "failed as said above, which is a fault of the program"
+        code, message = 1, "failed with the exception above, which is a bug in the program"
     if code:
-        report((code, f"{name}: {message}"))
-    if code in (0, os.EX_TEMPFAIL):
-        sys.exit(code)  # Together with all others.
+        report(f"{name}: {message}")
+    if code in (0, EX_TEMPFAIL):
+        sys.exit(code)  # All processes end here, so a regular exit does not wait in vain.
     processes.exit_process(code)
 
 
-def _supervise() -> Ending:
-    """Runs this very command in a child, and waits for its end."""
+def _end_with_parent() -> None:
+    """Requests that the system kills this process when its supervisor dies; only on Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _supervise() -> Outcome:
+    """Runs the current command in a child process and waits for its end."""
     child = subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env={**os.environ, _CHILD: "1"})
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def forward(number: int, frame: FrameType | None) -> None:
         del frame
         child.send_signal(number)
 
-    signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The terminal sends it to the child, too.
+    signal.signal(signal.SIGTERM, forward)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # A terminal sends SIGINT to the child as well.
     code = child.wait()
     if code >= 0:
-        return code, ""  # It has said what there is to say.
+        return Outcome(code)  # The child has reported its own error.
     if code == -signal.SIGABRT:
-        return os.EX_TEMPFAIL, f"another process was lost, and this one with it; {_GO_ON}"
-    return os.EX_TEMPFAIL, f"ended by {signal.Signals(-code).name}; {_GO_ON}"
+        return Outcome(EX_TEMPFAIL, f"another process was lost, which ended this one; {_RESTART}")
+    return Outcome(EX_TEMPFAIL, f"ended by {signal.Signals(-code).name}; {_RESTART}")

@@ -1,25 +1,31 @@
-"""Evaluates the student of a finished run, and its teacher, from their checkpoints.
+"""Evaluates the student of a finished run and its teachers on one split.
 
 python -m experiments.evaluate --workdir=DIR --split=test
 """
 
 from absl import flags
 
-from akd_jax import plan, runs
+from akd_jax import runs
+from akd_jax.plan import STUDENT
 from experiments import cli
+from experiments.tables import markdown_table
 
 _WORKDIR = cli.workdir_flag()
 _SPLIT = flags.DEFINE_string(
-    "split", "test", "'train', 'validation', 'test' or, of MNLI, 'test_mismatched'."
+    "split",
+    "test",
+    "Split to evaluate: 'train', 'validation', 'test' or, for MNLI, 'test_mismatched'.",
 )
 
 
 def main() -> None:
-    """Prints the metrics of student and teacher."""
-    scores = runs.evaluate(cli.path(_WORKDIR), _SPLIT.value)
-    metrics = list(scores[plan.STUDENT])
-    rows = [(name, *(f"{found[m]:.2%}" for m in metrics)) for name, found in scores.items()]
-    cli.print_on_primary(cli.markdown_table((_SPLIT.value, *metrics), rows))
+    """Prints the metrics of the student and its teachers."""
+    metrics = runs.evaluate(cli.path(_WORKDIR), _SPLIT.value)
+    names = list(metrics[STUDENT])
+    rows = [
+        (network, *(f"{values[name]:.2%}" for name in names)) for network, values in metrics.items()
+    ]
+    cli.print_on_primary(markdown_table((_SPLIT.value, *names), rows))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Writes the student of a finished run, or a teacher it read, for use elsewhere.
+"""Exports the student or a teacher of a finished run for use in other programs.
 
 python -m experiments.export --workdir=DIR --format=safetensors --output=FOLDER
 python -m experiments.export --workdir=DIR --format=stablehlo --output=FILE
 
 safetensors: a folder that Hugging Face's AutoModelForSequenceClassification and AutoTokenizer
-load; of an encoder. stablehlo: a file that `jax.export.deserialize` reads, without this
-library, and whose call maps raw inputs, of any number of examples, to logits float32; of any
-network. An encoder's takes token ids and token types int32 [B, L], and lengths int32 [B]; L is
-at most the length that it has positions for.
+load. Only text encoders have this format.
+
+stablehlo: a file that `jax.export.deserialize` reads without this library. The exported function
+maps raw inputs of B examples, for any B, to logits float32 [B, C]. A text encoder takes token ids
+and token type ids, int32 [B, L], and lengths, int32 [B]; L is at most the network's max_length.
 """
 
 from collections.abc import Callable
@@ -28,62 +29,67 @@ from akd_jax.types import Model, Network, Tokens
 from experiments import cli
 
 _WORKDIR = cli.workdir_flag()
-_FORMAT = flags.DEFINE_string("format", None, "'safetensors' or 'stablehlo'.")
+_FORMAT = flags.DEFINE_string("format", None, "Format: 'safetensors' or 'stablehlo'.")
 _OUTPUT = cli.output_flag()
-_MODEL = flags.DEFINE_string("model", STUDENT, "'student', 'teacher' or 'assistant'.")
+_MODEL = flags.DEFINE_string(
+    "model", STUDENT, "Network to export: 'student', 'teacher' or 'assistant'."
+)
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def export_network(workdir: Path, kind: str, output: Path, model: str = STUDENT) -> None:
-    """Writes a network of a finished run.
+def export_network(workdir: Path, format_name: str, output: Path, model: str = STUDENT) -> None:
+    """Writes a network of a finished run to a file or folder.
 
     Args:
-      workdir: of the run.
-      kind: a name in FORMATS.
-      output: the folder or file; it must not be there yet.
-      model: 'student', or the name of a teacher that the run read.
+      workdir: folder of the run.
+      format_name: a name in FORMATS.
+      output: file or folder to write; it must not exist.
+      model: 'student', or the name of a teacher of the run.
 
     Raises:
-      InputError: there is no such run, network or format, or the output cannot be written.
+      InputError: `workdir` holds no finished run, the run has no such network, the network does
+        not have the format, or `output` exists or cannot be written.
     """
-    if kind not in FORMATS:
-        raise InputError(f"--format: expected one of {', '.join(FORMATS)}, got {kind!r}")
-    plan, found = runs.load(workdir, teachers=model != STUDENT)
-    if model not in found:
-        raise InputError(f"--model: expected one of {', '.join(found)}, got {model!r}")
+    if format_name not in FORMATS:
+        raise InputError(f"--format: expected one of {', '.join(FORMATS)}, got {format_name!r}")
+    plan, models = runs.load(workdir, teachers=model != STUDENT)
+    if model not in models:
+        raise InputError(f"--model: expected one of {', '.join(models)}, got {model!r}")
     network = plan.student if model == STUDENT else plan.teachers[model]
     records.check_writable(output.parent)
-    FORMATS[kind](plan, network, found[model], output)
+    FORMATS[format_name](plan, network, models[model], output)
 
 
-def _safetensors(plan: Plan, network: Network, model: Model, output: Path) -> None:
+def _write_safetensors(plan: Plan, network: Network, model: Model, output: Path) -> None:
     module, weights = network.module, network.pretrained
     if not isinstance(module, Encoder) or not isinstance(weights, huggingface.Weights):
         raise InputError(
-            f"--format: expected stablehlo for a {type(module).__name__}, got safetensors,"
-            " which is for encoders of texts"
+            f"--format: expected stablehlo for a {type(module).__name__}, got safetensors, which"
+            " only text encoders have"
         )
     huggingface.write_folder(output, weights.folder, module, model.variables, plan.dataset.task)
 
 
-def _stablehlo(plan: Plan, network: Network, model: Model, output: Path) -> None:
+def _write_stablehlo(plan: Plan, network: Network, model: Model, output: Path) -> None:
     if output.exists():
-        raise InputError(f"{output}: expected the name of a new file, got one that exists")
-    read: Callable[..., Any]
+        raise InputError(
+            f"{output}: expected a new file, got one that exists; choose another --output"
+        )
+    make_inputs: Callable[..., Any]  # From the exported function's arguments.
     if isinstance(network.module, Encoder):
-        most = network.module.config.max_length  # Beyond it there are no positions.
-        read = Tokens
-        rows, length = jax_export.symbolic_shape("B, L", constraints=[f"L <= {most}"])
+        max_length = network.module.config.max_length
+        make_inputs = Tokens
+        rows, length = jax_export.symbolic_shape("B, L", constraints=[f"L <= {max_length}"])
         shapes = [(rows, length), (rows, length), (rows,)]
         arguments = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
     else:
-        read, (rows,) = network.preprocess, jax_export.symbolic_shape("B")
+        make_inputs, (rows,) = network.preprocess, jax_export.symbolic_shape("B")
         example = plan.dataset.example
         arguments = [jax.ShapeDtypeStruct((rows, *example.shape[1:]), example.dtype)]
 
     def logits(*arrays: jax.Array) -> jax.Array:
-        outputs: Any = network.module.apply(model.variables, read(*arrays), train=False)
+        outputs: Any = network.module.apply(model.variables, make_inputs(*arrays), train=False)
         return outputs.logits
 
     exported = jax_export.export(jax.jit(logits), platforms=_PLATFORMS)(*arguments)
@@ -92,16 +98,16 @@ def _stablehlo(plan: Plan, network: Network, model: Model, output: Path) -> None
 
 
 FORMATS: dict[str, Callable[[Plan, Network, Model, Path], None]] = {
-    "safetensors": _safetensors,
-    "stablehlo": _stablehlo,
+    "safetensors": _write_safetensors,
+    "stablehlo": _write_stablehlo,
 }
 
 
 def main() -> None:
-    """Exports what the flags say."""
+    """Exports the network and prints what was written."""
     output = cli.path(_OUTPUT)
     export_network(cli.path(_WORKDIR), _FORMAT.value or "", output, _MODEL.value)
-    print(f"{output}: {_FORMAT.value} of the {_MODEL.value}")
+    print(f"{output}: the {_MODEL.value} in {_FORMAT.value} format")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Reports: one HTML file that opens offline, with the tables and the curves."""
+"""HTML report of a run or comparison: a single file with tables and curves, readable offline."""
 
 import html
 import io
@@ -13,15 +13,16 @@ from matplotlib.figure import Figure
 
 from akd_jax import records
 from akd_jax.errors import InputError
+from experiments.tables import percent
 
 COMPARISON = "comparison.json"
 REPORT = "report.html"
 
-Records = list[dict[str, Any]]  # Of one run's metrics.jsonl.
+EpochRecords = list[dict[str, Any]]  # The lines of one run's metrics.jsonl, one per epoch.
 
-_SCORE = "validation_score"  # Stands for the field of the task's metric.
-_PANELS = (  # Field of the records, title, whether its axis is logarithmic.
-    ("train_loss", "Training loss, each stage's own", True),
+_SCORE = "validation_score"  # Placeholder for the field of the task's metric.
+_PANELS = (  # Field of the records, title, whether the axis is logarithmic.
+    ("train_loss", "Training loss of each stage", True),
     (_SCORE, "Validation {metric}", False),
     ("phi", "Annealing factor Φ", False),
     ("learning_rate", "Learning rate", True),
@@ -50,49 +51,57 @@ _PAGE = """<!doctype html>
 """
 
 
-def read_metrics(run_folder: Path) -> Records:
-    """The records of a run's metrics.jsonl, in the order they were written."""
+def read_metrics(run_folder: Path) -> EpochRecords:
+    """Returns the records of a run's metrics.jsonl, in the order of the epochs."""
     lines = (run_folder / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
-def curves(runs: Mapping[str, Sequence[Records]], metric: str) -> Figure:
-    """Draws loss, validation score, Phi and learning rate over epochs.
+def curves(runs: Mapping[str, Sequence[EpochRecords]], metric: str) -> Figure:
+    """Plots the loss, the validation score, Phi and the learning rate over the epochs.
+
+    The lines are means over the seeds. With several seeds, a band shows the range from the
+    smallest to the largest value. A dotted vertical line marks the end of a stage.
 
     Args:
-      runs: name to the records of its runs, one for each seed. Their mean is drawn; where
-        there are several, with a band from the smallest to the largest. A dotted line marks
-        the beginning of another stage.
-      metric: the task's, whose score is drawn.
+      runs: for each name, the records of its runs, one run per seed.
+      metric: name of the task's metric.
     """
     figure = Figure(figsize=(11, 7), layout="constrained")
     for axes, (field, title, logarithmic) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
         means = []
         for number, (name, seeds) in enumerate(runs.items()):
-            read = f"validation_{metric}" if field == _SCORE else field
-            values = np.array([[record[read] for record in records] for records in seeds])
+            key = f"validation_{metric}" if field == _SCORE else field
+            # A score that is not finite is recorded as null and leaves a gap in the line.
+            values = np.array(
+                [[record[key] for record in run_records] for run_records in seeds], float
+            )
             if field == "phi":
                 values = values[:, : _annealed_epochs(seeds[0])]
             if not values.size:
                 continue
-            colour, style = f"C{number}", ("-", "--", "-.", ":")[number % 4]
+            color, style = f"C{number}", ("-", "--", "-.", ":")[number % 4]
             epochs = np.arange(1, values.shape[1] + 1)
             means.append(values.mean(axis=0))
-            drawn = "steps-mid" if field in ("phi", "learning_rate") else "default"
-            axes.plot(epochs, means[-1], style, color=colour, label=name, drawstyle=drawn)
+            drawstyle = "steps-mid" if field in ("phi", "learning_rate") else "default"
+            axes.plot(epochs, means[-1], style, color=color, label=name, drawstyle=drawstyle)
             if len(seeds) > 1:
                 low, high = values.min(axis=0), values.max(axis=0)
-                axes.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0)
+                axes.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
             for end in _stage_ends(seeds[0]):
-                axes.axvline(end + 0.5, color=colour, linestyle=":", linewidth=1)
+                axes.axvline(end + 0.5, color=color, linestyle=":", linewidth=1)
         if logarithmic:
             axes.set_yscale("log")
         if field == _SCORE:
-            # The first epochs, near chance, would press the differences into a thin line.
-            axes.set_ylim(bottom=np.quantile(np.concatenate(means), 0.1))
+            # The scores of the first epochs are far lower and would hide later differences.
+            plotted = np.concatenate(means)
+            if not np.isnan(plotted).all():
+                axes.set_ylim(bottom=np.nanquantile(plotted, 0.1))
             axes.legend(loc="best", frameon=False, fontsize=9)
         elif means:
             axes.legend(frameon=False, fontsize=9)
+        else:
+            axes.text(0.5, 0.5, "no annealed stage", transform=axes.transAxes, ha="center")
         axes.set_title(title.format(metric=metric), fontsize=11)
         axes.set_xlabel("epoch")
         axes.set_xlim(0, max(len(seeds[0]) for seeds in runs.values()) + 1)
@@ -101,15 +110,15 @@ def curves(runs: Mapping[str, Sequence[Records]], metric: str) -> Figure:
 
 
 def write(workdir: Path) -> Path:
-    """Writes report.html for the finished run or comparison in a folder; returns its path.
+    """Writes report.html of the finished run or comparison in `workdir`; returns its path.
 
     Raises:
-      InputError: the folder holds neither.
+      InputError: the folder holds no finished run or comparison.
     """
     comparison = records.read(workdir / COMPARISON)
     results = records.read(workdir / records.RESULTS)
     if results is not None and "method" not in results:
-        raise InputError(f"{workdir}: expected a run or comparison, got the folder of a teacher")
+        raise InputError(f"{workdir}: expected a run or comparison, got a teacher")
     if comparison is not None:
         title, body = comparison["title"], _comparison_body(comparison)
     elif results is not None:
@@ -123,15 +132,20 @@ def write(workdir: Path) -> Path:
     runs, metric = read_runs(workdir)
     body += _svg(curves(runs, metric))
     if any(len(seeds) > 1 for seeds in runs.values()):
-        body += _note("Lines: mean over the seeds; bands: from the smallest to the largest.")
+        body += _note(
+            "Lines show the mean over the seeds, and bands the range from the smallest to the"
+            " largest value."
+        )
     path = workdir / REPORT
     path.write_text(_PAGE.format(title=html.escape(title), body=body), encoding="utf-8")
     return path
 
 
-def read_runs(workdir: Path) -> tuple[dict[str, list[Records]], str]:
-    """Records of each method's runs in the folder of a finished run or comparison, and the
-    task's metric.
+def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:
+    """Returns the records of each method's runs, and the name of the task's metric.
+
+    Args:
+      workdir: folder of a finished run or comparison.
     """
     comparison = records.read(workdir / COMPARISON)
     if comparison is None:
@@ -146,7 +160,7 @@ def read_runs(workdir: Path) -> tuple[dict[str, list[Records]], str]:
 
 def _run_body(results: dict[str, Any]) -> str:
     rows = [
-        (name, *(f"{results[name][score]:.2%}" for score in ("validation", "test")))
+        (name, *(percent(results[name][score]) for score in ("validation", "test")))
         for name in ("teacher", "student")
         if results[name]
     ]
@@ -156,7 +170,7 @@ def _run_body(results: dict[str, Any]) -> str:
             stage["name"],
             str(stage["epochs"]),
             str(stage["steps"]),
-            f"{stage['best_validation']:.2%}",
+            percent(stage["best_validation"]),
             str(stage["best_epoch"]),
             f"{stage['seconds']:.1f}",
             f"{stage['examples_per_second']:,.0f}",
@@ -169,10 +183,11 @@ def _run_body(results: dict[str, Any]) -> str:
     return (
         _table(("", "validation", "test"), rows)
         + _note(
-            f"{results.get('metric', 'accuracy')}; student: chosen on validation in its last stage."
+            f"Metric: {results.get('metric', 'accuracy')}. The student is the checkpoint of the"
+            " last stage with the best validation score."
         )
         + _table(headers, stages)
-        + (_note(f"Texts that were cut, by split: {results['truncated']}.") if padded else "")
+        + (_note(f"Truncated texts: {_counts(results['truncated'])}.") if padded else "")
     )
 
 
@@ -181,23 +196,27 @@ def _comparison_body(comparison: dict[str, Any]) -> str:
     return table + "".join(map(_note, comparison["notes"]))
 
 
-def _annealed_epochs(records: Records) -> int:
-    """Epochs until the last one of the stages whose Phi changes."""
+def _annealed_epochs(records: EpochRecords) -> int:
+    """Returns the number of epochs of the stages in which Phi is below 1."""
     annealed = {record["stage"] for record in records if record["phi"] < 1}
     return sum(record["stage"] in annealed for record in records)
 
 
-def _stage_ends(records: Records) -> list[int]:
-    """Epochs, counted over the run, after which another stage begins."""
+def _stage_ends(records: EpochRecords) -> list[int]:
+    """Returns the last epoch of each stage but the final one, counted from the run's start."""
     pairs = enumerate(itertools.pairwise(records), start=1)
     return [epoch for epoch, (a, b) in pairs if a["stage"] != b["stage"]]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{split} {count:,}" for split, count in counts.items())
 
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :]  # Without the XML declaration, which HTML has no place for.
+    return text[text.index("<svg") :]  # HTML does not allow the XML declaration before it.
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,9 +1,9 @@
-"""Stops a run again and again at random moments, and compares its end to an undisturbed one's.
+"""Kills a run repeatedly at random moments and compares its result with that of an intact run.
 
 python -m experiments.kill_test --signal=KILL --times=100 --workdir=DIR --output=FILE
 
-The run is configs/digits.py, with a checkpoint after each epoch, so that many signals come
-within a save. KILL may cost the epoch that was not saved; TERM nothing.
+The run is configs/digits.py with a checkpoint after each epoch, so that many signals arrive while
+a checkpoint is written. KILL can lose the epoch that is not saved yet; TERM loses nothing.
 """
 
 import json
@@ -25,8 +25,8 @@ from akd_jax.errors import InputError
 from akd_jax.plan import STUDENT
 from experiments import cli, html_report
 
-_SIGNAL = flags.DEFINE_enum("signal", "KILL", ["KILL", "TERM"], "What is sent.")
-_TIMES = flags.DEFINE_integer("times", 100, "Signals to send.", lower_bound=1)
+_SIGNAL = flags.DEFINE_enum("signal", "KILL", ["KILL", "TERM"], "Signal to send.")
+_TIMES = flags.DEFINE_integer("times", 100, "Number of signals to send.", lower_bound=1)
 _WORKDIR = cli.workdir_flag()
 _OUTPUT = cli.output_flag()
 
@@ -37,93 +37,104 @@ _FIELDS = {
     "annealing_kd.stage_1.epochs": 300,
     "continuation_kd.psi_until": 500,
 }
-_LONGEST = 5.5  # Seconds until a signal, from the start of the process, which takes about 3.
+# Longest time in seconds from the start of a process to its signal; the start takes about 3.
+_MAX_DELAY = 5.5
 
 
 def run_kill_test(number: signal.Signals, times: int, workdir: Path) -> dict[str, Any]:
-    """Runs the same training undisturbed and disturbed.
+    """Runs the same training twice, intact and interrupted, and compares the results.
+
+    Args:
+      number: signal that interrupts the second training.
+      times: number of signals to send at most; fewer if the training finishes earlier.
+      workdir: folder of both runs.
 
     Returns:
-      What happened: the processes' exit codes, the checkpoints that could not be read, and in
-      what the two runs differ.
+      The exit codes of the processes, the number of unreadable checkpoints, the differences
+      between the two runs, and the times in seconds.
 
     Raises:
-      InputError: a process ended otherwise than by the signal or well.
+      InputError: a process ended with an error that the signal does not explain.
     """
     started = time.monotonic()
     _finish(workdir / "whole")
-    alone = time.monotonic() - started
+    seconds_undisturbed = time.monotonic() - started
     rng = random.Random(0)
     codes: Counter[int] = Counter()
     disturbed = workdir / "disturbed"
     while sum(codes.values()) < times and not (disturbed / records.RESULTS).exists():
         process = _launch(disturbed)
         try:
-            process.wait(rng.uniform(0.0, _LONGEST))
+            process.wait(rng.uniform(0.0, _MAX_DELAY))
         except subprocess.TimeoutExpired:
             process.send_signal(number)
         _, error = process.communicate()
         codes[process.returncode] += 1
-        if process.returncode not in (0, -number, 75):
-            raise InputError(f"expected an end by the signal, got {process.returncode}: {error}")
+        if process.returncode not in (0, -number, cli.EX_TEMPFAIL):
+            raise InputError(
+                f"expected the process to end by {number.name}, got code {process.returncode}:"
+                f" {error}"
+            )
     _finish(disturbed)
-    differing = _differing(workdir / "whole", disturbed)
     return {
         "signal": number.name,
         "signals": sum(count for code, count in codes.items() if code),
         "exit_codes": {str(code): count for code, count in sorted(codes.items())},
         "unreadable_checkpoints": len(list(disturbed.rglob("unreadable_*"))),
-        "differing": differing,
-        "seconds_undisturbed": round(alone, 1),
+        "differing": _differences(workdir / "whole", disturbed),
+        "seconds_undisturbed": round(seconds_undisturbed, 1),
         "seconds": round(time.monotonic() - started, 1),
     }
 
 
 def _launch(workdir: Path) -> subprocess.Popen[str]:
+    """Starts or resumes the training in a folder."""
     command = [sys.executable, "-m", "experiments.train", "--config=configs/digits.py"]
     command += [f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in _FIELDS.items())]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def _finish(workdir: Path) -> None:
+    """Runs the training in a folder to its end."""
     process = _launch(workdir)
     _, error = process.communicate()
     if process.returncode:
-        raise InputError(f"{workdir}: expected a run that ends well, got: {error}")
+        raise InputError(f"{workdir}: expected the run to finish, got: {error}")
 
 
-def _differing(one: Path, other: Path) -> list[str]:
-    """Names of what is not the same, to the last bit, but for times."""
-    found = []
-    lines = [
+def _differences(intact: Path, interrupted: Path) -> list[str]:
+    """Returns the names of metrics, weights and scores that differ in any bit, except times."""
+    differences = []
+    folders = (intact, interrupted)
+    metrics = [
         [
             {name: value for name, value in record.items() if "second" not in name}
             for record in html_report.read_metrics(folder)
         ]
-        for folder in (one, other)
+        for folder in folders
     ]
-    if lines[0] != lines[1]:
-        found.append("metrics.jsonl")
-    students = [runs.load(folder, teachers=False)[1][STUDENT].variables for folder in (one, other)]
+    if metrics[0] != metrics[1]:
+        differences.append("metrics.jsonl")
+    students = [runs.load(folder, teachers=False)[1][STUDENT].variables for folder in folders]
     equal = jax.tree.map(np.array_equal, *students)
-    found += [
+    differences += [
         jax.tree_util.keystr(path) for path, same in jax.tree.leaves_with_path(equal) if not same
     ]
-    scores = [(records.read(folder / records.RESULTS) or {})[STUDENT] for folder in (one, other)]
+    scores = [(records.read(folder / records.RESULTS) or {})[STUDENT] for folder in folders]
     if scores[0] != scores[1]:
-        found.append(f"scores {json.dumps(scores)}")
-    return found
+        differences.append(f"scores {json.dumps(scores)}")
+    return differences
 
 
 def main() -> None:
-    """Soaks, prints what happened and writes it."""
+    """Runs the test, prints its result and writes it as JSON."""
     number = signal.Signals[f"SIG{_SIGNAL.value}"]
     output = Path(_OUTPUT.value or "")
     records.check_writable(output.parent)
-    found = run_kill_test(number, _TIMES.value or 1, Path(_WORKDIR.value))
-    found["command"] = "python -m experiments.kill_test " + " ".join(sys.argv[1:])
-    records.write(output, found)
-    print(json.dumps(found, indent=2))
+    result = run_kill_test(number, _TIMES.value or 1, Path(_WORKDIR.value))
+    result["command"] = "python -m experiments.kill_test " + " ".join(sys.argv[1:])
+    records.write(output, result)
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Predicts with the student of a finished run, and writes a file that GLUE's server takes.
+"""Writes the predictions of a finished run's student, in the format of the GLUE server.
 
 python -m experiments.predict --workdir=DIR --input=RTE/test.tsv --output=RTE.tsv
 
-The input is a TSV file with the task's columns of texts (others are passed over), or a NumPy
-file of images, uint8 [N, H, W, channels]. The output has a row for each example: its index,
-and the predicted label as the task's files name it, or the number of a regression.
+The input is a TSV file with the task's text columns (other columns are ignored), or a NumPy file
+of images, uint8 [N, H, W, channels]. The output has one row per example: its index, and the name
+of the predicted class or, for a regression, the predicted number.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from akd_jax.plan import STUDENT, Plan
 from experiments import cli
 
 _WORKDIR = cli.workdir_flag()
-_INPUT = flags.DEFINE_string("input", None, "The examples: a TSV file, or a .npy file of images.")
+_INPUT = flags.DEFINE_string("input", None, "TSV file of texts, or .npy file of images.")
 _OUTPUT = cli.output_flag()
 
 
@@ -26,38 +26,43 @@ def predict_file(workdir: Path, examples: Path, output: Path) -> int:
     """Writes the student's predictions for the examples in a file; returns their number.
 
     Raises:
-      InputError: there is no finished run, or the file does not hold examples of its task.
+      InputError: `workdir` holds no finished run, the file `examples` does not fit the run's
+        task, or `output` cannot be written.
     """
     if absolute(output) == absolute(examples) or output.is_dir():
         raise InputError(f"--output: expected the name of a file other than --input, got {output}")
     plan, models = runs.load(workdir, teachers=False)
-    unlabelled = read(plan, examples)
+    unlabelled = read_examples(plan, examples)
     logits = runs.predictor()(models[STUDENT], plan.batches(unlabelled))
-    found = metrics.predictions(logits, plan.dataset.task)
-    rows = [f"{i}\t{plan.dataset.task.format_prediction(value)}\n" for i, value in enumerate(found)]
+    task = plan.dataset.task
+    predictions = metrics.predictions(logits, task)
+    rows = [f"{i}\t{task.format_prediction(value)}\n" for i, value in enumerate(predictions)]
 
     def write() -> None:
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_text("".join(["index\tprediction\n", *rows]), encoding="utf-8")
         except OSError as error:
-            raise InputError(f"{output}: expected a file to write, got: {reason(error)}") from None
+            raise InputError(f"{output}: expected a writable file, got: {reason(error)}") from None
 
     processes.on_primary(write)
     return len(rows)
 
 
-def read(plan: Plan, path: Path) -> Examples:
-    """The examples in a file, as the networks of a plan take them; their labels are 0.
+def read_examples(plan: Plan, path: Path) -> Examples:
+    """Reads unlabelled examples from a file, as inputs of the plan's networks; all labels are 0.
 
     Raises:
-      InputError: the file does not hold inputs of the plan's data set.
+      InputError: the file cannot be read, or its examples do not fit the plan's data set.
     """
     if plan.dataset.texts:
         texts = tsv.texts(tsv.read(path, plan.dataset.columns))
-        examples, cut = plan.tokenise(texts)
-        if cut:
-            cli.print_on_primary(f"{cut} of {len(texts)} texts are over max_length, and were cut.")
+        examples, truncated = plan.tokenise(texts)
+        if truncated:
+            cli.print_on_primary(
+                f"{truncated:,} of {len(texts):,} texts were truncated at"
+                " config.dataset.max_length tokens."
+            )
         return examples
     expected = plan.dataset.example
     try:
@@ -66,8 +71,8 @@ def read(plan: Plan, path: Path) -> Examples:
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path}: expected a .npy file of images, got: {error}") from None
     shape = ", ".join(map(str, expected.shape[1:]))
-    same = images.shape[1:] == expected.shape[1:] and images.dtype == expected.dtype
-    if not same or not images.size:
+    fits = images.shape[1:] == expected.shape[1:] and images.dtype == expected.dtype
+    if not fits or not images.size:
         raise InputError(
             f"{path}: expected images {expected.dtype} [N, {shape}], got {images.dtype}"
             f" {list(images.shape)}"
@@ -76,7 +81,7 @@ def read(plan: Plan, path: Path) -> Examples:
 
 
 def main() -> None:
-    """Predicts what the flags say."""
+    """Writes the predictions and prints their number."""
     output = cli.path(_OUTPUT)
     count = predict_file(cli.path(_WORKDIR), cli.path(_INPUT), output)
     cli.print_on_primary(f"{output}: {count:,} predictions")

@@ -1,11 +1,10 @@
-"""Makes a data set ready to be read: fetches it, and checks what came.
+"""Prepares a data set: downloads its files and checks them.
 
 python -m experiments.prepare --dataset=cifar10 --data_dir=DIR
 
-CIFAR-10 and CIFAR-100 are prepared by tensorflow-datasets where TensorFlow is installed, and
-fetched as official binary archives where it is not. The movie reviews are made of the ratings
-in the source archive of the PyPI package vaderSentiment 0.5. What is there already is checked
-only.
+If TensorFlow is installed, tensorflow-datasets prepares CIFAR-10 and CIFAR-100; otherwise their
+official binary archives are downloaded. The movie reviews are built from the ratings in the source
+archive of the PyPI package vaderSentiment 0.5. Files that already exist are only checked.
 """
 
 import hashlib
@@ -33,9 +32,9 @@ from akd_jax.files import Path
 from experiments import cli
 
 _DATASET = flags.DEFINE_string(
-    "dataset", None, "'cifar10', 'cifar100', 'fashion_mnist' or 'movie_reviews'."
+    "dataset", None, "Data set: 'cifar10', 'cifar100', 'fashion_mnist' or 'movie_reviews'."
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder for the data set.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data set.")
 
 _READERS: Mapping[str, Callable[[Path], Source]] = {
     "cifar10": cifar.load_cifar10,
@@ -43,20 +42,20 @@ _READERS: Mapping[str, Callable[[Path], Source]] = {
     "fashion_mnist": idx.load,
     "movie_reviews": tsv.load_movie_reviews,
 }
-_CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
-_FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
+FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 _VADER = "vaderSentiment==0.5"
 _VADER_SHA256 = "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a"
 _VADER_RATINGS = "movieReviewSnippets_GroundTruth.txt"
-_TIMEOUT = 20  # Seconds without an answer before the network counts as closed.
+_TIMEOUT = 20  # Seconds to wait for an answer from the network.
 
 
 def prepare_dataset(dataset: str, data_dir: Path) -> str:
-    """Makes a data set ready in a folder and returns a line that says what is there.
+    """Prepares a data set in a folder; returns a line that describes the result.
 
     Raises:
-      InputError: there is no such data set, or it could not be fetched; the message says what
-        to put where by hand.
+      InputError: the data set is unknown or could not be downloaded. The message names the file
+        to download by hand and the folder to put it into.
     """
     if dataset not in _READERS:
         raise InputError(
@@ -66,18 +65,21 @@ def prepare_dataset(dataset: str, data_dir: Path) -> str:
     records.check_writable(data_dir)
     try:
         source = _READERS[dataset](data_dir)
-    except InputError:  # Not there, or not whole.
+    except InputError:  # The files are missing or incomplete.
         if dataset == "fashion_mnist":
-            # Without published checksums: gzip's, and the format's sizes, are checked on reading.
+            # Fashion-MNIST has no official checksums, but gzip has one of its own, and the reader
+            # checks the sizes.
             files = {f"{name}.gz": None for names in idx.FILES.values() for name in names}
-            _fetch(_FASHION_MNIST_URL, files, data_dir)
+            _download(FASHION_MNIST_URL, files, data_dir)
         elif dataset == "movie_reviews":
-            _write_movie_reviews(_fetch_vader(), data_dir)
+            archive = _download_vader()
+            check_vader(archive)
+            write_movie_reviews(archive, data_dir)
         elif importlib.util.find_spec("tensorflow"):
             _prepare_with_tfds(dataset, data_dir)
         else:
-            archive = cifar.ARCHIVES[dataset]
-            _fetch(_CIFAR_URL, {archive.file: archive.md5}, data_dir)
+            cifar_archive = cifar.ARCHIVES[dataset]
+            _download(CIFAR_URL, {cifar_archive.file: cifar_archive.md5}, data_dir)
         source = _READERS[dataset](data_dir)
     return (
         f"{dataset} is ready in {data_dir}: {len(source.train):,} training and"
@@ -85,60 +87,71 @@ def prepare_dataset(dataset: str, data_dir: Path) -> str:
     )
 
 
-def _fetch(url: str, files: Mapping[str, str | None], data_dir: Path) -> None:
-    """Fetches the files that are not there yet, and checks those whose MD5 is given."""
+def _download(url: str, files: Mapping[str, str | None], data_dir: Path) -> None:
+    """Downloads the files that do not exist yet, and checks every file.
+
+    Args:
+      url: the address that a file's name is appended to.
+      files: names, and for each its MD5 checksum, or None to skip the check.
+      data_dir: folder of the files.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
-    for name, md5 in files.items():
+    for name, expected in files.items():
         path = data_dir / name
         if not path.exists():
             partial = path.with_suffix(".part")
             try:
                 with (
-                    urllib.request.urlopen(url + name, timeout=_TIMEOUT) as answer,
+                    urllib.request.urlopen(url + name, timeout=_TIMEOUT) as response,
                     partial.open("wb") as file,
                 ):
-                    shutil.copyfileobj(answer, file)
+                    shutil.copyfileobj(response, file)
             except (urllib.error.URLError, OSError) as error:
                 partial.unlink(missing_ok=True)
                 raise InputError(
-                    f"{url}{name} cannot be fetched ({getattr(error, 'reason', error)}); fetch it"
-                    f" on another machine and put it into {data_dir}"
+                    f"{url}{name} cannot be downloaded ({getattr(error, 'reason', error)});"
+                    f" download it on another machine and put it into {data_dir}"
                 ) from None
             partial.replace(path)
-        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if md5 is not None and found != md5:
+        checksum = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        if expected is not None and checksum != expected:
             raise InputError(
-                f"{path}: expected a file of MD5 {md5}, got {found}; delete it and run again"
+                f"{path}: expected a file with MD5 {expected}, got {checksum}; delete it and run"
+                " again"
             )
 
 
-def _fetch_vader() -> bytes:
-    """The source archive of vaderSentiment 0.5, from wherever pip finds it."""
+def _download_vader() -> bytes:
+    """Downloads the source archive of vaderSentiment 0.5 with pip, and returns its bytes."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--no-binary=:all:", f"--dest={folder}", _VADER]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, check=False)
         archives = list(pathlib.Path(folder).glob("*.zip"))
-        if done.returncode or not archives:
-            reason = (done.stderr.strip() or "no archive came").splitlines()[-1]
+        if process.returncode or not archives:
+            reason = (process.stderr.strip() or "no archive").splitlines()[-1]
             raise InputError(
-                f"{_VADER}: expected pip to download its source archive, got: {reason}"
+                f"{_VADER}: expected pip to download its source archive, got: {reason}; check the"
+                " network or pip's index"
             )
-        archive = archives[0].read_bytes()
-    found = hashlib.sha256(archive).hexdigest()
-    if found != _VADER_SHA256:
+        return archives[0].read_bytes()
+
+
+def check_vader(archive: bytes) -> None:
+    """Raises InputError if the source archive of vaderSentiment has an unknown checksum."""
+    checksum = hashlib.sha256(archive).hexdigest()
+    if checksum != _VADER_SHA256:
         raise InputError(
-            f"{_VADER}: expected a source archive of SHA-256 {_VADER_SHA256}, got {found}; try"
+            f"{_VADER}: expected a source archive with SHA-256 {_VADER_SHA256}, got {checksum}; try"
             " another package index"
         )
-    return archive
 
 
-def _write_movie_reviews(archive: bytes, data_dir: Path) -> None:
-    """Makes train.tsv, dev.tsv and test.tsv of the mean ratings in vaderSentiment's archive.
+def write_movie_reviews(archive: bytes, data_dir: Path) -> None:
+    """Writes train.tsv, dev.tsv and test.tsv from the mean ratings in vaderSentiment's archive.
 
-    A sentence is positive (1) or negative (0) by the sign of its rating; those within 0.5 of
-    zero are left out.
+    The sign of a sentence's rating gives its label: positive (1) or negative (0). Sentences with a
+    rating from -0.5 to 0.5 are left out.
     """
     with zipfile.ZipFile(io.BytesIO(archive)) as packed:
         (name,) = (name for name in packed.namelist() if name.endswith("hutto_ICWSM_2014.tar.gz"))
@@ -151,7 +164,7 @@ def _write_movie_reviews(archive: bytes, data_dir: Path) -> None:
             file = ratings.extractfile(member)
             assert file is not None, "expected a file"
             lines = file.read().decode("latin-1").rstrip("\n").split("\n")
-    labels = {}  # Of a sentence that is there twice, the later one.
+    labels = {}  # The last rating counts if a sentence occurs twice.
     for line in lines:
         _, rating, sentence = line.rstrip("\r").split("\t")
         if abs(float(rating)) > 0.5:
@@ -172,17 +185,17 @@ def _prepare_with_tfds(dataset: str, data_dir: Path) -> None:
     try:
         builder = tfds.builder(dataset, data_dir=data_dir, file_format="array_record")
         builder.download_and_prepare()
-    except Exception as error:  # It raises whatever its downloads and TensorFlow raise.
+    except Exception as error:  # Downloads and TensorFlow raise errors of many types.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         archive = cifar.ARCHIVES[dataset].file
         raise InputError(
-            f"tensorflow-datasets cannot prepare {dataset} ({reason}); fetch {_CIFAR_URL}{archive}"
-            f" on another machine and put it into {data_dir}"
+            f"tensorflow-datasets cannot prepare {dataset} ({reason}); download"
+            f" {CIFAR_URL}{archive} on another machine and put it into {data_dir}"
         ) from None
 
 
 def main() -> None:
-    """Prepares the data set that the flags name."""
+    """Prepares the data set and prints the result."""
     print(prepare_dataset(_DATASET.value or "", cli.path(_DATA_DIR)))
 
 

@@ -1,4 +1,4 @@
-"""Writes report.html anew for a finished run or comparison.
+"""Recreates report.html of a finished run or comparison.
 
 python -m experiments.report --workdir=DIR [--png=FILE]
 """
@@ -8,11 +8,11 @@ from absl import flags
 from experiments import cli, html_report
 
 _WORKDIR = cli.workdir_flag()
-_PNG = flags.DEFINE_string("png", None, "Where to write the curves as a picture, too.")
+_PNG = flags.DEFINE_string("png", None, "PNG file to which the curves are written as well.")
 
 
 def main() -> None:
-    """Writes the report, and the picture."""
+    """Writes the report, and the curves as an image if a file is given."""
     workdir = cli.path(_WORKDIR)
     print(f"Report: {html_report.write(workdir)}")
     if _PNG.value:

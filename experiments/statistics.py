@@ -1,4 +1,4 @@
-"""What a comparison says of predictions: pure functions of logits and labels."""
+"""Statistics of a comparison: pure functions of logits and labels."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,25 +9,26 @@ from akd_jax.types import Task
 
 
 def correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether each example's largest logit is its label's: [..., C], [...] to float64 [...]."""
+    """Returns 1.0 where the largest of the logits [..., C] is the label's, and 0.0 elsewhere."""
     return (logits.argmax(axis=-1) == labels).astype(np.float64)
 
 
 def agreement(student_logits: np.ndarray, teacher_logits: np.ndarray) -> float:
-    """The share of examples that student and teacher put into the same class."""
+    """Returns the share of examples to which student and teacher assign the same class."""
     return float(np.mean(student_logits.argmax(axis=-1) == teacher_logits.argmax(axis=-1)))
 
 
 def expected_calibration_error(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """The gap between confidence and accuracy: sum_b n_b / N |accuracy_b - confidence_b|.
+    """Returns the expected calibration error: sum_b n_b / N |accuracy_b - confidence_b|.
 
-    Examples are sorted into bins of equal width by confidence, the largest softmax output
+    The confidence of a prediction is its largest softmax output. Bin b holds n_b of the N
+    examples; the bins divide the confidences from 0 to 1 into intervals of equal width
     (Guo et al., ICML 2017, https://arxiv.org/abs/1706.04599).
 
     Args:
       logits: [N, C].
       labels: int [N].
-      bins: their number.
+      bins: number of bins.
     """
     logits = logits.astype(np.float64)
     confidence = 1 / np.exp(logits - logits.max(axis=-1, keepdims=True)).sum(axis=-1)
@@ -44,25 +45,25 @@ def paired_bootstrap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """A 95 % interval of the difference of two methods' mean scores.
+    """Returns a 95 % confidence interval of the difference of two methods' mean scores.
 
-    Both are compared on the same test examples, and seed by seed; seeds and examples are
-    both drawn anew, with replacement, in each resample.
+    The bootstrap is paired: it compares the methods seed by seed, on the same test examples. Each
+    resample draws both seeds and examples with replacement.
 
-    With few seeds the interval is too narrow, since a bootstrap cannot draw seeds worse than
-    those there are: where the seeds' scatter dominates, three of them cover the true
-    difference in about 75 % of cases, not 95 %.
+    With few seeds the interval is too narrow, because a bootstrap only draws from the observed
+    seeds. If the variance between seeds dominates, an interval from three seeds contains the true
+    difference in about 75 % of cases instead of 95 %.
 
     Args:
-      score: the differences [seeds] of the two methods' scores on the examples of given
-        indices [N]. Such as `difference`'s.
-      seeds: students of each method.
-      examples: N, of the test split.
-      resamples: their number.
-      seed: of the draws.
+      score: a function that maps indices [N] of test examples to the differences [seeds] of the
+        two methods' scores on these examples. `difference` returns such a function.
+      seeds: number of students of each method.
+      examples: number N of test examples.
+      resamples: number of resamples.
+      seed: seed of the random number generator.
 
     Returns:
-      The 2.5th and 97.5th percentile of the mean difference.
+      The 2.5th and 97.5th percentiles of the mean difference.
     """
     rng = np.random.default_rng(seed)
     means = []
@@ -76,24 +77,29 @@ def paired_bootstrap(
 def difference(
     logits: Sequence[np.ndarray], reference: Sequence[np.ndarray], labels: np.ndarray, task: Task
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The difference of two methods' scores, seed by seed, as a function of the test examples.
+    """Returns a function from test examples to the differences of two methods' scores by seed.
 
     Args:
-      logits: of one method's students, each [N, C].
-      reference: of the other's, as many.
+      logits: [N, C] of each student of one method.
+      reference: [N, C] of each student of the other method, in the same order of seeds.
       labels: [N].
-      task: its metric is the score.
+      task: the task, whose metric is the score.
+
+    Returns:
+      A function that maps indices of examples to the differences [seeds].
 
     Raises:
-      ValueError: the methods have not as many students.
+      ValueError: the methods have different numbers of students.
     """
     if len(logits) != len(reference):
-        raise ValueError(f"expected as many students, got {len(logits)} and {len(reference)}")
+        raise ValueError(
+            f"expected equal numbers of students, got {len(logits)} and {len(reference)}"
+        )
     pairs = [
         (metrics.predictions(one, task), metrics.predictions(other, task))
         for one, other in zip(logits, reference, strict=True)
     ]
-    if task.metric == "accuracy":  # A mean over the examples, without the metric's overhead.
+    if task.metric == "accuracy":  # A mean over examples is much faster than the metric.
         gaps = np.stack([1.0 * (one == labels) - (other == labels) for one, other in pairs])
         return lambda indices: gaps[:, indices].mean(axis=1)
     metric = metrics.METRICS[task.metric]

@@ -1,9 +1,9 @@
-"""Trains one student, and its teacher where the method reads one.
+"""Trains one student, and the teachers of its method.
 
 python -m experiments.train --config=configs/digits.py:annealing_kd --workdir=DIR
 
-Run again with the same flags it goes on from its last checkpoint. With --dry_run it builds and
-compiles all of the run, takes two steps of each stage, says what they cost, and leaves nothing.
+The same command resumes an interrupted run from its last checkpoint. --dry_run compiles the whole
+run, takes two steps of each stage, prints their cost, and writes nothing.
 """
 
 from collections.abc import Sequence
@@ -16,53 +16,55 @@ from akd_jax.dry_run import rehearse
 from akd_jax.plan import STUDENT
 from akd_jax.runs import run
 from experiments import cli, html_report
+from experiments.tables import markdown_table, percent
 
 _CONFIG = cli.config_flag()
 _WORKDIR = cli.workdir_flag()
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Rehearse the run, and leave nothing.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Compile the run, print its cost and write nothing.")
 
 _BARS = " ▁▂▃▄▅▆▇█"
-_WIDTH = 60  # Characters of a drawn schedule.
+_WIDTH = 60  # Largest number of characters of a drawn schedule.
 
 
 def main() -> None:
-    """Runs what the flags say and prints the scores."""
+    """Trains the student and prints its scores, or prints the cost with --dry_run."""
     if _DRY_RUN.value:
-        cli.print_on_primary(rehearsal(rehearse(_CONFIG.value)))
+        cli.print_on_primary(dry_run_report(rehearse(_CONFIG.value)))
         return
     workdir = cli.path(_WORKDIR)
     finished = processes.on_primary(lambda: records.read(workdir / records.RESULTS) is not None)
     results = run(_CONFIG.value, workdir)
     if finished:
-        cli.print_on_primary(f"{workdir} holds this run already, finished; nothing was trained.")
-    cli.print_on_primary(scores(results))
+        cli.print_on_primary(f"The run in {workdir} is already finished; nothing was trained.")
+    cli.print_on_primary(scores_table(results))
     if "truncated" in results:
-        cli.print_on_primary(texts(results))
+        cli.print_on_primary(text_statistics(results))
     cli.print_on_primary(f"Report: {processes.on_primary(lambda: str(html_report.write(workdir)))}")
 
 
-def texts(results: dict[str, Any]) -> str:
-    """What the batches of texts held beside them."""
+def text_statistics(results: dict[str, Any]) -> str:
+    """Returns a line with the share of padding tokens and the number of truncated texts."""
     padding = ", ".join(f"{stage['name']} {stage['padding']:.1%}" for stage in results["stages"])
-    cut = ", ".join(f"{split} {count:,}" for split, count in results["truncated"].items())
-    return f"Padding among the tokens: {padding}. Texts that were cut: {cut}."
+    truncated = ", ".join(f"{split} {count:,}" for split, count in results["truncated"].items())
+    return f"Padding tokens: {padding}. Truncated texts: {truncated}."
 
 
-def scores(results: dict[str, Any]) -> str:
-    """The scores of results.json as a table."""
+def scores_table(results: dict[str, Any]) -> str:
+    """Returns the scores of results.json as a table."""
     rows = []
     for name in ("teacher", "student"):
-        found = results[name]
-        if found:
-            last = f"{found['test_last']:.2%}" if "test_last" in found else "-"
-            rows.append((name, f"{found['validation']:.2%}", f"{found['test']:.2%}", last))
-    return cli.markdown_table(("", "validation", "test", "test, last step"), rows)
+        network = results[name]
+        if network:
+            # A teacher that was fine-tuned elsewhere has no last step.
+            fields = ("validation", "test", "test_last")
+            rows.append((name, *(percent(network.get(field)) for field in fields)))
+    return markdown_table(("", "validation", "test", "test at last step"), rows)
 
 
-def rehearsal(found: dict[str, Any]) -> str:
-    """What a dry run found, as tables and drawn schedules."""
+def dry_run_report(cost: dict[str, Any]) -> str:
+    """Returns the results of a dry run as tables and plots of the schedules."""
     networks = []
-    for name, network in found["networks"].items():
+    for name, network in cost["networks"].items():
         scores = [f"{k} {v:.1%}" for k, v in network.items() if k != "parameters"]
         if not scores and name != STUDENT:
             scores = ["not trained yet"]
@@ -78,31 +80,31 @@ def rehearsal(found: dict[str, Any]) -> str:
             f"{stage['bytes'] / 1e6:,.1f}",
             f"{stage['loss']:.4f}",
         )
-        for stage in found["stages"]
+        for stage in cost["stages"]
     ]
-    headers = ("", "updates", "compile s", "steps/s", "minutes", "MB/device", "loss")
-    drawn = [
-        f"{stage['name']}, {stage['epochs']} epochs\n"
+    headers = ("", "updates", "compile (s)", "steps/s", "minutes", "MB/device", "loss")
+    schedules = [
+        f"Schedules of {stage['name']}, {stage['epochs']} epochs:\n"
         f"  Phi           {_draw(stage['phi'])}\n"
         f"  learning rate {_draw(stage['learning_rate'])}"
-        for stage in found["stages"]
+        for stage in cost["stages"]
     ]
     return "\n\n".join(
         [
-            cli.markdown_table(("", "parameters", "MB", "first validation batches"), networks),
-            cli.markdown_table(headers, stages),
-            *drawn,
-            f"Stored logits of the teachers: {found['cache'] / 1e6:,.1f} MB.",
-            "Nothing was written. The minutes are of training alone, without evaluations.",
+            markdown_table(("", "parameters", "MB", "score on first validation batches"), networks),
+            markdown_table(headers, stages),
+            *schedules,
+            f"Stored teacher logits: {cost['cache'] / 1e6:,.1f} MB.",
+            "Nothing was written. The minutes do not include evaluations.",
         ]
     )
 
 
 def _draw(values: Sequence[float]) -> str:
-    """A line of bars, at most _WIDTH of them, and the first and last value."""
+    """Returns a bar chart of at most _WIDTH characters, and the first and last value."""
     width = min(_WIDTH, len(values))
-    shown = [values[i * len(values) // width] for i in range(width)]
-    bars = "".join(_BARS[max(1, round(8 * value / max(values)))] for value in shown)
+    sampled = [values[i * len(values) // width] for i in range(width)]
+    bars = "".join(_BARS[max(1, round(8 * value / max(values)))] for value in sampled)
     return f"{bars}  {values[0]:.3g} to {values[-1]:.3g}"
 
 

@@ -35,8 +35,8 @@ def test_a_rehearsal_says_what_a_run_costs_and_leaves_nothing(config, nowhere):
         # At least the parameters and their momentum, and this device's share of the images.
         parameters = found["networks"]["student"]["parameters"]
         assert stage["bytes"] > 2 * 4 * parameters + 50 * 64
-    text = train.rehearsal(found)
-    for part in ("not trained yet", "stage_1, 5 epochs", "0.5 to 1", "Stored logits", "0.1 MB"):
+    text = train.dry_run_report(found)
+    for part in ("not trained yet", "stage_1, 5 epochs", "0.5 to 1", "teacher logits: 0.1 MB"):
         assert part in text
 
 

@@ -193,7 +193,7 @@ def test_the_stablehlo_of_an_encoder_takes_any_batch_and_length(finished, tmp_pa
         ids, types = tokens.ids[:rows, :length], tokens.token_type_ids[:rows, :length]
         found = exported.call(ids, types, tokens.lengths[:rows])
         np.testing.assert_allclose(found, expected[:rows], atol=1e-5)
-    with pytest.raises(InputError, match="the name of a new file, got one that exists"):
+    with pytest.raises(InputError, match="expected a new file, got one that exists"):
         export.export_network(finished, "stablehlo", tmp_path / "student.bin")
 
 

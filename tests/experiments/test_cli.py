@@ -1,24 +1,44 @@
+"""Errors of the command line, tested in this process."""
+
 import os
-import platform
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from absl import flags
 
-from experiments import cli
+from experiments import cli, compare, train
 
-ROOT = Path(__file__).parent.parent.parent
+CONFIG = "--config=configs/digits.py"
+
+
+@pytest.fixture
+def assert_refused(run_launcher):
+    """Asserts that a launcher ends with code 1 and prints one line on standard error."""
+
+    def check(message, *arguments, main=train.main):
+        required = ["config", "workdir"]
+        ended = run_launcher(main, *arguments, required=required, several_processes=True)
+        assert ended.code == 1
+        assert ended.stdout == ""
+        assert ended.stderr.startswith("error: ")
+        assert ended.stderr.count("\n") == 1
+        assert message in ended.stderr
+
+    return check
 
 
 @pytest.mark.parametrize(
-    ("flag", "message"),
+    ("argument", "message"),
     [
         ("--config.student.epoch=3", "config.student.epoch: unknown field; did you mean 'epochs'?"),
         ("--config.metod=kd", "config.metod: unknown field; did you mean 'method'?"),
         (
             "--config.seed=1.5",
-            "config.seed: expected a value of kind int, as 0 is, got '1.5'",
+            "config.seed: expected a value of type int, such as 0, got '1.5'",
+        ),
+        (
+            "--config.seed.x=1",
+            "config.seed.x: unknown field; config.seed is a value, not a section",
         ),
         (
             "--config.kd.weight=2",
@@ -28,122 +48,73 @@ ROOT = Path(__file__).parent.parent.parent
         ("--config.annealing_kd.max_temperature=31", "expected 1 to 30, the epochs of stage I"),
         ("--config.student=3", "config.student: expected one of its fields, got the section; set"),
         ("--confg=x", "Unknown command line flag 'confg'. Did you mean: config ?"),
-        ("stray", "expected flags only, got 'stray'"),
+        ("stray", "expected flags only, got 'stray'; write it as --flag=value"),
+        ("--num_processes=2", "expected --coordinator_address, --num_processes and --process_id"),
+        ("--num_processes=0", "flag --num_processes=0"),
     ],
 )
-def test_a_wrong_flag_is_one_line_and_writes_nothing(flag, message, tmp_path):
+def test_wrong_flag_is_reported_in_one_line_and_writes_nothing(
+    argument, message, assert_refused, tmp_path
+):
     workdir = tmp_path / "run"
-    assert_refused(message, "--config=configs/digits.py", f"--workdir={workdir}", flag)
+    assert_refused(message, CONFIG, f"--workdir={workdir}", argument)
     assert not workdir.exists()
 
 
-def test_flags_with_spaces_are_understood(tmp_path):
-    flags = ("--config", "configs/digits.py", "--workdir", str(tmp_path / "run"))
-    assert_refused("did you mean 'epochs'?", *flags, "--config.student.epoch=3")
-    assert_refused("of kind int, as 0 is, got '1.5'", *flags, "--config.seed", "1.5")
+def test_value_can_follow_its_flag_after_a_space(assert_refused, tmp_path):
+    arguments = ("--config", "configs/digits.py", "--workdir", str(tmp_path / "run"))
+    assert_refused("did you mean 'epochs'?", *arguments, "--config.student.epoch=3")
+    assert_refused("type int, such as 0, got '1.5'", *arguments, "--config.seed", "1.5")
 
 
-def test_a_wrong_flag_that_is_not_the_configs(tmp_path):
-    flags = ("--config=configs/digits.py", "--methods=kd", f"--workdir={tmp_path}", "--seeds=x")
-    assert_refused("flag --seeds=x", *flags, module="compare")
+def test_wrong_flag_of_one_launcher(assert_refused, tmp_path):
+    arguments = (CONFIG, "--methods=kd", f"--workdir={tmp_path}", "--seeds=x")
+    assert_refused("flag --seeds=x", *arguments, main=compare.main)
 
 
-def test_a_missing_config_file(tmp_path):
+def test_missing_config_file(assert_refused, tmp_path):
     message = "--config: expected a file such as configs/digits.py"
     assert_refused(message, "--config=configs/digit.py", f"--workdir={tmp_path / 'run'}")
 
 
-def test_a_missing_flag():
-    assert_refused("flag --workdir=None", "--config=configs/digits.py")
+def test_config_file_that_raises(assert_refused, tmp_path):
+    message = "got 'configs/glue.py:imdb': ValueError: expected a task among cola"
+    assert_refused(message, "--config=configs/glue.py:imdb", f"--workdir={tmp_path / 'run'}")
 
 
-def assert_refused(message, *flags, module="train"):
-    done = subprocess.run(
-        [sys.executable, "-m", f"experiments.{module}", *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
+def test_missing_flag(assert_refused):
+    assert_refused("flag --workdir=None", CONFIG)
 
 
-def test_a_narrow_column_is_markdown_too():
-    assert cli.markdown_table(("a", "n"), [("b", "3")]).splitlines()[1] == "| -- | -: |"
+def test_successful_launch_runs_main_with_the_parsed_flags(run_launcher):
+    def main():
+        print(flags.FLAGS.config.student.epochs)
+        sys.exit(0)
+
+    arguments = (CONFIG, "--workdir=unused", "--config.student.epochs=7")
+    ended = run_launcher(main, *arguments, required=["config"])
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "7\n", "")
 
 
-def test_a_table_is_aligned_markdown():
-    text = cli.markdown_table(("", "mean ± std"), [("kd", "1.0"), ("scratch", "10.0")])
-    assert text.splitlines() == [
-        "|         | mean ± std |",
-        "| ------- | ---------: |",
-        "| kd      |        1.0 |",
-        "| scratch |       10.0 |",
-    ]
+def test_full_disk_is_reported_in_one_line(run_launcher):
+    def main():
+        raise OSError(28, "No space left on device", "report.html")
+
+    ended = run_launcher(main, CONFIG, "--workdir=unused", required=["config"])
+    assert ended.code == 1
+    assert ended.stderr.startswith("error: report.html: ")
+    assert ended.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("/a/file/of.flags", "/a/file/of.flags"),
-        ("", "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"),
-        (
-            "--xla_dump_to=x",
-            "--xla_dump_to=x --xla_cpu_experimental_ynn_fusion_type=-individual_convolution",
-        ),
-        (
-            "--xla_cpu_experimental_ynn_fusion_type=reduce",
-            "--xla_cpu_experimental_ynn_fusion_type=reduce",
-        ),
-    ],
-)
-def test_convolutions_are_eigens_unless_the_environment_says_otherwise(
-    monkeypatch, given, expected
-):
-    monkeypatch.setenv("XLA_FLAGS", given)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "kept")
-    monkeypatch.setenv("MALLOC_ARENA_MAX", "")  # This process keeps its memory as it did.
-    cli.set_up_jax()
-    assert os.environ["XLA_FLAGS"] == expected
+def test_interrupt_names_the_way_to_resume(run_launcher):
+    def main():
+        raise KeyboardInterrupt
+
+    ended = run_launcher(main, CONFIG, "--workdir=unused", required=["config"])
+    message = "interrupted; run the same command to resume from the last checkpoint"
+    assert (ended.code, ended.stderr) == (1, f"error: {message}\n")
 
 
-# How many pages the system fills for memory as large as some that was freed before.
-PAGES = """
-import ctypes, resource
-from experiments import cli
-
-cli.set_up_jax()
-libc, size = ctypes.CDLL(None), 400_000_000
-libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
-counts = []
-for _ in range(3):
-    memory = libc.malloc(size)
-    ctypes.memset(memory, 1, size)
-    libc.free(memory)
-    counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-print(counts[2] - counts[1])
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
-@pytest.mark.parametrize(
-    ("environment", "kept"),
-    [
-        ({"JAX_PLATFORMS": "cpu"}, True),
-        ({"JAX_PLATFORMS": "cpu", "MALLOC_TOP_PAD_": "0"}, False),
-        ({"JAX_PLATFORMS": "cuda,cpu"}, False),
-    ],
-)
-def test_freed_memory_is_kept_on_cpu_unless_the_environment_says_otherwise(environment, kept):
-    found = subprocess.run(
-        [sys.executable, "-c", PAGES],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert (int(found.stdout) < 100) is kept  # Of 97,657; of 190, where the system's are large.
+@pytest.mark.skipif(not hasattr(os, "EX_TEMPFAIL"), reason="Windows does not define EX_TEMPFAIL")
+def test_exit_code_of_a_stopped_run_is_the_systems():
+    assert os.EX_TEMPFAIL == cli.EX_TEMPFAIL

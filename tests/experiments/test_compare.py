@@ -1,4 +1,5 @@
 import json
+import shutil
 from html.parser import HTMLParser
 from statistics import stdev
 
@@ -7,151 +8,196 @@ import pytest
 from akd_jax import runs
 from akd_jax.errors import InputError
 from akd_jax.plan import make_plan
-from experiments import compare as launcher
-from experiments import html_report
-from experiments.compare import compare_methods
+from experiments import comparison_table, html_report
+from experiments.compare import check_equal_epochs, compare_methods
+from tests.support.configs import small_config
+
+METHODS = ["scratch", "annealing_kd"]
 
 
-@pytest.fixture
-def small(config):
+def shorter_config():
+    config = small_config()
+    config.teacher.epochs = 2
     config.student.epochs = 4
     config.annealing_kd.stage_1.epochs = 2
     return config
 
 
-def test_a_comparison_is_its_runs(small, tmp_path, monkeypatch, capsys):
-    comparison = compare_methods(small, ["scratch", "annealing_kd"], 2, tmp_path)
+@pytest.fixture
+def small():
+    return shorter_config()
 
-    for method in ("scratch", "annealing_kd"):
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A finished comparison of two methods with two seeds: its folder and its results."""
+    folder = tmp_path_factory.mktemp("comparison")
+    return folder, compare_methods(shorter_config(), METHODS, 2, folder)
+
+
+@pytest.fixture
+def copied(shared, tmp_path):
+    """A copy of that folder, which a test can change."""
+    return shutil.copytree(shared[0], tmp_path / "comparison")
+
+
+def modification_times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*/**/metrics.jsonl")}
+
+
+def test_comparison_summarizes_its_runs(shared):
+    folder, comparison = shared
+    for method in METHODS:
         entry = comparison["methods"][method]
         results = [
-            json.loads((tmp_path / method / f"seed_{seed}" / "results.json").read_text())
+            json.loads((folder / method / f"seed_{seed}" / "results.json").read_text())
             for seed in (0, 1)
         ]
-        assert [found["seed"] for found in results] == [0, 1]
-        scores = [found["student"]["test"] for found in results]
+        assert [result["seed"] for result in results] == [0, 1]
+        scores = [result["student"]["test"] for result in results]
         assert entry["test"]["values"] == scores
         assert entry["test"]["mean"] == pytest.approx(sum(scores) / 2)
         assert entry["test"]["std"] == pytest.approx(stdev(scores))
         assert entry["n"] == 2
-        assert {sum(stage["steps"] for stage in found["stages"]) for found in results} == {20}
-    assert json.loads((tmp_path / "comparison.json").read_text()) == comparison
-    assert not (tmp_path / "annealing_kd/seed_0/teacher").exists()  # One teacher for all.
-    assert (tmp_path / "teacher/results.json").exists()
+        assert {sum(stage["steps"] for stage in result["stages"]) for result in results} == {20}
+    assert json.loads((folder / "comparison.json").read_text()) == comparison
     assert "20 updates" in comparison["notes"][0]
-    assert comparison["teachers"]["teacher"]["test"] == results[0]["teacher"]["test"]
 
-    # Scores of the predictions, from the checkpoints, by hand.
-    predicted = [runs.predict(tmp_path / "annealing_kd" / f"seed_{seed}") for seed in (0, 1)]
+
+def test_all_runs_share_one_teacher(shared):
+    folder, comparison = shared
+    assert (folder / "teacher/results.json").exists()
+    assert not (folder / "annealing_kd/seed_0/teacher").exists()
+    results = json.loads((folder / "annealing_kd/seed_0/results.json").read_text())
+    assert comparison["teachers"]["teacher"]["test"] == results["teacher"]["test"]
+
+
+def test_scores_are_those_of_the_restored_predictions(shared, small):
+    folder, comparison = shared
+    entry = comparison["methods"]["annealing_kd"]
+    predicted = [runs.predict(folder / "annealing_kd" / f"seed_{seed}") for seed in (0, 1)]
     labels = make_plan(small).dataset.splits["test"].labels
-    for number, found in enumerate(predicted):
-        classes = found["student"].argmax(axis=-1)
+    for number, logits in enumerate(predicted):
+        classes = logits["student"].argmax(axis=-1)
         assert entry["test"]["values"][number] == pytest.approx((classes == labels).mean())
-        expected = (classes == found["teacher"].argmax(axis=-1)).mean()
-        assert entry["agreement"]["values"][number] == pytest.approx(expected)
+        agreement = (classes == logits["teacher"].argmax(axis=-1)).mean()
+        assert entry["agreement"]["values"][number] == pytest.approx(agreement)
     low, high = entry["against"]["scratch"]
     difference = entry["test"]["mean"] - comparison["methods"]["scratch"]["test"]["mean"]
     assert low < difference < high
     assert comparison["headers"][3] == "vs scratch"
 
-    # Again: nothing is trained.
-    monkeypatch.setattr(runs, "_train", None)
-    assert compare_methods(small, ["scratch", "annealing_kd"], 2, tmp_path) == comparison
 
-    page = html_report.write(tmp_path).read_text()
-    parser = Offline()
-    parser.feed(page)
-    assert parser.cells[:3] == ["(teacher)", comparison["rows"][0][1], ""]
-    assert "annealing_kd" in parser.cells
-    assert parser.links == []
-    assert "<svg" in page
+def test_finished_comparison_trains_nothing(shared, small):
+    folder, comparison = shared
+    before = modification_times(folder)
+    assert len(before) == 5  # Four students and a teacher.
+    assert compare_methods(small, METHODS, 2, folder) == comparison
+    assert modification_times(folder) == before
 
 
-class Offline(HTMLParser):
-    """Collects the cells of tables, and whatever would be fetched."""
+class OfflinePage(HTMLParser):
+    """Collects the table cells of a page, and the links to other files."""
 
-    def __init__(self):
+    def __init__(self, path):
         super().__init__()
-        self.cells, self.links, self.inside = [], [], False
+        self.cells, self.links, self.in_cell = [], [], False
+        self.text = path.read_text()
+        self.feed(self.text)
 
     def handle_starttag(self, tag, attrs):
-        self.inside = tag == "td"
-        if self.inside:
+        self.in_cell = tag == "td"
+        if self.in_cell:
             self.cells.append("")
         self.links += [value for name, value in attrs if name == "src"]
         self.links += [value for name, value in attrs if name == "href" and tag in ("a", "link")]
 
     def handle_data(self, data):
-        if self.inside:
+        if self.in_cell:
             self.cells[-1] += data
 
     def handle_endtag(self, tag):
-        self.inside = False
+        self.in_cell = False
 
 
-def test_a_wrong_method_is_refused_before_anything_is_trained(small, tmp_path):
+def test_report_of_a_comparison_has_the_table_and_needs_no_other_file(shared):
+    folder, comparison = shared
+    page = OfflinePage(html_report.write(folder))
+    assert page.cells[:3] == ["(teacher)", comparison["rows"][0][1], ""]
+    assert "annealing_kd" in page.cells
+    assert page.links == []
+    assert "<svg" in page.text
+
+
+def test_report_of_a_run_has_its_networks_and_stages(copied):
+    page = OfflinePage(html_report.write(copied / "annealing_kd/seed_0"))
+    assert {"teacher", "student", "stage_1", "stage_2"} <= set(page.cells)
+
+
+def test_report_of_a_teacher_is_refused(shared):
+    with pytest.raises(InputError, match="expected a run or comparison, got a teacher"):
+        html_report.write(shared[0] / "teacher")
+
+
+def test_report_of_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match="expected a finished run or comparison, got neither"):
+        html_report.write(tmp_path)
+
+
+def test_unknown_method_is_refused_before_training(small, tmp_path):
     with pytest.raises(InputError, match="got 'akd'"):
         compare_methods(small, ["scratch", "akd"], 1, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("methods", "came"), [([], "none"), (["kd", "kd"], "kd, kd")])
-def test_no_methods_or_one_twice(small, tmp_path, methods, came):
-    with pytest.raises(InputError, match=f"expected different names, got {came}"):
+@pytest.mark.parametrize(("methods", "got"), [([], "none"), (["kd", "kd"], "kd, kd")])
+def test_missing_or_repeated_methods_are_refused(small, tmp_path, methods, got):
+    with pytest.raises(InputError, match=f"expected different names, got {got}"):
         compare_methods(small, methods, 1, tmp_path / "run")
 
 
-def test_more_methods_can_come_and_the_folder_can_move(small, tmp_path):
-    first = compare_methods(small, ["scratch"], 1, tmp_path / "here")
-    (tmp_path / "here").rename(tmp_path / "there")
-    second = compare_methods(small, ["scratch", "kd"], 1, tmp_path / "there")
-    assert second["methods"]["scratch"]["test"] == first["methods"]["scratch"]["test"]
-    (tmp_path / "there").rename(tmp_path / "elsewhere")
-    third = compare_methods(small, ["scratch", "kd"], 1, tmp_path / "elsewhere")
-    assert third["methods"] == second["methods"]
+def test_methods_can_be_added_after_the_folder_was_moved(copied, small, shared):
+    shutil.rmtree(copied / "annealing_kd")
+    before = modification_times(copied)
+    comparison = compare_methods(small, ["scratch", "kd"], 1, copied)
+    values = shared[1]["methods"]["scratch"]["test"]["values"]
+    assert comparison["methods"]["scratch"]["test"]["values"] == values[:1]
+    assert set(comparison["methods"]) == {"scratch", "kd"}
+    assert before.items() <= modification_times(copied).items()
+    assert "±" not in comparison["rows"][1][1]  # One seed has no standard deviation.
+    moved = copied.rename(copied.with_name("moved"))
+    again = compare_methods(small, ["scratch", "kd"], 1, moved)
+    assert again["methods"] == comparison["methods"]
 
 
-def test_another_configuration_is_refused_before_anything_is_trained(small, tmp_path):
-    compare_methods(small, ["kd"], 1, tmp_path)
+def test_changed_configuration_is_refused_before_training(copied, small):
+    shutil.rmtree(copied / "scratch")
     small.student.epochs = 5
     with pytest.raises(
         InputError, match=r"different config\.student\.epochs \(recorded 4, given 5\)"
     ):
-        compare_methods(small, ["scratch", "kd"], 1, tmp_path)
-    assert not (tmp_path / "scratch").exists()
+        compare_methods(small, METHODS, 1, copied)
+    assert not (copied / "scratch").exists()
 
 
-def test_methods_of_unequal_updates_are_refused(small, tmp_path, monkeypatch):
-    make_plan = launcher.make_plan
-
-    def longer(config):
-        if config.method == "kd":
-            config.student.epochs = 5
-        return make_plan(config)
-
-    monkeypatch.setattr(launcher, "make_plan", longer)
+def test_methods_with_unequal_epochs_are_refused():
+    check_equal_epochs({"scratch": 4, "kd": 4})
     with pytest.raises(InputError, match=r"same student epochs, got \{'scratch': 4, 'kd': 5\}"):
-        compare_methods(small, ["scratch", "kd"], 1, tmp_path / "run")
+        check_equal_epochs({"scratch": 4, "kd": 5})
 
 
-def test_one_seed_has_no_deviation(small, tmp_path):
-    comparison = compare_methods(small, ["scratch"], 1, tmp_path)
-    assert "±" not in comparison["rows"][0][1]
+def test_deviation_of_one_seed_is_none():
+    score = {"validation": 0.5, "test": 0.25, "test_last": 0.125}
+    results = [{"student": score, "stages": [{"seconds": 1.0}, {"seconds": 2.5}]}]
+    summary = comparison_table.summarize_runs(results)
+    assert summary["test"] == {"mean": 0.25, "std": None, "values": [0.25]}
+    assert (summary["n"], summary["seconds"], summary["teacher_seconds"]) == (1, 3.5, 0)
 
 
-def test_a_run_has_a_report_too(small, tmp_path):
-    runs.run(small, tmp_path)
-    parser = Offline()
-    parser.feed(html_report.write(tmp_path).read_text())
-    assert {"teacher", "student", "stage_1", "stage_2"} <= set(parser.cells)
-
-
-def test_no_report_of_a_teacher_alone(small, tmp_path):
-    runs.obtain_teacher(make_plan(small), "teacher", tmp_path)
-    with pytest.raises(InputError, match="got the folder of a teacher"):
-        html_report.write(tmp_path / "teacher")
-
-
-def test_no_report_without_a_run(tmp_path):
-    with pytest.raises(InputError, match="expected a finished run or comparison, got neither"):
-        html_report.write(tmp_path)
+def test_mean_with_a_score_that_was_not_finite_is_none():
+    runs_scores = ({"validation": 0.5, "test": test, "test_last": 0.125} for test in (0.25, None))
+    results = [{"student": scores, "stages": [{"seconds": 1.0}]} for scores in runs_scores]
+    entry = comparison_table.summarize_runs(results)
+    assert entry["test"] == {"mean": None, "std": None, "values": [0.25, None]}
+    table = comparison_table.table({"kd": {**entry, "against": {}}}, {})
+    assert table["rows"][0][:3] == ["kd", "-", "12.50 ± 0.00"]

@@ -1,4 +1,4 @@
-"""Of images; texts are in tests/test_text_run.py."""
+"""Prediction and export of image networks; tests/test_text_run.py has those of texts."""
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from tests.support.configs import small_config
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config = small_config()
     config.method = "scratch"
@@ -23,55 +23,100 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def images(finished):
-    config = ConfigDict(records.read_config(finished)["config"])
+def images(finished_run):
+    config = ConfigDict(records.read_config(finished_run)["config"])
     return make_plan(config).dataset.splits["test"].inputs
 
 
-def refused(function, *args, match):
+def assert_refused(function, *args, match):
     with pytest.raises(InputError, match=match) as error:
         function(*args)
     assert "\n" not in str(error.value)
 
 
-def test_images_are_labelled_as_in_evaluation(finished, images, tmp_path):
+def test_written_predictions_are_the_largest_logits(finished_run, images, tmp_path):
     np.save(tmp_path / "images.npy", images)
     output = tmp_path / "new" / "out.tsv"
-    assert predict.predict_file(finished, tmp_path / "images.npy", output) == 500
-    best = runs.predict(finished)["student"].argmax(axis=-1)
+    assert predict.predict_file(finished_run, tmp_path / "images.npy", output) == 500
+    best = runs.predict(finished_run)["student"].argmax(axis=-1)
     rows = [f"{number}\t{label}" for number, label in enumerate(best)]
     assert output.read_text().splitlines() == ["index\tprediction", *rows]
 
 
-def test_what_is_no_image_file_is_refused(finished, images, tmp_path):
+def test_wrong_input_or_output_is_refused(finished_run, images, tmp_path):
     output = tmp_path / "out.tsv"
     path = tmp_path / "images.npy"
-    refused(predict.predict, finished, path, output, match="expected a .npy file of images, got: ")
+    assert_refused(
+        predict.predict_file,
+        finished_run,
+        path,
+        output,
+        match="expected a .npy file of images, got: ",
+    )
     np.savez(tmp_path / "images.npz", images)
     given = tmp_path / "images.npz"
-    refused(predict.predict, finished, given, output, match="expected a .npy file of images, got: ")
+    assert_refused(
+        predict.predict_file,
+        finished_run,
+        given,
+        output,
+        match="expected a .npy file of images, got: ",
+    )
     np.save(path, images[:0])
-    refused(predict.predict, finished, path, output, match=r"got uint8 \[0, 8, 8, 1\]")
+    assert_refused(
+        predict.predict_file, finished_run, path, output, match=r"got uint8 \[0, 8, 8, 1\]"
+    )
     np.save(path, images[:, :7])
-    refused(predict.predict, finished, path, output, match=r"got uint8 \[500, 7, 8, 1\]")
+    assert_refused(
+        predict.predict_file, finished_run, path, output, match=r"got uint8 \[500, 7, 8, 1\]"
+    )
     np.save(path, np.float32(images))
-    refused(predict.predict, finished, path, output, match=r"got float32 \[500, 8, 8, 1\]")
-    refused(predict.predict, finished, path, path, match="the name of a file other than --input")
-    refused(predict.predict, finished, path, tmp_path, match="the name of a file other than")
+    assert_refused(
+        predict.predict_file, finished_run, path, output, match=r"got float32 \[500, 8, 8, 1\]"
+    )
+    assert_refused(
+        predict.predict_file,
+        finished_run,
+        path,
+        path,
+        match="the name of a file other than --input",
+    )
+    assert_refused(
+        predict.predict_file, finished_run, path, tmp_path, match="the name of a file other than"
+    )
     assert not output.exists()
 
 
-def test_the_stablehlo_of_an_image_network_reads_raw_images(finished, images, tmp_path):
-    export.export_network(finished, "stablehlo", tmp_path / "student.bin")
+def test_stablehlo_of_an_image_network_reads_raw_images(finished_run, images, tmp_path):
+    export.export_network(finished_run, "stablehlo", tmp_path / "student.bin")
     exported = jax.export.deserialize(bytearray((tmp_path / "student.bin").read_bytes()))
-    expected = runs.predict(finished)["student"]
+    expected = runs.predict(finished_run)["student"]
     for count in (1, 500):
         np.testing.assert_allclose(exported.call(images[:count]), expected[:count], atol=1e-5)
 
 
-def test_what_cannot_be_exported_is_refused(finished, tmp_path):
+def test_unknown_format_or_network_is_refused(finished_run, tmp_path):
     output = tmp_path / "out"
-    refused(export.export, finished, "onnx", output, match="one of safetensors, stablehlo, got")
-    refused(export.export, finished, "safetensors", output, match="expected stablehlo for a Plain")
-    refused(export.export, finished, "stablehlo", output, "teacher", match="one of student, got")
+    assert_refused(
+        export.export_network,
+        finished_run,
+        "onnx",
+        output,
+        match="one of safetensors, stablehlo, got",
+    )
+    assert_refused(
+        export.export_network,
+        finished_run,
+        "safetensors",
+        output,
+        match="expected stablehlo for a Plain",
+    )
+    assert_refused(
+        export.export_network,
+        finished_run,
+        "stablehlo",
+        output,
+        "teacher",
+        match="one of student, got",
+    )
     assert not output.exists()

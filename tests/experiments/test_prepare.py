@@ -1,61 +1,58 @@
 import gzip
 import hashlib
 import io
-import subprocess
-import sys
 import tarfile
+import types
 import urllib.error
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from akd_jax.data import cifar, idx
 from akd_jax.errors import InputError
-from experiments import prepare as launcher
+from experiments import prepare
 from experiments.prepare import prepare_dataset
 
 
 @pytest.fixture
 def network(monkeypatch):
-    """Answers with what is put into it, by address; counts what was asked."""
-    pages, asked = {}, []
+    """A network without TensorFlow that serves `pages` and records the `requests`."""
+    fake = types.SimpleNamespace(pages={}, requests=[])
 
     def urlopen(address, timeout):
-        asked.append(address)
-        assert timeout <= 20
-        if address not in pages:
+        fake.requests.append(address)
+        assert timeout is not None
+        if address not in fake.pages:
             raise urllib.error.URLError("Name or service not known")
-        return io.BytesIO(pages[address])
+        return io.BytesIO(fake.pages[address])
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # No TensorFlow.
-    pages["asked"] = asked
-    return pages
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    return fake
 
 
 def idx_files():
-    found = {}
+    files = {}
     for count, names in ((6, idx.FILES["train"]), (3, idx.FILES["test"])):
         for name, shape in zip(names, ((count, 5, 5), (count,)), strict=True):
             header = bytes([0, 0, 8, len(shape)])
             header += b"".join(size.to_bytes(4, "big") for size in shape)
-            found[f"{name}.gz"] = gzip.compress(header + bytes(int(np.prod(shape))))
-    return found
+            files[f"{name}.gz"] = gzip.compress(header + bytes(int(np.prod(shape))))
+    return files
 
 
-def test_what_is_fetched_is_ready_and_not_fetched_again(network, tmp_path):
+def test_downloaded_files_are_not_downloaded_again(network, tmp_path):
     for name, content in idx_files().items():
-        network[launcher._FASHION_MNIST_URL + name] = content
+        network.pages[prepare.FASHION_MNIST_URL + name] = content
     for _ in range(2):
         line = prepare_dataset("fashion_mnist", tmp_path / "new")
         assert line.startswith("fashion_mnist is ready in")
         assert "6 training and 3 test examples" in line
-    assert len(network["asked"]) == 4
+    assert len(network.requests) == 4
 
 
-def test_without_a_network_the_file_and_the_place_are_named(network, tmp_path):
+def test_error_without_a_network_names_the_file_and_its_folder(network, tmp_path):
     with pytest.raises(InputError) as error:
         prepare_dataset("cifar10", tmp_path)
     for part in ("kriz/cifar-10-binary.tar.gz", "Name or service not known", str(tmp_path)):
@@ -63,15 +60,15 @@ def test_without_a_network_the_file_and_the_place_are_named(network, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_broken_download_is_found_by_its_checksum(network, tmp_path):
-    network[launcher._CIFAR_URL + "cifar-100-binary.tar.gz"] = b"half of it"
+def test_incomplete_download_is_detected_by_its_checksum(network, tmp_path):
+    network.pages[prepare.CIFAR_URL + "cifar-100-binary.tar.gz"] = b"half of it"
     with pytest.raises(InputError) as error:
         prepare_dataset("cifar100", tmp_path)
     assert cifar.ARCHIVES["cifar100"].md5 in str(error.value)
     assert hashlib.md5(b"half of it").hexdigest() in str(error.value)
 
 
-def test_an_unknown_data_set(network, tmp_path):
+def test_unknown_data_set_is_refused(network, tmp_path):
     with pytest.raises(
         InputError, match="one of cifar10, cifar100, fashion_mnist, movie_reviews, got 'mnist'"
     ):
@@ -79,7 +76,7 @@ def test_an_unknown_data_set(network, tmp_path):
 
 
 def vader_archive(*rows):
-    """A source archive with these ratings and sentences, and enough others for three files."""
+    """A source archive with the given (rating, sentence) rows and 2,100 others."""
     rows = [*rows, *((2.0 if n % 2 else -2.0, f"sentence number {n} .") for n in range(2100))]
     lines = [f"{n}_1\t{rating}\t{sentence}\n" for n, (rating, sentence) in enumerate(rows)]
     ratings, archive = io.BytesIO(), io.BytesIO()
@@ -99,92 +96,74 @@ def vader_archive(*rows):
     return archive.getvalue()
 
 
-@pytest.fixture
-def pip(monkeypatch):
-    """Downloads what is given to it, of which the checksum is then expected; or fails."""
-
-    class Pip:
-        archive, stderr, calls = None, "", 0
-
-        def serve(self, archive):
-            self.archive = archive
-            monkeypatch.setattr(launcher, "_VADER_SHA256", hashlib.sha256(archive).hexdigest())
-
-        def run(self, command, **_):
-            self.calls += 1
-            assert command[:4] == [sys.executable, "-m", "pip", "download"]
-            assert command[-1] == "vaderSentiment==0.5"
-            (folder,) = (word[7:] for word in command if word.startswith("--dest="))
-            if self.archive is not None:
-                (Path(folder) / "vaderSentiment-0.5.zip").write_bytes(self.archive)
-            return subprocess.CompletedProcess(command, bool(self.stderr), "", self.stderr)
-
-    found = Pip()
-    monkeypatch.setattr(launcher.subprocess, "run", found.run)
-    return found
-
-
 def read_rows(folder):
-    found = {}
+    splits = {}
     for name in ("train", "dev", "test"):
         header, *rows = (folder / f"{name}.tsv").read_bytes().decode().split("\n")
         assert header == "sentence\tlabel"
         assert rows.pop() == ""
-        found[name] = [tuple(row.split("\t")) for row in rows]
-    return found
+        splits[name] = [tuple(row.split("\t")) for row in rows]
+    return splits
 
 
-def prepared_labels(pip, folder, *rows):
-    pip.serve(vader_archive(*rows))
-    prepare_dataset("movie_reviews", folder)
+def prepared_labels(folder, *rows):
+    """The labels of the given sentences in the written files."""
+    prepare.write_movie_reviews(vader_archive(*rows), folder)
     pairs = [pair for rows in read_rows(folder).values() for pair in rows]
     assert len(dict(pairs)) == len(pairs)
-    return {text: code for text, code in pairs if not text.startswith("sentence number")}
+    return {text: label for text, label in pairs if not text.startswith("sentence number")}
 
 
-def test_movie_reviews_are_made_once(pip, tmp_path):
-    pip.serve(vader_archive())
-    for _ in range(2):
-        line = prepare_dataset("movie_reviews", tmp_path / "new")
-        assert line.endswith("100 training and 1,000 test examples")
-    assert pip.calls == 1
-    rows = read_rows(tmp_path / "new")
+@pytest.fixture
+def pip_without_index(monkeypatch):
+    """Makes pip fail, because it has no index to search."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+
+
+def test_movie_reviews_are_split_at_random(tmp_path):
+    prepare.write_movie_reviews(vader_archive(), tmp_path)
+    rows = read_rows(tmp_path)
     assert {name: len(part) for name, part in rows.items()} == {
         "train": 100,
         "dev": 1000,
         "test": 1000,
     }
-    found = dict(rows["train"] + rows["dev"] + rows["test"])
-    assert found == {f"sentence number {n} .": str(n % 2) for n in range(2100)}
-    for part in rows.values():  # At random, so that they are alike.
+    labels = dict(rows["train"] + rows["dev"] + rows["test"])
+    assert labels == {f"sentence number {n} .": str(n % 2) for n in range(2100)}
+    for part in rows.values():
         assert part not in (sorted(part), sorted(part)[::-1])
     assert max(rows["dev"]) > min(rows["test"])
     assert max(rows["test"]) > min(rows["dev"])
 
 
-def test_movie_reviews_are_the_same_files_whenever_they_are_made(pip, tmp_path):
-    pip.serve(vader_archive())
+def test_prepared_movie_reviews_are_not_downloaded_again(pip_without_index, tmp_path):
+    prepare.write_movie_reviews(vader_archive(), tmp_path)
+    line = prepare_dataset("movie_reviews", tmp_path)
+    assert line.endswith("100 training and 1,000 test examples")
+
+
+def test_movie_reviews_are_split_in_the_same_way_each_time(tmp_path):
     for name in ("one", "other"):
-        prepare_dataset("movie_reviews", tmp_path / name)
+        prepare.write_movie_reviews(vader_archive(), tmp_path / name)
     assert read_rows(tmp_path / "one") == read_rows(tmp_path / "other")
 
 
-def test_sentences_rated_near_zero_are_left_out(pip, tmp_path):
+def test_sentences_with_ratings_near_zero_are_left_out(tmp_path):
     ratings = (0.5, -0.5, 0, 0.51, -0.51, 4, -4, "1e-1")
-    found = prepared_labels(pip, tmp_path, *((rating, f"Rated {rating}") for rating in ratings))
-    assert found == {"Rated 0.51": "1", "Rated -0.51": "0", "Rated 4": "1", "Rated -4": "0"}
+    labels = prepared_labels(tmp_path, *((rating, f"Rated {rating}") for rating in ratings))
+    assert labels == {"Rated 0.51": "1", "Rated -0.51": "0", "Rated 4": "1", "Rated -4": "0"}
 
 
-def test_sentences_are_cleaned(pip, tmp_path):
-    found = prepared_labels(
-        pip,
+def test_sentences_are_cleaned(tmp_path):
+    labels = prepared_labels(
         tmp_path,
         (2, "A na\xefve caf\xe9 .\r"),
         (2, "Fish &amp; &quot;chips&quot; &eacute;"),
         (2, "''quoted'' , it's said"),
         (2, "  much   white\xa0 space &#9; and&#10;lines "),
     )
-    assert set(found) == {
+    assert set(labels) == {
         "A naïve café .",
         'Fish & "chips" é',
         '"quoted" , it\'s said',
@@ -192,31 +171,27 @@ def test_sentences_are_cleaned(pip, tmp_path):
     }
 
 
-def test_of_a_sentence_that_is_there_twice_the_later_rating_is_kept(pip, tmp_path):
+def test_last_rating_of_a_repeated_sentence_is_kept(tmp_path):
     rows = ((3, "One ."), (-3, "Two &amp; three"), (-2, "One ."), (2, "Two  & three"))
-    assert prepared_labels(pip, tmp_path, *rows) == {"One .": "0", "Two & three": "1"}
+    assert prepared_labels(tmp_path, *rows) == {"One .": "0", "Two & three": "1"}
 
 
-def failure(folder):
+def test_archive_with_another_checksum_is_refused():
+    archive = vader_archive()
     with pytest.raises(InputError) as error:
-        prepare_dataset("movie_reviews", folder)
+        prepare.check_vader(archive)
+    message = str(error.value)
+    assert message.startswith(
+        "vaderSentiment==0.5: expected a source archive with SHA-256 5d97c37f"
+    )
+    assert f"got {hashlib.sha256(archive).hexdigest()}" in message
+
+
+def test_error_of_pip_is_reported_in_one_line(pip_without_index, tmp_path):
+    with pytest.raises(InputError) as error:
+        prepare_dataset("movie_reviews", tmp_path)
     message = str(error.value)
     assert len(message.splitlines()) == 1
-    assert "vaderSentiment==0.5" in message
-    assert not list(folder.iterdir())
-    return message
-
-
-def test_an_archive_of_another_checksum_is_not_used(pip, tmp_path):
-    expected = launcher._VADER_SHA256
-    pip.archive = vader_archive()
-    message = failure(tmp_path)
-    assert f"expected a source archive of SHA-256 {expected}" in message
-    assert f"got {hashlib.sha256(pip.archive).hexdigest()}" in message
-
-
-def test_a_failure_of_pip_is_said_with_its_last_line(pip, tmp_path):
-    pip.stderr = "WARNING: Retrying after a timeout\nERROR: No matching distribution found\n"
-    assert failure(tmp_path).endswith("got: ERROR: No matching distribution found")
-    pip.stderr = ""
-    assert failure(tmp_path).endswith("got: no archive came")
+    assert message.startswith("vaderSentiment==0.5: expected pip to download its source archive")
+    assert "got: ERROR: No matching distribution found" in message
+    assert not list(tmp_path.iterdir())

@@ -14,14 +14,15 @@ def test_agreement_by_hand():
 
 
 def test_calibration_error_by_hand():
-    # Confidences .9 .9 .6 .6; right, wrong, right, right. Bins of width 1/15: .9 and .6 apart.
+    # Confidences 0.9, 0.9, 0.6, 0.6; right, wrong, right, right. With bins of width 1/15, 0.9 and
+    # 0.6 are in different bins.
     logits = np.log([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.4, 0.6]])
     labels = np.array([0, 1, 0, 1])
     expected = 0.5 * abs(0.5 - 0.9) + 0.5 * abs(1 - 0.6)
     np.testing.assert_allclose(statistics.expected_calibration_error(logits, labels), expected)
 
 
-def test_certain_and_right_is_calibrated_and_certain_and_wrong_is_not():
+def test_calibration_error_of_certain_predictions_is_their_error_rate():
     logits = np.array([[1000.0, 0.0]] * 4)
     assert statistics.expected_calibration_error(logits, np.zeros(4, int)) == 0
     assert statistics.expected_calibration_error(logits, np.ones(4, int)) == 1
@@ -36,25 +37,25 @@ def test_calibration_error_of_labels_drawn_from_the_predictions_is_small():
     assert statistics.expected_calibration_error(5 * logits, labels) > 0.1
 
 
-def gaps(difference):
-    """Scores whose difference is the mean of these, [seeds, N]."""
+def mean_of(difference):
+    """A score function from the differences [seeds, N] of single examples."""
     return lambda indices: difference[:, indices].mean(axis=1)
 
 
-def test_bootstrap_covers_the_difference_of_example_noise():
-    # Differences of independent examples: the interval is the normal one of the mean.
+def test_bootstrap_of_independent_examples_is_the_normal_interval():
+    # For independent examples, the interval is the normal approximation of the mean.
     rng = np.random.default_rng(0)
     difference = rng.normal(0.1, 1.0, size=(1, 4000))
-    low, high = statistics.paired_bootstrap(gaps(difference), 1, 4000)
+    low, high = statistics.paired_bootstrap(mean_of(difference), 1, 4000)
     error = difference.std() / np.sqrt(4000)
     mean = difference.mean()
     np.testing.assert_allclose([low, high], [mean - 1.96 * error, mean + 1.96 * error], atol=0.005)
 
 
-def test_bootstrap_draws_seeds_too():
-    # All examples of a seed alike: with two seeds of +1 and -1 the mean is -1, 0 or 1.
+def test_bootstrap_resamples_seeds():
+    # All examples of a seed are equal. With two seeds of +1 and -1, the mean is -1, 0 or 1.
     difference = np.array([[1.0] * 100, [-1.0] * 100])
-    assert statistics.paired_bootstrap(gaps(difference), 2, 100) == (-1, 1)
+    assert statistics.paired_bootstrap(mean_of(difference), 2, 100) == (-1, 1)
 
 
 @pytest.mark.parametrize(
@@ -62,15 +63,15 @@ def test_bootstrap_draws_seeds_too():
     [
         (Task(("a", "b", "c")), sklearn.metrics.accuracy_score),
         (Task(("a", "b", "c"), ("matthews",)), sklearn.metrics.matthews_corrcoef),
-        (Task((), ("pearson",)), lambda labels, found: scipy.stats.pearsonr(labels, found)[0]),
+        (Task((), ("pearson",)), lambda labels, values: scipy.stats.pearsonr(labels, values)[0]),
     ],
 )
-def test_the_difference_is_of_the_metric_on_the_drawn_examples(task, reference):
+def test_difference_is_that_of_the_metric_on_the_drawn_examples(task, reference):
     rng = np.random.default_rng(0)
-    one, other = rng.normal(size=(2, 3, 50, task.outputs))  # Three students of each method.
+    one, other = rng.normal(size=(2, 3, 50, task.outputs))  # Each method has three students.
     labels = rng.normal(size=50) if task.regression else rng.integers(3, size=50)
     drawn = rng.integers(50, size=50)
-    found = statistics.difference(list(one), list(other), labels, task)(drawn)
+    result = statistics.difference(list(one), list(other), labels, task)(drawn)
     predicted = [
         logits[..., 0] if task.regression else logits.argmax(axis=-1) for logits in (one, other)
     ]
@@ -78,10 +79,10 @@ def test_the_difference_is_of_the_metric_on_the_drawn_examples(task, reference):
         reference(labels[drawn], a[drawn]) - reference(labels[drawn], b[drawn])
         for a, b in zip(*predicted, strict=True)
     ]
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
-def test_the_difference_needs_pairs():
+def test_difference_of_unequal_numbers_of_students_is_refused():
     logits = [np.zeros((5, 2))]
-    with pytest.raises(ValueError, match="as many students, got 2 and 1"):
+    with pytest.raises(ValueError, match="equal numbers of students, got 2 and 1"):
         statistics.difference(logits * 2, logits, np.zeros(5, int), Task(("a", "b")))

@@ -1,0 +1,164 @@
+"""Scores, table and notes of a comparison of methods."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+
+from akd_jax.plan import STUDENT
+from akd_jax.types import Task
+from experiments import statistics
+
+REFERENCES = ("scratch", "kd")  # The methods that all others are compared with.
+
+
+def summarize_runs(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns one method's scores and training times over its seeds.
+
+    Args:
+      results: the contents of results.json of each run.
+    """
+    seconds = [sum(stage["seconds"] for stage in result["stages"]) for result in results]
+    cache_seconds = [
+        sum(cache["seconds"] for cache in result.get("teacher_cache", {}).values())
+        for result in results
+    ]
+    return {
+        "n": len(results),
+        **{
+            score: _summary([result[STUDENT][score] for result in results])
+            for score in ("validation", "test", "test_last")
+        },
+        "seconds": round(mean(seconds), 2),
+        # The first run stores the logits, and the others read them.
+        "teacher_seconds": round(max(cache_seconds), 2),
+    }
+
+
+def score_predictions(
+    logits: Sequence[np.ndarray],
+    references: Mapping[str, Sequence[np.ndarray]],
+    labels: np.ndarray,
+    task: Task,
+    teacher_logits: np.ndarray | None,
+) -> dict[str, Any]:
+    """Returns the statistics of one method's predictions on the test split of N examples.
+
+    Args:
+      logits: [N, C] of each of the method's students.
+      references: the same for the methods to compare with, by name.
+      labels: [N].
+      task: the task, whose metric is compared.
+      teacher_logits: [N, C], or None if no method has a teacher.
+
+    Returns:
+      'calibration_error' and 'agreement' with the teacher, of classes only, and 'against', which
+      maps each reference to the confidence interval of the difference.
+    """
+    scores: dict[str, Any] = {}
+    if not task.regression:
+        scores["calibration_error"] = _summary(
+            [statistics.expected_calibration_error(student, labels) for student in logits]
+        )
+    if teacher_logits is not None and not task.regression:
+        scores["agreement"] = _summary(
+            [statistics.agreement(student, teacher_logits) for student in logits]
+        )
+    scores["against"] = {
+        name: list(
+            statistics.paired_bootstrap(
+                statistics.difference(logits, reference, labels, task),
+                seeds=len(logits),
+                examples=len(labels),
+            )
+        )
+        for name, reference in references.items()
+    }
+    return scores
+
+
+def table(entries: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the headers and rows of the table as text, with all scores in percent.
+
+    Args:
+      entries: the scores of each method, by name.
+      teachers: 'test' score and training 'seconds' of each teacher, by name.
+    """
+    references = [name for name in REFERENCES if name in entries]
+    headers = ["", "test", "last step", *(f"vs {name}" for name in references)]
+    headers += ["agreement", "ECE", "n", "s", "teacher s"]
+    blank = [""] * (len(headers) - 2)
+    rows = [
+        [f"({name})", _percent({"mean": teacher["test"], "std": None}), *blank]
+        for name, teacher in teachers.items()
+    ]
+    for method, entry in entries.items():
+        intervals = [
+            " to ".join(f"{100 * end:+.2f}" for end in entry["against"].get(name, ()))
+            for name in references
+        ]
+        rows.append(
+            [
+                method,
+                _percent(entry["test"]),
+                _percent(entry["test_last"]),
+                *intervals,
+                *(
+                    _percent(entry[score]) if score in entry else ""
+                    for score in ("agreement", "calibration_error")
+                ),
+                str(entry["n"]),
+                f"{entry['seconds']:.1f}",
+                f"{entry['teacher_seconds']:.1f}",
+            ]
+        )
+    return {"headers": headers, "rows": rows}
+
+
+def notes(
+    updates: int, seeds: int, examples: int, task: Task, teachers: Mapping[str, Any]
+) -> list[str]:
+    """Returns sentences that explain the columns of the table.
+
+    Args:
+      updates: number of updates of each student.
+      seeds: number of students of each method.
+      examples: number of test examples.
+      task: the task, whose metric is the score.
+      teachers: 'test' score and training 'seconds' of each teacher, by name.
+    """
+    sentences = [
+        f"Scores are in percent: mean ± standard deviation over {seeds} seeds, on {examples:,}"
+        f" test examples. Every student was trained for {updates:,} updates.",
+        f"test: {task.metric} of the checkpoint with the best validation score. last step:"
+        f" {task.metric} of the last checkpoint.",
+        "vs: 95 % confidence interval of the difference to that method, from a paired bootstrap"
+        " over seeds and test examples. An interval that contains 0 shows no difference. With few"
+        " seeds, an interval that barely excludes 0 is weak evidence.",
+        "agreement: share of the test examples to which student and teacher assign the same class."
+        " ECE: expected calibration error with 15 bins.",
+        "n: number of seeds. s: mean training time of a student in seconds. teacher s: time in"
+        " seconds to compute and store the teacher's logits, once for all students. It is 0 if no"
+        " logits are stored: then s includes the teacher.",
+    ]
+    if teachers:
+        times = ", ".join(f"{name} {teacher['seconds']} s" for name, teacher in teachers.items())
+        sentences.append(f"Training time of the shared teachers: {times}.")
+    return sentences
+
+
+def _summary(values: Sequence[float | None]) -> dict[str, Any]:
+    """Returns mean and standard deviation; both are None if a score is, since it was not finite."""
+    finite = [value for value in values if value is not None]
+    if len(finite) < len(values):
+        return {"mean": None, "std": None, "values": list(values)}
+    deviation = stdev(finite) if len(finite) > 1 else None
+    return {"mean": mean(finite), "std": deviation, "values": finite}
+
+
+def _percent(score: Mapping[str, Any]) -> str:
+    if score["mean"] is None:
+        return "-"
+    average = f"{100 * score['mean']:.2f}"
+    return average if score["std"] is None else f"{average} ± {100 * score['std']:.2f}"

@@ -1,0 +1,26 @@
+"""Text of tables."""
+
+from collections.abc import Sequence
+
+
+def percent(score: float | None) -> str:
+    """Returns a score in percent, or '-' if there is none because it was not finite."""
+    return "-" if score is None else f"{score:.2%}"
+
+
+def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a Markdown table with padded cells, so that it is also readable in a terminal.
+
+    The first column is aligned to the left, and all others to the right.
+    """
+    # Markdown marks a right-aligned column with '-:', which needs two characters.
+    widths = [max(2, *map(len, column)) for column in zip(headers, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = cells
+        aligned = [first.ljust(widths[0])]
+        aligned += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        return "| " + " | ".join(aligned) + " |"
+
+    separator = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(headers), line(separator), *map(line, rows)])

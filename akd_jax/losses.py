@@ -107,9 +107,8 @@ def distillation_kl(
     """
     student_logits, teacher_logits = _logits(student_logits, teacher_logits)
     temperature = jnp.asarray(temperature, jnp.float32)
-    divergence = optax.losses.kl_divergence_with_log_targets(
-        jax.nn.log_softmax(student_logits / temperature),
-        jax.nn.log_softmax(teacher_logits / temperature),
+    divergence = _kl_divergence(
+        _log_softmax(teacher_logits, temperature), _log_softmax(student_logits, temperature)
     )
     return temperature**2 * divergence
 
@@ -215,3 +214,21 @@ def _logits(student_logits: jax.Array, teacher_logits: jax.Array) -> tuple[jax.A
         student_logits.astype(jnp.float32),
         jax.lax.stop_gradient(teacher_logits.astype(jnp.float32)),
     )
+
+
+def _log_softmax(logits: jax.Array, temperature: jax.Array) -> jax.Array:
+    """Returns log softmax(logits / T), with -inf for classes whose logit is -inf."""
+    excluded = logits == -jnp.inf
+    # An infinite quotient must not depend on T: its derivative with respect to T would be NaN.
+    infinite = logits / jax.lax.stop_gradient(temperature)
+    finite = jnp.where(excluded, 0, logits) / temperature
+    return jax.nn.log_softmax(jnp.where(excluded, infinite, finite))
+
+
+def _kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """Returns KL(p || q), [...]; a class with p = 0 contributes 0."""
+    p = jnp.exp(log_p)
+    # A class with p = 0 must not enter the product, or 0 * inf makes value and gradient NaN.
+    possible = ~(p < jnp.finfo(p.dtype).tiny)
+    difference = jnp.where(possible, log_p, 0) - jnp.where(possible, log_q, 0)
+    return jnp.sum(p * difference, axis=-1)

@@ -249,3 +249,45 @@ def test_continuation_of_a_regression_equals_numpy(psi, margin):
     soft = np.maximum(np.square(student - 0.5 * teacher) - margin * 0.5, 0)
     expected = psi * np.square(student - labels) + (1 - psi) * soft
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+NEGATIVE_INFINITY = -np.inf
+
+
+def test_distillation_kl_ignores_a_class_that_both_models_exclude():
+    # The remaining classes are (3/4, 1/4) and (1/2, 1/2) at T = 2.
+    teacher = jnp.array([2 * np.log(0.75), 2 * np.log(0.25), NEGATIVE_INFINITY])
+    student = jnp.array([0.0, 0.0, NEGATIVE_INFINITY])
+    loss = losses.distillation_kl(student, teacher, 2.0)
+    np.testing.assert_allclose(loss, 4 * (0.75 * np.log(1.5) + 0.25 * np.log(0.5)), rtol=1e-6)
+    gradient = jax.grad(losses.distillation_kl)(student, teacher, 2.0)
+    np.testing.assert_allclose(gradient, [2 * (0.5 - 0.75), 2 * (0.5 - 0.25), 0], atol=1e-6)
+
+
+def test_distillation_kl_of_a_class_that_only_the_teacher_excludes():
+    # p = (1, 0) and q = (1/2, 1/2): KL = log 2, and its gradient is q - p.
+    teacher, student = jnp.array([0.0, NEGATIVE_INFINITY]), jnp.zeros(2)
+    value, gradient = jax.value_and_grad(losses.distillation_kl)(student, teacher, 1.0)
+    np.testing.assert_allclose(value, np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(gradient, [-0.5, 0.5], rtol=1e-6)
+
+
+def test_distillation_kl_of_a_class_that_only_the_student_excludes():
+    teacher, student = jnp.zeros(2), jnp.array([0.0, NEGATIVE_INFINITY])
+    value, gradient = jax.value_and_grad(losses.distillation_kl)(student, teacher, 1.0)
+    assert value == np.inf
+    np.testing.assert_allclose(gradient, [0.5, -0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("excluded_by", ["teacher", "both"])
+def test_excluded_classes_leave_the_gradient_of_the_temperature_finite(excluded_by):
+    teacher = jnp.array([1.0, -1.0, NEGATIVE_INFINITY])
+    student = jnp.array([0.5, 0.0, NEGATIVE_INFINITY if excluded_by == "both" else 0.0])
+    gradient = jax.grad(losses.distillation_kl, argnums=2)(student, teacher, 2.0)
+    assert np.isfinite(gradient)
+
+
+def test_a_nan_logit_is_not_hidden():
+    with jax.debug_nans(False):
+        loss = losses.distillation_kl(jnp.array([0.0, jnp.nan]), jnp.zeros(2), 1.0)
+    assert np.isnan(loss)

@@ -291,3 +291,33 @@ def test_a_nan_logit_is_not_hidden():
     with jax.debug_nans(False):
         loss = losses.distillation_kl(jnp.array([0.0, jnp.nan]), jnp.zeros(2), 1.0)
     assert np.isnan(loss)
+
+
+@pytest.mark.parametrize("difference", [1e-3, 1e-2, 1.0])
+def test_distillation_kl_of_nearly_equal_logits_is_accurate(difference):
+    rng = np.random.default_rng(0)
+    teacher = np.float32(rng.normal(size=(200, 10)))
+    student = np.float32(teacher + difference * rng.normal(size=teacher.shape))
+    temperature = 20.0
+    log_p = log_softmax(np.float64(teacher) / temperature)
+    log_q = log_softmax(np.float64(student) / temperature)
+    expected = temperature**2 * (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+    loss = losses.distillation_kl(student, teacher, temperature)
+    assert (np.asarray(loss) >= 0).all()
+    np.testing.assert_allclose(loss, expected, rtol=1e-2)
+
+
+@pytest.mark.parametrize("difference", [0.0, 1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("temperature", [1.0, 20.0])
+def test_distillation_kl_gradient_is_the_closed_form(difference, temperature):
+    rng = np.random.default_rng(0)
+    teacher = np.float32(3 * rng.normal(size=(50, 10)))
+    student = np.float32(teacher + difference * rng.normal(size=teacher.shape))
+    p = np.exp(log_softmax(np.float64(teacher) / temperature))
+    q = np.exp(log_softmax(np.float64(student) / temperature))
+    gradient = jax.grad(lambda z: losses.distillation_kl(z, teacher, temperature).sum())(student)
+    np.testing.assert_allclose(gradient, temperature * (q - p), rtol=0, atol=1e-5)
+
+
+def test_distillation_kl_of_equal_logits_is_exactly_zero():
+    np.testing.assert_array_equal(losses.distillation_kl(STUDENT, STUDENT, 20.0), 0)

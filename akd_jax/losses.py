@@ -14,24 +14,32 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from akd_jax import schedules
+from akd_jax import checks, schedules
 
 ClassReduction = Literal["mean", "sum"]
 
 
-def cross_entropy(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
+def cross_entropy(
+    student_logits: jax.Array,
+    labels: jax.Array | np.ndarray,
+    *,
+    ignore_index: int | None = None,
+) -> jax.Array:
     """Cross-entropy against integer labels: -log softmax(z_s)[label].
 
     Args:
       student_logits: z_s, [..., C].
-      labels: class indices from 0 to C - 1, int [...].
+      labels: class indices from 0 to C - 1, int [...]. Traced labels out of this range give
+        NaN, since their values are unknown while the function is compiled.
+      ignore_index: a label, such as -100, that marks masked positions. Their loss and gradient
+        are 0. Give these positions weight 0 too: otherwise they still count in a mean.
 
     Returns:
       float32 [...], in nats.
 
     Raises:
-      ValueError: the labels are not integers, or their shape is not that of the logits
-        without the last axis.
+      ValueError: the labels are not integers, their shape is not that of the logits without
+        the class axis, or a label is out of range.
     """
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"expected integer labels, got {labels.dtype}")
@@ -40,9 +48,16 @@ def cross_entropy(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> 
             f"expected labels of shape {student_logits.shape[:-1]} for logits of shape"
             f" {student_logits.shape}, got {labels.shape}"
         )
-    return optax.losses.softmax_cross_entropy_with_integer_labels(
-        student_logits.astype(jnp.float32), labels
+    classes = student_logits.shape[-1]
+    _check_labels(labels, classes, ignore_index)
+    labels = jnp.asarray(labels, jnp.int32)
+    ignored = jnp.zeros(labels.shape, bool) if ignore_index is None else labels == ignore_index
+    known = ((labels >= 0) & (labels < classes)) | ignored
+    loss = optax.losses.softmax_cross_entropy_with_integer_labels(
+        student_logits.astype(jnp.float32), jnp.clip(labels, 0, classes - 1)
     )
+    # The product makes the gradient NaN too: an unknown label must not train the network.
+    return jnp.where(ignored, 0, loss) * jnp.where(known, 1, jnp.nan)
 
 
 def squared_error(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
@@ -67,12 +82,18 @@ def squared_error(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> 
     return jnp.square(student_logits[..., 0].astype(jnp.float32) - labels.astype(jnp.float32))
 
 
-def supervised(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
+def supervised(
+    student_logits: jax.Array,
+    labels: jax.Array | np.ndarray,
+    *,
+    ignore_index: int | None = None,
+) -> jax.Array:
     """The loss against the labels: `squared_error` for floating ones, else `cross_entropy`.
 
     Args:
       student_logits: z_s, [..., C].
       labels: class indices, int [...]; or the numbers of a regression, floating [...].
+      ignore_index: as for `cross_entropy`; a regression does not use it.
 
     Returns:
       float32 [...].
@@ -82,7 +103,7 @@ def supervised(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax
     """
     if jnp.issubdtype(labels.dtype, jnp.floating):
         return squared_error(student_logits, labels)
-    return cross_entropy(student_logits, labels)
+    return cross_entropy(student_logits, labels, ignore_index=ignore_index)
 
 
 def distillation_kl(
@@ -239,3 +260,18 @@ def _kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     e = jnp.where(near, d, 0)
     series = p * jnp.square(e) * (1 / 2 + e * (1 / 6 + e * (1 / 24 + e * (1 / 120 + e / 720))))
     return jnp.sum(jnp.where(near, series, q - p - p * d), axis=-1)
+
+
+def _check_labels(labels: jax.Array | np.ndarray, classes: int, ignore_index: int | None) -> None:
+    """Raises ValueError if a concrete label is neither a class index nor `ignore_index`."""
+    values = checks.concrete(labels)
+    if values is None:
+        return
+    wrong = (values < 0) | (values >= classes)
+    if ignore_index is not None:
+        wrong &= values != ignore_index
+    if wrong.any():
+        raise ValueError(
+            f"labels: expected class indices from 0 to {classes - 1}, got {values[wrong][0]};"
+            " mark masked positions with ignore_index"
+        )

@@ -321,3 +321,36 @@ def test_distillation_kl_gradient_is_the_closed_form(difference, temperature):
 
 def test_distillation_kl_of_equal_logits_is_exactly_zero():
     np.testing.assert_array_equal(losses.distillation_kl(STUDENT, STUDENT, 20.0), 0)
+
+
+@pytest.mark.parametrize("as_array", [np.array, jnp.array])
+@pytest.mark.parametrize("label", [-1, -100, 3, 1000])
+def test_cross_entropy_rejects_labels_out_of_range(as_array, label):
+    with pytest.raises(ValueError, match=rf"labels: expected .* from 0 to 2, got {label};"):
+        losses.cross_entropy(STUDENT, as_array([0, label]))
+
+
+@pytest.mark.parametrize("label", [-1, -100, 3, 1000])
+def test_cross_entropy_of_traced_labels_out_of_range_is_nan(label):
+    def total(logits, labels):
+        return losses.cross_entropy(logits, labels).sum()
+
+    with jax.debug_nans(False):
+        values = jax.jit(losses.cross_entropy)(STUDENT, jnp.array([0, label]))
+        gradient = jax.jit(jax.grad(total))(STUDENT, jnp.array([0, label]))
+    np.testing.assert_array_equal(np.isnan(values), [False, True])
+    np.testing.assert_array_equal(np.isnan(gradient), [[False] * 3, [True] * 3])
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.supervised])
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.int8])
+def test_positions_with_the_ignore_index_have_no_loss_and_no_gradient(transform, loss, dtype):
+    labels = jnp.array([1, -100], dtype)
+    value_and_gradient = jax.value_and_grad(
+        lambda z, y: loss(z, y, ignore_index=-100).sum(), argnums=0
+    )
+    value, gradient = transform(value_and_gradient)(STUDENT, labels)
+    q = np.exp(log_softmax(np.asarray(STUDENT)))
+    np.testing.assert_allclose(value, -np.log(q[0, 1]), rtol=1e-6)
+    np.testing.assert_allclose(gradient, [q[0] - [0, 1, 0], [0, 0, 0]], rtol=1e-5)

@@ -1,18 +1,50 @@
-"""Checks of array values that cost nothing in a compiled program."""
+"""Checks of array arguments. They cost nothing in a compiled program."""
+
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 
-def concrete(value: ArrayLike) -> np.ndarray | None:
-    """Returns the value as a NumPy array, or None if it is not known here.
+def check_values(
+    name: str,
+    value: ArrayLike,
+    expected: str,
+    is_valid: Callable[[np.ndarray], np.ndarray],
+    remedy: str = "",
+) -> None:
+    """Raises ValueError if an element of a concrete value is not valid.
 
-    The value of a traced array is unknown while `jax.jit`, `jax.vmap` or `jax.pmap` traces a
-    function. The value of an array that spans other processes is unknown to a single process.
+    A traced value is not checked, since its elements are unknown while `jax.jit`, `jax.vmap`
+    or `jax.pmap` traces a function. Nor is an array that spans other processes.
+
+    Args:
+      name: the argument's name, for the message.
+      value: the argument.
+      expected: describes the valid elements, for the message.
+      is_valid: maps an array to a boolean array of the same shape.
+      remedy: what to do about the error, for the message.
     """
     if isinstance(value, jax.core.Tracer):
-        return None
+        return
     if isinstance(value, jax.Array) and not value.is_fully_addressable:
-        return None
-    return np.asarray(value)
+        return
+    values = np.asarray(value)
+    valid = is_valid(values)
+    if not valid.all():
+        end = f"; {remedy}" if remedy else ""
+        raise ValueError(f"{name}: expected {expected}, got {values[~valid].flat[0]}{end}")
+
+
+def scalar_or_per_row(name: str, value: ArrayLike, rows: tuple[int, ...]) -> jax.Array:
+    """Returns a value in float32 if it is a scalar or has the shape of the rows.
+
+    Other shapes raise ValueError, since broadcasting would give a wrong result without an
+    error: [B, 1] against [B] gives [B, B], and [B] against [B, C] runs along C if B = C.
+    """
+    array = jnp.asarray(value, jnp.float32)
+    if array.shape not in ((), rows):
+        raise ValueError(f"{name}: expected a scalar or shape {rows}, got shape {array.shape}")
+    return array

@@ -49,7 +49,13 @@ def cross_entropy(
             f" {student_logits.shape}, got {labels.shape}"
         )
     classes = student_logits.shape[-1]
-    _check_labels(labels, classes, ignore_index)
+    checks.check_values(
+        "labels",
+        labels,
+        f"class indices from 0 to {classes - 1}",
+        lambda values: ((values >= 0) & (values < classes)) | (values == ignore_index),
+        "mark masked positions with ignore_index",
+    )
     labels = jnp.asarray(labels, jnp.int32)
     ignored = jnp.zeros(labels.shape, bool) if ignore_index is None else labels == ignore_index
     known = ((labels >= 0) & (labels < classes)) | ignored
@@ -118,7 +124,7 @@ def distillation_kl(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      temperature: T > 0, a scalar.
+      temperature: T > 0, a scalar or one value per row [...].
 
     Returns:
       float32 [...], in nats.
@@ -127,9 +133,11 @@ def distillation_kl(
       ValueError: the logits' shapes differ.
     """
     student_logits, teacher_logits = _logits(student_logits, teacher_logits)
-    temperature = jnp.asarray(temperature, jnp.float32)
+    checks.check_values("temperature", temperature, "values greater than 0", lambda t: t > 0)
+    temperature = checks.scalar_or_per_row("temperature", temperature, student_logits.shape[:-1])
+    divisor = _expand(temperature)
     divergence = _kl_divergence(
-        _log_softmax(teacher_logits, temperature), _log_softmax(student_logits, temperature)
+        _log_softmax(teacher_logits, divisor), _log_softmax(student_logits, divisor)
     )
     return temperature**2 * divergence
 
@@ -154,7 +162,7 @@ def annealed_mse(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      temperature_step: k, an int scalar; Phi = (k + 1) / max_temperature.
+      temperature_step: k, an int scalar or [...]; Phi = (k + 1) / max_temperature.
       max_temperature: tau_max, at least 1.
       class_reduction: 'mean' or 'sum' over the classes.
 
@@ -167,8 +175,8 @@ def annealed_mse(
     if class_reduction not in ("mean", "sum"):
         raise ValueError(f"expected class_reduction 'mean' or 'sum', got {class_reduction!r}")
     student_logits, teacher_logits = _logits(student_logits, teacher_logits)
-    factor = schedules.annealing_factor(temperature_step, max_temperature)
-    squares = jnp.square(student_logits - factor * teacher_logits)
+    factor = _annealing_factor(temperature_step, max_temperature, student_logits.shape[:-1])
+    squares = jnp.square(student_logits - _expand(factor) * teacher_logits)
     return squares.mean(axis=-1) if class_reduction == "mean" else squares.sum(axis=-1)
 
 
@@ -197,7 +205,7 @@ def continuation(
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
       labels: class indices from 0 to C - 1, int [...]; or floating ones of a regression.
-      temperature_step: k, an int scalar; Phi = (k + 1) / max_temperature.
+      temperature_step: k, an int scalar or [...]; Phi = (k + 1) / max_temperature.
       max_temperature: tau_max, at least 1.
       psi: weight of the hard labels from 0 to 1, a scalar or [...].
       margin: m >= 0, in squared logits.
@@ -217,8 +225,11 @@ def continuation(
         max_temperature,
         class_reduction=class_reduction,
     )
-    factor = schedules.annealing_factor(temperature_step, max_temperature)
-    psi, margin = jnp.asarray(psi, jnp.float32), jnp.asarray(margin, jnp.float32)
+    rows = student_logits.shape[:-1]
+    factor = _annealing_factor(temperature_step, max_temperature, rows)
+    checks.check_values("psi", psi, "values from 0 to 1", lambda w: (w >= 0) & (w <= 1))
+    psi = checks.scalar_or_per_row("psi", psi, rows)
+    margin = checks.scalar_or_per_row("margin", margin, rows)
     return psi * hard + (1 - psi) * jax.nn.relu(error - margin * factor)
 
 
@@ -235,6 +246,18 @@ def _logits(student_logits: jax.Array, teacher_logits: jax.Array) -> tuple[jax.A
         student_logits.astype(jnp.float32),
         jax.lax.stop_gradient(teacher_logits.astype(jnp.float32)),
     )
+
+
+def _annealing_factor(
+    temperature_step: ArrayLike, max_temperature: ArrayLike, rows: tuple[int, ...]
+) -> jax.Array:
+    factor = schedules.annealing_factor(temperature_step, max_temperature)
+    return checks.scalar_or_per_row("temperature_step", factor, rows)
+
+
+def _expand(value: jax.Array) -> jax.Array:
+    """Adds the class axis to a value per row, so that it broadcasts against the logits."""
+    return value[..., None] if value.ndim else value
 
 
 def _log_softmax(logits: jax.Array, temperature: jax.Array) -> jax.Array:
@@ -260,18 +283,3 @@ def _kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     e = jnp.where(near, d, 0)
     series = p * jnp.square(e) * (1 / 2 + e * (1 / 6 + e * (1 / 24 + e * (1 / 120 + e / 720))))
     return jnp.sum(jnp.where(near, series, q - p - p * d), axis=-1)
-
-
-def _check_labels(labels: jax.Array | np.ndarray, classes: int, ignore_index: int | None) -> None:
-    """Raises ValueError if a concrete label is neither a class index nor `ignore_index`."""
-    values = checks.concrete(labels)
-    if values is None:
-        return
-    wrong = (values < 0) | (values >= classes)
-    if ignore_index is not None:
-        wrong &= values != ignore_index
-    if wrong.any():
-        raise ValueError(
-            f"labels: expected class indices from 0 to {classes - 1}, got {values[wrong][0]};"
-            " mark masked positions with ignore_index"
-        )

@@ -11,7 +11,10 @@ serves every temperature. `max_temperature` is the paper's tau_max.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
+
+from akd_jax import checks
 
 
 def temperature(temperature_step: ArrayLike, max_temperature: ArrayLike) -> jax.Array:
@@ -23,7 +26,11 @@ def temperature(temperature_step: ArrayLike, max_temperature: ArrayLike) -> jax.
 
     Returns:
       T, int32 [...].
+
+    Raises:
+      ValueError: a concrete max_temperature is not an integer of at least 1.
     """
+    _check_max_temperature(max_temperature)
     return jnp.maximum(_int32(max_temperature) - _int32(temperature_step), 1)
 
 
@@ -36,7 +43,11 @@ def annealing_factor(temperature_step: ArrayLike, max_temperature: ArrayLike) ->
 
     Returns:
       Phi, float32 [...], from 1 / max_temperature at k = 0 to exactly 1 at the last step.
+
+    Raises:
+      ValueError: a concrete max_temperature is not an integer of at least 1.
     """
+    _check_max_temperature(max_temperature)
     steps = jnp.minimum(_int32(temperature_step) + 1, _int32(max_temperature))
     return steps.astype(jnp.float32) / _int32(max_temperature).astype(jnp.float32)
 
@@ -59,10 +70,10 @@ def temperature_step(epoch: ArrayLike, epochs: int, max_temperature: int) -> jax
     Raises:
       ValueError: max_temperature is under 1 or over the epochs.
     """
-    if not 1 <= max_temperature <= epochs:
+    if not 1 <= max_temperature <= epochs or max_temperature != int(max_temperature):
         raise ValueError(
-            f"expected 1 <= max_temperature <= epochs = {epochs}, got {max_temperature};"
-            " each temperature needs at least one epoch"
+            f"max_temperature: expected an integer from 1 to epochs = {epochs}, got"
+            f" {max_temperature}; each temperature needs at least one epoch"
         )
     return jnp.minimum(_int32(epoch) // (epochs // max_temperature), max_temperature - 1)
 
@@ -83,6 +94,15 @@ def mixing_weight(epoch: ArrayLike, ramp_epochs: int, until: int) -> jax.Array:
     epoch = _int32(epoch)
     ramp = jnp.minimum(epoch.astype(jnp.float32) / ramp_epochs, 1)
     return jnp.where(epoch < until, ramp, 1)
+
+
+def _check_max_temperature(max_temperature: ArrayLike) -> None:
+    checks.check_values(
+        "max_temperature",
+        max_temperature,
+        "an integer of at least 1",
+        lambda values: (values >= 1) & (values == np.floor(values)),
+    )
 
 
 def _int32(value: ArrayLike) -> jax.Array:

@@ -354,3 +354,69 @@ def test_positions_with_the_ignore_index_have_no_loss_and_no_gradient(transform,
     q = np.exp(log_softmax(np.asarray(STUDENT)))
     np.testing.assert_allclose(value, -np.log(q[0, 1]), rtol=1e-6)
     np.testing.assert_allclose(gradient, [q[0] - [0, 1, 0], [0, 0, 0]], rtol=1e-5)
+
+
+def test_distillation_kl_takes_a_temperature_per_row():
+    logits = np.float32(np.random.default_rng(0).normal(size=(2, 3, 3)))  # B = C = 3.
+    temperatures = np.float32([1.0, 2.0, 5.0])
+    expected = [
+        losses.distillation_kl(logits[0][i], logits[1][i], float(temperature))
+        for i, temperature in enumerate(temperatures)
+    ]
+    loss = losses.distillation_kl(logits[0], logits[1], temperatures)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 1), (1,), (2, 3)])
+def test_distillation_kl_rejects_a_temperature_of_another_shape(shape):
+    with pytest.raises(ValueError, match=r"temperature: expected a scalar or shape \(2,\), got"):
+        losses.distillation_kl(STUDENT, TEACHER, jnp.ones(shape))
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, np.nan, np.array([1.0, 0.0]), jnp.float32(0)])
+def test_distillation_kl_rejects_a_temperature_that_is_not_positive(temperature):
+    with pytest.raises(ValueError, match="temperature: expected values greater than 0, got"):
+        losses.distillation_kl(STUDENT, TEACHER, temperature)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 1), (1,), (2, 3)])
+def test_continuation_rejects_a_psi_of_another_shape(shape):
+    with pytest.raises(ValueError, match=r"psi: expected a scalar or shape \(2,\), got"):
+        losses.continuation(STUDENT, TEACHER, LABELS, 0, 1, psi=jnp.ones(shape), margin=0.0)
+
+
+@pytest.mark.parametrize("psi", [-0.1, 1.1, np.nan, jnp.array([0.5, 2.0])])
+def test_continuation_rejects_a_psi_out_of_range(psi):
+    with pytest.raises(ValueError, match="psi: expected values from 0 to 1, got"):
+        losses.continuation(STUDENT, TEACHER, LABELS, 0, 1, psi=psi, margin=0.0)
+
+
+def test_temperature_and_psi_may_be_traced():
+    kl = jax.jit(losses.distillation_kl)(STUDENT, TEACHER, jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(
+        kl, losses.distillation_kl(STUDENT, TEACHER, np.array([1.0, 2.0])), rtol=1e-6
+    )
+
+    def loss(psi):
+        return losses.continuation(STUDENT, TEACHER, LABELS, 0, 1, psi=psi, margin=0.0)
+
+    np.testing.assert_allclose(jax.jit(loss)(jnp.float32(0.5)), loss(0.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("max_temperature", [0, -1, 2.5])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.annealed_mse,
+        lambda s, t, k, m: losses.continuation(s, t, LABELS, k, m, psi=0.5, margin=0.0),
+    ],
+)
+def test_losses_reject_a_max_temperature_that_is_no_positive_integer(loss, max_temperature):
+    with pytest.raises(ValueError, match="max_temperature: expected an integer of at least 1"):
+        loss(STUDENT, TEACHER, 0, max_temperature)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 1)])
+def test_annealed_mse_rejects_temperature_steps_of_another_shape(shape):
+    with pytest.raises(ValueError, match=r"temperature_step: expected a scalar or shape \(2,\)"):
+        losses.annealed_mse(STUDENT, TEACHER, jnp.zeros(shape, jnp.int32), 2)

@@ -56,7 +56,7 @@ def test_temperature_step_visits_every_temperature_in_order(max_temperature, ext
 
 @pytest.mark.parametrize("max_temperature", [0, -1, 6])
 def test_temperature_step_refuses_what_epochs_cannot_hold(max_temperature):
-    with pytest.raises(ValueError, match="max_temperature <= epochs = 5"):
+    with pytest.raises(ValueError, match="from 1 to epochs = 5, got"):
         schedules.temperature_step(0, 5, max_temperature)
 
 
@@ -82,3 +82,15 @@ def test_mixing_weight_is_the_papers():
     expected = [i / 40 if i <= 20 else 1 for i in range(30)]
     np.testing.assert_allclose(text, expected, rtol=1e-6)
     assert text.dtype == np.float32
+
+
+@pytest.mark.parametrize("function", [schedules.temperature, schedules.annealing_factor])
+@pytest.mark.parametrize("max_temperature", [0, -3, 2.5, np.nan, np.array([2, 0])])
+def test_max_temperature_must_be_a_positive_integer(function, max_temperature):
+    with pytest.raises(ValueError, match="max_temperature: expected an integer of at least 1"):
+        function(0, max_temperature)
+
+
+def test_temperature_step_rejects_a_fractional_max_temperature():
+    with pytest.raises(ValueError, match="max_temperature: expected an integer from 1 to epochs"):
+        schedules.temperature_step(0, 5, 2.5)

@@ -48,3 +48,16 @@ def scalar_or_per_row(name: str, value: ArrayLike, rows: tuple[int, ...]) -> jax
     if array.shape not in ((), rows):
         raise ValueError(f"{name}: expected a scalar or shape {rows}, got shape {array.shape}")
     return array
+
+
+def broadcast_mask(name: str, mask: ArrayLike, shape: tuple[int, ...]) -> jax.Array:
+    """Returns a boolean mask of the given shape; raises ValueError if the mask does not fit."""
+    array = jnp.asarray(mask)
+    if array.dtype != bool:
+        raise ValueError(f"{name}: expected a boolean mask, got {array.dtype}")
+    try:
+        return jnp.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(
+            f"{name}: expected a shape that broadcasts to {shape}, got {array.shape}"
+        ) from None

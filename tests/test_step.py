@@ -226,7 +226,7 @@ def test_a_loss_that_is_no_value_per_example_is_named(batch, teachers):
         return annealed(student, teachers, batch, temperature_step).mean()
 
     state = make_state(models.build("plain_cnn:FC", 10), batch.inputs, loss=mean_loss)
-    with pytest.raises(ValueError, match=r"loss per example, of shape \(16,\), got \(\)"):
+    with pytest.raises(ValueError, match=r"one value per example, shape \(16,\), got shape \(\)"):
         jax.jit(train_step)(state, teachers, batch, jnp.int32(0))
 
 
@@ -265,7 +265,7 @@ def test_parts_that_do_not_divide_the_rows_are_refused(batch, teachers):
     state = make_state(models.build("plain_cnn:FC", 10), batch.inputs).replace(
         grad_accumulation_steps=3
     )
-    with pytest.raises(ValueError, match="rows that 3 parts divide, got 16"):
+    with pytest.raises(ValueError, match="a multiple of 3 rows per device, got 16"):
         jax.jit(train_step)(state, teachers, batch, jnp.int32(0))
 
 

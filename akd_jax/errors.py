@@ -1,7 +1,7 @@
-"""Errors whose message is meant for the person who launched the run.
+"""Errors whose messages are for the user who launched the run.
 
-The message is one line: what was expected, what came, and what to do. Launchers print it
-without a traceback and exit with a code other than 0.
+A message is one line with the expected value, the actual value and the remedy. Launchers print
+it without a traceback and exit with a non-zero code.
 """
 
 import importlib
@@ -9,19 +9,19 @@ from types import ModuleType
 
 
 class InputError(ValueError):
-    """What the user gave is wrong; raised before anything is compiled or written."""
+    """Invalid input of the user; raised before anything is compiled or written."""
 
 
 class DivergedError(ArithmeticError):
-    """Training left the numbers; what was saved before is kept."""
+    """Training diverged to non-finite numbers; earlier checkpoints are kept."""
 
 
 class StoppedError(RuntimeError):
-    """Somebody asked the run to stop; all of it is saved, and the same command goes on."""
+    """A stop was requested; the state is saved, and the same command resumes the run."""
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import a module of an optional package.
+    """Imports a module of an optional package.
 
     Args:
       module: the full name of the module, such as 'sklearn.datasets'.

@@ -1,9 +1,11 @@
-"""Losses: pure functions from logits [..., C] to one value per example [...].
+"""Losses: pure functions of logits that return one value per row.
 
-A regression has one logit, C = 1, and floating-point labels.
+A row is an example of a batch, or a token of a text. Logits have the shape [..., C] with C
+classes on the last axis, or on the axis that `axis` names; [...] stands for the shape of the
+rows. A regression has one logit, C = 1, and floating-point labels.
 
-The caller weighs and reduces. Every loss computes in float32 whatever the logits' dtype,
-and treats the teacher's logits as constants: no gradient flows into them.
+The caller multiplies the values by the weights of the rows and reduces them. Every loss
+computes in float32 for logits of any dtype. No gradient flows into the teacher's logits.
 """
 
 from typing import Literal
@@ -11,53 +13,84 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.typing import ArrayLike
 
-from akd_jax import schedules
+from akd_jax import checks, schedules
 
 ClassReduction = Literal["mean", "sum"]
+Array = jax.Array | np.ndarray
 
 
-def cross_entropy(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
+def cross_entropy(
+    student_logits: Array,
+    labels: Array,
+    *,
+    axis: int = -1,
+    where: Array | None = None,
+    ignore_index: int | None = None,
+) -> jax.Array:
     """Cross-entropy against integer labels: -log softmax(z_s)[label].
 
     Args:
       student_logits: z_s, [..., C].
-      labels: class indices from 0 to C - 1, int [...].
+      labels: class indices from 0 to C - 1, int [...]. Traced labels out of this range give
+        NaN, since their values are unknown while the function is compiled.
+      axis: the axis of the classes.
+      where: the classes that count, bool, broadcastable to the shape of the logits; None for
+        all classes. A label whose class does not count gives +inf. A row in which no class
+        counts gives 0.
+      ignore_index: a label, such as -100, that marks masked positions. Their loss and gradient
+        are 0. Give these positions weight 0 too: otherwise they still count in a mean.
 
     Returns:
       float32 [...], in nats.
 
     Raises:
-      ValueError: the labels are not integers, or their shape is not that of the logits
-        without the last axis.
+      ValueError: the labels are not integers, their shape is not that of the logits without
+        the class axis, a label is out of range, or the mask does not fit the logits.
     """
+    logits, where = _prepare(student_logits, axis, where)
+    *rows, classes = logits.shape
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"expected integer labels, got {labels.dtype}")
-    if labels.shape != student_logits.shape[:-1]:
+        raise ValueError(f"labels: expected integers, got {labels.dtype}")
+    if labels.shape != tuple(rows):
         raise ValueError(
-            f"expected labels of shape {student_logits.shape[:-1]} for logits of shape"
-            f" {student_logits.shape}, got {labels.shape}"
+            f"labels: expected shape {tuple(rows)} for logits of shape {student_logits.shape},"
+            f" got {labels.shape}"
         )
-    return optax.losses.softmax_cross_entropy_with_integer_labels(
-        student_logits.astype(jnp.float32), labels
+    checks.check_values(
+        "labels",
+        labels,
+        f"class indices from 0 to {classes - 1}",
+        lambda values: ((values >= 0) & (values < classes)) | (values == ignore_index),
+        "mark masked positions with ignore_index",
     )
+    labels = jnp.asarray(labels, jnp.int32)
+    in_range = (labels >= 0) & (labels < classes)
+    indices = jnp.where(in_range, labels, 0)[..., None]
+    loss = -jnp.take_along_axis(_log_softmax(logits, 1, where), indices, axis=-1)[..., 0]
+    if where is not None:
+        loss = jnp.where(where.any(axis=-1), loss, 0)
+    if ignore_index is not None:
+        ignored = labels == ignore_index
+        loss, in_range = jnp.where(ignored, 0, loss), in_range | ignored
+    # The product makes the gradient NaN too: a label out of range must not train the network.
+    return loss * jnp.where(in_range, 1, jnp.nan)
 
 
-def squared_error(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
+def squared_error(student_logits: Array, labels: Array) -> jax.Array:
     """Squared error of a regression: (z_s - label)^2.
 
     Args:
       student_logits: z_s, [..., 1].
-      labels: what z_s should be, floating [...].
+      labels: the target numbers, floating [...].
 
     Returns:
       float32 [...], in squared units of the labels.
 
     Raises:
-      ValueError: the shapes are others. [B, 1] against [B] would broadcast to [B, B]
-        without a word.
+      ValueError: the shape of the logits is not [..., 1]. [B, 1] against [B] would broadcast
+        to [B, B] without an error.
     """
     if student_logits.shape != (*labels.shape, 1):
         raise ValueError(
@@ -67,66 +100,100 @@ def squared_error(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> 
     return jnp.square(student_logits[..., 0].astype(jnp.float32) - labels.astype(jnp.float32))
 
 
-def supervised(student_logits: jax.Array, labels: jax.Array | np.ndarray) -> jax.Array:
-    """The loss against the labels: `squared_error` for floating ones, else `cross_entropy`.
+def supervised(
+    student_logits: Array,
+    labels: Array,
+    *,
+    axis: int = -1,
+    where: Array | None = None,
+    ignore_index: int | None = None,
+) -> jax.Array:
+    """Loss against the labels: `squared_error` of floating-point labels, else `cross_entropy`.
 
     Args:
       student_logits: z_s, [..., C].
-      labels: class indices, int [...]; or the numbers of a regression, floating [...].
+      labels: class indices, int [...]; or the target numbers of a regression, floating [...].
+      axis: as for `cross_entropy`.
+      where: as for `cross_entropy`.
+      ignore_index: as for `cross_entropy`.
 
     Returns:
       float32 [...].
 
     Raises:
-      ValueError: as either of the two.
+      ValueError: as `cross_entropy` or `squared_error`, or a regression has another class axis
+        than the last one, `where` or `ignore_index`.
     """
-    if jnp.issubdtype(labels.dtype, jnp.floating):
-        return squared_error(student_logits, labels)
-    return cross_entropy(student_logits, labels)
+    if not jnp.issubdtype(labels.dtype, jnp.floating):
+        return cross_entropy(
+            student_logits, labels, axis=axis, where=where, ignore_index=ignore_index
+        )
+    if axis not in (-1, student_logits.ndim - 1) or where is not None or ignore_index is not None:
+        raise ValueError(
+            "expected axis -1, no where and no ignore_index for floating-point labels, got"
+            f" axis {axis}, where {where} and ignore_index {ignore_index}"
+        )
+    return squared_error(student_logits, labels)
 
 
 def distillation_kl(
-    student_logits: jax.Array, teacher_logits: jax.Array, temperature: ArrayLike
+    student_logits: Array,
+    teacher_logits: Array,
+    temperature: ArrayLike,
+    *,
+    axis: int = -1,
+    where: Array | None = None,
 ) -> jax.Array:
     """Soft-label loss of vanilla KD: T^2 KL(softmax(z_t / T) || softmax(z_s / T)).
 
-    The factor T^2 keeps the gradient's size independent of T, so that the weight between
-    this and the hard-label loss means the same at every temperature (Hinton et al., 2015,
-    https://arxiv.org/abs/1503.02531).
+    The factor T^2 keeps the size of the gradient independent of T. The weight between this
+    loss and the hard-label loss then has the same meaning at every temperature.
+
+    Logits may be -inf. A class that the teacher excludes has probability 0 and contributes 0;
+    a class that only the student excludes gives +inf. All gradients are finite.
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015,
+    https://arxiv.org/abs/1503.02531.
 
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      temperature: T > 0, a scalar.
+      temperature: T > 0, a scalar or one value per row [...].
+      axis: the axis of the classes.
+      where: the classes that count, as for `cross_entropy`.
 
     Returns:
-      float32 [...], in nats.
+      float32 [...], in nats; never negative.
 
     Raises:
-      ValueError: the logits' shapes differ.
+      ValueError: the shapes of the logits differ, the temperature has another shape, a
+        concrete temperature is not positive, or the mask does not fit the logits.
     """
-    student_logits, teacher_logits = _logits(student_logits, teacher_logits)
-    temperature = jnp.asarray(temperature, jnp.float32)
-    divergence = optax.losses.kl_divergence_with_log_targets(
-        jax.nn.log_softmax(student_logits / temperature),
-        jax.nn.log_softmax(teacher_logits / temperature),
+    student, teacher, where = _prepare_pair(student_logits, teacher_logits, axis, where)
+    checks.check_values("temperature", temperature, "values greater than 0", lambda t: t > 0)
+    temperature = checks.scalar_or_per_row("temperature", temperature, student.shape[:-1])
+    divisor = temperature[..., None]
+    divergence = _kl_divergence(
+        _log_softmax(teacher, divisor, where), _log_softmax(student, divisor, where)
     )
     return temperature**2 * divergence
 
 
 def annealed_mse(
-    student_logits: jax.Array,
-    teacher_logits: jax.Array,
+    student_logits: Array,
+    teacher_logits: Array,
     temperature_step: ArrayLike,
     max_temperature: ArrayLike,
     *,
     class_reduction: ClassReduction = "mean",
+    axis: int = -1,
+    where: Array | None = None,
 ) -> jax.Array:
-    """Stage I of Annealing-KD: mean over classes of (z_s - Phi(T) z_t)^2.
+    """Loss of Annealing-KD's stage I: mean over the classes of (z_s - Phi(T) z_t)^2.
 
-    The paper's formula is the squared norm, a sum over classes; the authors' code takes
-    the mean, which is the default here and what their learning rates were found with.
-    The two differ by the factor C. The gradient of the mean is 2 (z_s - Phi z_t) / C.
+    The paper's formula is the squared norm, a sum over the classes. The authors' code takes
+    the mean, which is C times smaller; their learning rates belong to the mean. The gradient
+    of the mean is 2 (z_s - Phi z_t) / C.
 
     Source: Jafari et al., "Annealing Knowledge Distillation", EACL 2021,
     https://arxiv.org/abs/2104.07163.
@@ -134,41 +201,52 @@ def annealed_mse(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      temperature_step: k, an int scalar; Phi = (k + 1) / max_temperature.
-      max_temperature: tau_max, at least 1.
-      class_reduction: 'mean' or 'sum' over the classes.
+      temperature_step: k, an int scalar or [...]; Phi = (k + 1) / max_temperature.
+      max_temperature: tau_max, an integer of at least 1.
+      class_reduction: 'mean' or 'sum' over the classes that count.
+      axis: the axis of the classes.
+      where: the classes that count, as for `cross_entropy`.
 
     Returns:
       float32 [...], in squared logits.
 
     Raises:
-      ValueError: the logits' shapes differ, or class_reduction is neither of the two.
+      ValueError: the shapes of the logits differ, class_reduction is unknown, a concrete
+        max_temperature is no positive integer, or the mask does not fit the logits.
     """
     if class_reduction not in ("mean", "sum"):
-        raise ValueError(f"expected class_reduction 'mean' or 'sum', got {class_reduction!r}")
-    student_logits, teacher_logits = _logits(student_logits, teacher_logits)
-    factor = schedules.annealing_factor(temperature_step, max_temperature)
-    squares = jnp.square(student_logits - factor * teacher_logits)
-    return squares.mean(axis=-1) if class_reduction == "mean" else squares.sum(axis=-1)
+        raise ValueError(f"class_reduction: expected 'mean' or 'sum', got {class_reduction!r}")
+    student, teacher, where = _prepare_pair(student_logits, teacher_logits, axis, where)
+    factor = _annealing_factor(temperature_step, max_temperature, student.shape[:-1])
+    # Masked logits are 0 in both, so that their error is 0.
+    squares = jnp.square(student - factor[..., None] * teacher)
+    if class_reduction == "sum":
+        return squares.sum(axis=-1)
+    if where is None:
+        return squares.mean(axis=-1)
+    return squares.sum(axis=-1) / jnp.maximum(where.sum(axis=-1, dtype=jnp.float32), 1)
 
 
 def continuation(
-    student_logits: jax.Array,
-    teacher_logits: jax.Array,
-    labels: jax.Array | np.ndarray,
+    student_logits: Array,
+    teacher_logits: Array,
+    labels: Array,
     temperature_step: ArrayLike,
     max_temperature: ArrayLike,
     *,
     psi: ArrayLike,
     margin: ArrayLike,
     class_reduction: ClassReduction = "mean",
+    axis: int = -1,
+    where: Array | None = None,
+    ignore_index: int | None = None,
 ) -> jax.Array:
-    """Continuation-KD: psi S(z_s, label) + (1 - psi) max(0, E - margin Phi(T)).
+    """Loss of Continuation-KD: psi S(z_s, label) + (1 - psi) max(0, E - margin Phi(T)).
 
-    S is `supervised`, in the paper the cross-entropy; E is `annealed_mse`. An error within the
-    margin, which grows with Phi, costs nothing.
-    With psi 0 and margin 0 this is stage I of Annealing-KD, with psi 1 its stage II. In the
-    paper E is the sum over classes: there the margin is C times that of the mean.
+    S is `supervised`: the cross-entropy in the paper. E is `annealed_mse`. An error E within
+    the margin, which grows with Phi, gives no loss. With margin 0 this is Annealing-KD: psi 0
+    gives its stage I, and psi 1 its stage II. In the paper E is the sum over the classes, and
+    the margin is C times the margin of the mean.
 
     Source: Jafari et al., "Continuation KD", Findings of EMNLP 2022,
     https://arxiv.org/abs/2212.05998.
@@ -176,42 +254,100 @@ def continuation(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      labels: class indices from 0 to C - 1, int [...]; or floating ones of a regression.
-      temperature_step: k, an int scalar; Phi = (k + 1) / max_temperature.
-      max_temperature: tau_max, at least 1.
-      psi: weight of the hard labels from 0 to 1, a scalar or [...].
-      margin: m >= 0, in squared logits.
-      class_reduction: 'mean' or 'sum' over the classes.
+      labels: class indices, int [...]; or the target numbers of a regression, floating [...].
+      temperature_step: k, an int scalar or [...]; Phi = (k + 1) / max_temperature.
+      max_temperature: tau_max, an integer of at least 1.
+      psi: the weight of the hard labels, from 0 to 1, a scalar or [...].
+      margin: m >= 0, in squared logits, a scalar or [...].
+      class_reduction: 'mean' or 'sum' over the classes that count.
+      axis: the axis of the classes.
+      where: the classes that count, as for `cross_entropy`.
+      ignore_index: a label that marks positions without a label, as for `cross_entropy`. S is
+        0 there; E is not.
 
     Returns:
       float32 [...].
 
     Raises:
-      ValueError: as `annealed_mse` and `supervised`.
+      ValueError: as `annealed_mse` and `supervised`, or psi or margin has another shape than
+        the rows, or a concrete psi is not between 0 and 1.
     """
-    hard = supervised(student_logits, labels)
+    hard = supervised(student_logits, labels, axis=axis, where=where, ignore_index=ignore_index)
     error = annealed_mse(
         student_logits,
         teacher_logits,
         temperature_step,
         max_temperature,
         class_reduction=class_reduction,
+        axis=axis,
+        where=where,
     )
-    factor = schedules.annealing_factor(temperature_step, max_temperature)
-    psi, margin = jnp.asarray(psi, jnp.float32), jnp.asarray(margin, jnp.float32)
+    factor = _annealing_factor(temperature_step, max_temperature, hard.shape)
+    checks.check_values("psi", psi, "values from 0 to 1", lambda w: (w >= 0) & (w <= 1))
+    psi = checks.scalar_or_per_row("psi", psi, hard.shape)
+    margin = checks.scalar_or_per_row("margin", margin, hard.shape)
     return psi * hard + (1 - psi) * jax.nn.relu(error - margin * factor)
 
 
-def _logits(student_logits: jax.Array, teacher_logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both in float32, the teacher's cut from the gradient; equal shapes, since (B, 1) against
-    (B,) would broadcast to (B, B) without a word.
-    """
+def _prepare_pair(
+    student_logits: Array, teacher_logits: Array, axis: int, where: Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Prepares the logits of student and teacher; stops the gradient of the teacher's."""
     if student_logits.shape != teacher_logits.shape:
+        # [B, 1] against [B] would broadcast to [B, B] without an error.
         raise ValueError(
-            f"expected teacher logits of the student's shape {student_logits.shape},"
-            f" got {teacher_logits.shape}"
+            f"teacher_logits: expected the student's shape {student_logits.shape}, got"
+            f" {teacher_logits.shape}"
         )
-    return (
-        student_logits.astype(jnp.float32),
-        jax.lax.stop_gradient(teacher_logits.astype(jnp.float32)),
-    )
+    student, mask = _prepare(student_logits, axis, where)
+    teacher, _ = _prepare(teacher_logits, axis, where)
+    return student, jax.lax.stop_gradient(teacher), mask
+
+
+def _prepare(logits: Array, axis: int, where: Array | None) -> tuple[jax.Array, jax.Array | None]:
+    """Returns float32 logits [..., C] with 0 in place of masked ones, and the mask [..., C]."""
+    classes_last = jnp.moveaxis(jnp.asarray(logits, jnp.float32), axis, -1)
+    if where is None:
+        return classes_last, None
+    where = jnp.moveaxis(checks.broadcast_mask("where", where, logits.shape), axis, -1)
+    return jnp.where(where, classes_last, 0), where
+
+
+def _annealing_factor(
+    temperature_step: ArrayLike, max_temperature: ArrayLike, rows: tuple[int, ...]
+) -> jax.Array:
+    """Returns Phi, a scalar or one value per row."""
+    factor = schedules.annealing_factor(temperature_step, max_temperature)
+    return checks.scalar_or_per_row("temperature_step", factor, rows)
+
+
+def _log_softmax(logits: jax.Array, temperature: ArrayLike, where: jax.Array | None) -> jax.Array:
+    """Returns log softmax(logits / T) with -inf for excluded and for masked classes.
+
+    A class is excluded if its logit is -inf. In a row whose classes are all masked the result
+    is the uniform distribution, which has a finite gradient of 0.
+    """
+    excluded = logits == -jnp.inf
+    # An infinite quotient must not depend on T: its derivative with respect to T would be NaN.
+    infinite = logits / jax.lax.stop_gradient(temperature)
+    scaled = jnp.where(excluded, infinite, jnp.where(excluded, 0, logits) / temperature)
+    if where is not None:
+        masked = jnp.where(where.any(axis=-1, keepdims=True), -jnp.inf, 0)
+        scaled = jnp.where(where, scaled, masked)
+    return jax.nn.log_softmax(scaled)
+
+
+def _kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """Returns KL(p || q) = sum_c p_c (exp(d_c) - 1 - d_c), [...], with d = log q - log p.
+
+    The form equals sum_c p_c (log p_c - log q_c), because p and q both sum to 1. No term is
+    negative, so that no digits are lost when p and q are nearly equal.
+    """
+    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    # For p = 0 the term p (exp(d) - 1 - d) is q. There d is set to 0: 0 * inf would be NaN.
+    possible = ~(p < jnp.finfo(p.dtype).tiny)
+    d = jnp.where(possible, log_q, 0) - jnp.where(possible, log_p, 0)
+    near = possible & (jnp.abs(d) < 0.1)
+    e = jnp.where(near, d, 0)
+    series = p * jnp.square(e) * (1 / 2 + e * (1 / 6 + e * (1 / 24 + e * (1 / 120 + e / 720))))
+    return jnp.sum(jnp.where(near, series, q - p - p * d), axis=-1)

@@ -1,23 +1,27 @@
-"""Merging the sums that steps return, and the tasks' metrics over a whole split."""
+"""Merging of the sums that steps return, and the metrics of the tasks over a whole split.
 
-import functools
+scikit-learn and SciPy are imported by the metrics that need them, so that training without
+these metrics does not need the packages.
+"""
+
+import importlib
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import scipy.stats
-import sklearn.metrics
 
+from akd_jax.errors import InputError
 from akd_jax.types import Metrics, Task
 
-Sums = dict[str, list[float]]  # Name to total and weight of a metric, over any number of steps.
+Sums = dict[str, list[float]]  # Metric name to total and weight over any number of steps.
 
 
 def add(sums: Sums, step: Metrics) -> Sums:
-    """Adds the metrics of a step to the sums of those before, and returns them.
+    """Adds the metrics of a step to the sums of earlier steps, and returns the sums.
 
-    In float64, so that an epoch of any length keeps its precision.
+    The sums are Python floats (float64), so that a long epoch keeps its precision.
     """
     for name, value in step.items():
         total, weight = sums.get(name, (0.0, 0.0))
@@ -26,77 +30,119 @@ def add(sums: Sums, step: Metrics) -> Sums:
 
 
 def means(sums: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The mean of each metric, each step counted by its weight; nan where nothing was counted."""
+    """Returns the weighted mean of each metric; NaN for a metric whose weight is 0."""
     return {name: total / weight if weight else math.nan for name, (total, weight) in sums.items()}
 
 
 def predictions(logits: np.ndarray, task: Task) -> np.ndarray:
-    """What logits [N, C] predict: class indices [N], or the numbers of a regression [N]."""
+    """Returns the predictions of logits [N, C]: class indices [N], or numbers of a regression."""
     return logits[:, 0] if task.regression else logits.argmax(axis=-1)
 
 
 def scores(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, float]:
-    """The task's metrics over a whole split, never averaged over its batches.
+    """Returns the task's metrics over a whole split; they are not means over batches.
 
     Args:
       logits: [N, C].
       labels: [N].
-      task: names its metrics.
+      task: names the metrics.
 
     Raises:
-      ValueError: the shapes differ.
+      ValueError: the shape of the logits does not fit the labels and the task.
+      InputError: a metric needs a package that is not installed.
     """
     if logits.shape != (len(labels), task.outputs):
-        raise ValueError(f"expected logits {(len(labels), task.outputs)}, got {logits.shape}")
-    found = predictions(logits, task)
-    return {name: METRICS[name](labels, found) for name in task.metrics}
+        raise ValueError(
+            f"logits: expected shape {(len(labels), task.outputs)}, got {logits.shape}"
+        )
+    predicted = predictions(logits, task)
+    return {name: METRICS[name](labels, predicted) for name in task.metrics}
 
 
 def constant_predictor_score(metric: str, labels: np.ndarray) -> float:
-    """A score up to which a model may know nothing of the inputs.
+    """Returns the score that a constant predictor can reach.
 
-    Of accuracy that of always naming one class, plus two standard errors; of F1 that of always
-    naming class 1; of correlations, which are 0 without a look, two standard errors.
+    For accuracy it is the share of the most frequent class plus two standard errors. For F1 it
+    is the score of predicting class 1 for every example. For correlations, which are 0 for a
+    constant predictor, it is two standard errors.
+
+    Args:
+      metric: a name in `METRICS`.
+      labels: [N].
     """
     count = len(labels)
     if metric not in ("accuracy", "f1"):
         return 2 / math.sqrt(count)
     if metric == "f1":
         positive = float(np.mean(labels == 1))
-        return 2 * positive / (1 + positive)  # Always naming class 1.
+        return 2 * positive / (1 + positive)
     share = float(np.max(np.bincount(labels)) / count)
     return share + 2 * math.sqrt(share * (1 - share) / count)
 
 
-def _correlation(function: Callable[..., tuple[float, float]]) -> Callable[..., float]:
-    def correlation(labels: np.ndarray, predictions: np.ndarray) -> float:
-        labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
-        if not np.isfinite(predictions).all():
-            return math.nan
-        if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
-            return 0.0  # It is not defined; what is always the same is worth nothing.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", scipy.stats.NearConstantInputWarning)
-            return float(function(labels, predictions)[0])
-
-    return correlation
+def _accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns the share of correct predictions."""
+    return float(np.mean(labels == predictions))
 
 
-def _of_classes(function: Callable[..., float]) -> Callable[..., float]:
-    def metric(labels: np.ndarray, predictions: np.ndarray) -> float:
-        with warnings.catch_warnings():
-            # Of a split with one class, all of it predicted so.
-            warnings.filterwarnings("ignore", "A single label was found")
-            return float(function(labels, predictions))
-
-    return metric
+def _f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns the F1 score of class 1; 0 if it is undefined."""
+    package = _import("sklearn.metrics", "f1")
+    return _without_warning(package.f1_score, labels, predictions, zero_division=0)
 
 
-# Name to a function of labels [N] and predictions [N]. As GLUE defines them; F1 is class 1's.
+def _matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns Matthews' correlation coefficient."""
+    package = _import("sklearn.metrics", "matthews")
+    return _without_warning(package.matthews_corrcoef, labels, predictions)
+
+
+def _pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns Pearson's correlation coefficient."""
+    return _correlation("pearson", "pearsonr", labels, predictions)
+
+
+def _spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns Spearman's rank correlation coefficient."""
+    return _correlation("spearman", "spearmanr", labels, predictions)
+
+
+def _without_warning(function: Callable[..., float], *args: Any, **kwargs: Any) -> float:
+    """Calls a function of scikit-learn without its warning about a single class."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "A single label was found")
+        return float(function(*args, **kwargs))
+
+
+def _correlation(metric: str, function: str, labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns a correlation of `scipy.stats`: NaN for non-finite predictions, 0 if undefined."""
+    stats = _import("scipy.stats", metric)
+    labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
+    if not np.isfinite(predictions).all():
+        return math.nan
+    if np.ptp(labels) == 0 or np.ptp(predictions) == 0:
+        return 0.0  # The correlation with a constant is undefined.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.NearConstantInputWarning)
+        return float(getattr(stats, function)(labels, predictions)[0])
+
+
+def _import(module: str, metric: str) -> Any:
+    """Imports a module that a metric needs; raises InputError if its package is missing."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        package = {"sklearn": "scikit-learn", "scipy": "SciPy"}[module.partition(".")[0]]
+        raise InputError(
+            f"expected {package} for the metric {metric}, got none; pip install 'akd_jax[text]'"
+        ) from None
+
+
+# Metric name to a function of labels [N] and predictions [N]. The definitions are GLUE's.
 METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "accuracy": lambda labels, predictions: float(np.mean(labels == predictions)),
-    "f1": _of_classes(functools.partial(sklearn.metrics.f1_score, zero_division=0)),
-    "matthews": _of_classes(sklearn.metrics.matthews_corrcoef),
-    "pearson": _correlation(scipy.stats.pearsonr),
-    "spearman": _correlation(scipy.stats.spearmanr),
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "matthews": _matthews,
+    "pearson": _pearson,
+    "spearman": _spearman,
 }

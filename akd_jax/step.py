@@ -1,11 +1,10 @@
-"""One update and one prediction: the only gradient and collective code.
+"""Training step and prediction step: the only code with gradients and collectives.
 
-The steps are pure functions of their arguments. They run under `jax.pmap` with the name
-of its axis or, on a device that is alone, under `jax.jit` with axis_name=None, with the same
-result for the same examples: losses are summed with their weights on each device, the
-sums and the gradients of the sums are added over the devices, and only then divided. A mean
-of the devices' means would be wrong as soon as one of them holds rows that only fill up the
-batch.
+The steps are pure functions. They run under `jax.pmap` with the name of its axis, or on a
+single device under `jax.jit` with axis_name=None. The results are the same for the same
+examples: each device sums the weighted losses, the sums and their gradients are added over the
+devices, and the total is divided by the total weight. A mean of the devices' means would be
+wrong if a device has padding rows.
 """
 
 import functools
@@ -39,31 +38,35 @@ def train_step(
     *,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """One update of the student.
+    """Updates the student once.
 
     Args:
       state: the student, its optimizer and its loss.
-      teachers: name to teacher; a pytree, so that another teacher of the same shape does
-        not recompile the step. Empty where the loss reads none.
-      batch: this device's share, [B / devices, ...]; the whole batch where axis_name is None.
-      temperature_step: k, an int32 scalar. Pass an array: each Python number would be
-        compiled on its own.
-      axis_name: the axis of the surrounding pmap.
+      teachers: name to teacher; empty if the loss reads no teacher. It is a pytree, so that
+        another teacher of the same shape does not recompile the step.
+      batch: this device's share, [B / devices, ...]; the whole batch if axis_name is None.
+      temperature_step: k, an int32 scalar array. Each Python number would be compiled
+        separately under `jax.pmap`.
+      axis_name: the axis of the surrounding pmap; None without pmap.
 
     Returns:
-      The state after the update, and the metrics of the batch before it, both the same on
-      every device: 'loss', those of `label_metrics`, and 'nonfinite', 1 where the loss or a
-      gradient is not finite. Such a step changes nothing where the state says so, and is then
-      counted in no other metric.
+      The new state, and the metrics of the batch before the update. Both are the same on every
+      device. The metrics are 'loss', those of `label_metrics`, and 'nonfinite', which is 1 if
+      the loss or a gradient is not finite. With `state.skip_nonfinite`, such a step changes
+      only the step number and has weight 0 in the other metrics.
+
+    Raises:
+      ValueError: the loss does not return one value per example, or the number of rows is not
+        a multiple of `state.grad_accumulation_steps`.
     """
     key = jax.random.fold_in(state.key, state.step)
     key = jax.random.fold_in(key, 0 if axis_name is None else jax.lax.axis_index(axis_name))
 
-    def gradients_of(
+    def compute_gradients(
         model_state: Variables, batch: Batch, key: jax.Array
     ) -> tuple[Any, Variables, Metrics]:
         batch = state.augment(batch)
-        # Outside of what is differentiated: no backward pass runs through a teacher.
+        # Run the teachers outside the differentiated function: no backward pass needs them.
         teacher_outputs = {name: teacher(batch) for name, teacher in teachers.items()}
 
         def weighted_loss(params: Any) -> tuple[jax.Array, tuple[Any, Metrics]]:
@@ -78,8 +81,8 @@ def train_step(
             values = state.loss(outputs, teacher_outputs, batch, temperature_step)
             if values.shape != batch.weights.shape:
                 raise ValueError(
-                    f"expected a loss per example, of shape {batch.weights.shape}, got"
-                    f" {values.shape}"
+                    f"loss: expected one value per example, shape {batch.weights.shape}, got"
+                    f" shape {values.shape}"
                 )
             loss = WeightedSum.of(values, batch.weights)
             return loss.total, (changed_state, {"loss": loss, **label_metrics(outputs, batch)})
@@ -88,7 +91,7 @@ def train_step(
         return gradients, *aux
 
     gradients, model_state, metrics = _accumulate(
-        gradients_of, state.grad_accumulation_steps, state.model_state, batch, key
+        compute_gradients, state.grad_accumulation_steps, state.model_state, batch, key
     )
     if axis_name is not None:
         gradients, metrics = jax.lax.psum((gradients, metrics), axis_name)
@@ -118,23 +121,23 @@ def train_steps(
     *,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """Several updates, one after the other, in one program: `train_step` on each of K batches.
+    """Runs `train_step` on K batches in sequence, in one program.
 
     Args:
-      state: before the first update.
+      state: the state before the first update.
       teachers: as for `train_step`.
-      batches: the shares of K batches, [K, B / devices, ...].
-      temperature_step: of all of them.
-      axis_name: the axis of the surrounding pmap.
+      batches: this device's shares of K batches, [K, B / devices, ...].
+      temperature_step: k of all K updates, an int32 scalar array.
+      axis_name: the axis of the surrounding pmap; None without pmap.
 
     Returns:
-      The state after the last update, and the metrics of each one, [K].
+      The state after the last update, and the metrics of each update, [K].
     """
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         return train_step(state, teachers, batch, temperature_step, axis_name=axis_name)
 
-    # XLA gives no threads to what is in a loop on CPU: convolutions take 20 times as long there.
+    # On CPU, XLA runs the body of a loop in one thread; convolutions take 20 times as long there.
     unroll = len(batches.weights) if jax.default_backend() == "cpu" else 1
     return jax.lax.scan(update, state, batches, unroll=unroll)
 
@@ -146,13 +149,13 @@ def predict_step(
     augment: Augment = no_augmentation,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Logits of a model, in inference mode.
+    """Returns the logits of a model in inference mode.
 
     Args:
-      model: what predicts.
+      model: the model.
       batch: this device's share, [B / devices, ...].
-      augment: draws the views that the model sees.
-      axis_name: not used; each device returns its share.
+      augment: changes the batch before the model reads it.
+      axis_name: not used; each device returns the logits of its share.
 
     Returns:
       float32 [B / devices, C].
@@ -162,10 +165,9 @@ def predict_step(
 
 
 def label_metrics(outputs: Outputs, batch: Batch) -> Metrics:
-    """How far a batch's logits are from its labels, to be watched while training.
+    """Returns the training metric of a batch: 'accuracy', or 'squared_error' for a regression.
 
-    'accuracy', the share of examples whose largest logit is the label's; for a regression
-    'squared_error'. The task's own metrics are those of `akd_jax.metrics`.
+    The metrics of the task over a whole split are in `akd_jax.metrics`.
     """
     if jnp.issubdtype(batch.labels.dtype, jnp.floating):
         errors = losses.squared_error(outputs.logits, batch.labels)
@@ -175,27 +177,27 @@ def label_metrics(outputs: Outputs, batch: Batch) -> Metrics:
 
 
 def _accumulate(
-    gradients_of: Callable[[Variables, Batch, jax.Array], tuple[Any, Variables, Metrics]],
+    compute_gradients: Callable[[Variables, Batch, jax.Array], tuple[Any, Variables, Metrics]],
     parts: int,
     model_state: Variables,
     batch: Batch,
     key: jax.Array,
 ) -> tuple[Any, Variables, Metrics]:
-    """The sums of gradients and metrics over the parts of a batch, one part after the other."""
+    """Returns gradients and metrics summed over the parts of a batch, computed one by one."""
     if parts == 1:
-        return gradients_of(model_state, batch, key)
+        return compute_gradients(model_state, batch, key)
     rows = len(batch.weights)
     if rows % parts:
-        raise ValueError(f"expected rows that {parts} parts divide, got {rows}")
+        raise ValueError(f"batch: expected a multiple of {parts} rows per device, got {rows}")
     split = jax.tree.map(lambda x: x.reshape(parts, rows // parts, *x.shape[1:]), batch)
     first = jax.tree.map(lambda x: x[0], split)
-    gradients, _, metrics = jax.eval_shape(gradients_of, model_state, first, key)
+    gradients, _, metrics = jax.eval_shape(compute_gradients, model_state, first, key)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (gradients, metrics))
 
     def add(carry: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
         sums, model_state = carry
         part_batch, number = part
-        gradients, model_state, metrics = gradients_of(
+        gradients, model_state, metrics = compute_gradients(
             model_state, part_batch, jax.random.fold_in(key, number)
         )
         return (jax.tree.map(jnp.add, sums, (gradients, metrics)), model_state), None

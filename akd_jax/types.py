@@ -1,4 +1,4 @@
-"""The words every other file speaks.
+"""Core data types shared by all modules.
 
 Shapes are given with letters: B examples of a batch, C classes (1 for a regression), L
 tokens of a text.
@@ -6,7 +6,7 @@ tokens of a text.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import flax.linen as nn
 import jax
@@ -15,23 +15,24 @@ import numpy as np
 import optax
 from flax import struct, traverse_util
 
-from akd_jax.config import OptimizerConfig
 from akd_jax.errors import InputError
 
+if TYPE_CHECKING:  # The configuration needs pydantic, which losses and steps do not.
+    from akd_jax.config import OptimizerConfig
+
 Array = jax.Array | np.ndarray
-Variables = Mapping[str, Any]  # Flax's: {'params': ..., 'batch_stats': ...}.
-LearningRate = Callable[[Any], Any]  # Optax's schedule: update number to learning rate.
+Variables = Mapping[str, Any]  # Flax variables: {'params': ..., 'batch_stats': ...}.
+LearningRate = Callable[[Any], Any]  # Optax schedule: update number to learning rate.
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is to be predicted.
+    """A prediction task: a classification or a regression.
 
     Attributes:
-      labels: names of the classes, in the order of their indices; none: a number is to be
-        predicted, a regression.
-      metrics: names in `akd_jax.metrics.METRICS`; the first one chooses the checkpoint.
-      codes: the labels as the task's files write them, where these are others.
+      labels: names of the classes, in the order of their indices; empty for a regression.
+      metrics: names in `akd_jax.metrics.METRICS`; the first one selects the best checkpoint.
+      codes: the labels as written in the task's files, if they differ from the names.
     """
 
     labels: tuple[str, ...]
@@ -40,37 +41,37 @@ class Task:
 
     @classmethod
     def numbered(cls, classes: int) -> "Task":
-        """A classification whose classes are named by their indices."""
+        """Returns a classification task whose classes are named by their indices."""
         return cls(tuple(map(str, range(classes))))
 
     @property
     def regression(self) -> bool:
-        """Whether a number is to be predicted."""
+        """Whether the task is a regression."""
         return not self.labels
 
     @property
     def outputs(self) -> int:
-        """C: the logits of a network for this task."""
+        """C, the number of logits of a network for this task."""
         return len(self.labels) or 1
 
     def format_prediction(self, prediction: float) -> str:
-        """A predicted index, or number, as the task's files write it."""
+        """Returns a predicted class index or number in the format of the task's files."""
         names = self.codes or self.labels
         return names[int(prediction)] if names else f"{prediction:.3f}"
 
     @property
     def metric(self) -> str:
-        """The metric that chooses the checkpoint, and stands for the others in tables."""
+        """The metric that selects the best checkpoint; tables show it."""
         return self.metrics[0]
 
 
 class Tokens(struct.PyTreeNode):
-    """Texts as a network with a vocabulary reads them, filled up to one length.
+    """Tokenized texts, padded to the same length.
 
     Attributes:
-      ids: of the tokens, int32 [B, L].
+      ids: token ids, int32 [B, L].
       token_type_ids: 0 for the first of two sentences, 1 for the second, int32 [B, L].
-      lengths: tokens of each text; what follows them is padding, int32 [B].
+      lengths: number of tokens of each text, int32 [B]; the rest of a row is padding.
     """
 
     ids: Array
@@ -79,16 +80,16 @@ class Tokens(struct.PyTreeNode):
 
 
 class Batch(struct.PyTreeNode):
-    """Examples on their way through a step.
+    """A batch of examples.
 
     Attributes:
-      inputs: what the model reads; an array [B, ...] or a tree of such arrays.
-      labels: class indices, int32 [B]; or the numbers of a regression, float32 [B].
-      weights: float32 [B]; 0 for the rows that only fill up the last batch.
-      ids: which examples of their split these are, int32 [B].
-      views: which view of each example is drawn where they are augmented, int32 [B].
-      epochs: epochs of the run that are finished, int32 [B], the same in all rows.
-      teacher_logits: stored logits [B, C] of teachers that are not run in the step, by name.
+      inputs: the model's inputs, an array [B, ...] or a tree of such arrays.
+      labels: class indices, int32 [B]; or the target numbers of a regression, float32 [B].
+      weights: weights of the examples, float32 [B]; 0 for padding rows of the last batch.
+      ids: indices of the examples in their split, int32 [B].
+      views: number of the augmented view of each example, int32 [B].
+      epochs: number of finished epochs, int32 [B], the same in all rows.
+      teacher_logits: teacher name to stored logits [B, C], for teachers not run in the step.
     """
 
     inputs: Any
@@ -101,11 +102,11 @@ class Batch(struct.PyTreeNode):
 
 
 class Outputs(struct.PyTreeNode):
-    """What a model returns.
+    """The outputs of a model.
 
     Attributes:
       logits: unnormalised scores [B, C].
-      features: hidden representations by name, each [B, ...].
+      features: name to hidden representation [B, ...].
     """
 
     logits: jax.Array
@@ -113,10 +114,10 @@ class Outputs(struct.PyTreeNode):
 
 
 class WeightedSum(struct.PyTreeNode):
-    """A mean kept as numerator and denominator, so that it can still be merged.
+    """A weighted mean, stored as numerator and denominator so that it can be merged.
 
-    Adding the sums of two batches, devices or hosts gives the sum of both, however
-    unequal their weights; a mean of means would not.
+    The sums of two batches, devices or hosts add up to the sum over both, even if their
+    weights differ. A mean of means would be wrong then.
     """
 
     total: jax.Array
@@ -124,14 +125,14 @@ class WeightedSum(struct.PyTreeNode):
 
     @classmethod
     def of(cls, values: Array, weights: Array) -> "WeightedSum":
-        """Sums `values` [B] with `weights` [B]."""
+        """Returns the sum of `values` [B] weighted by `weights` [B]."""
         return cls(total=jnp.sum(values * weights), weight=jnp.sum(weights))
 
     def __add__(self, other: "WeightedSum") -> "WeightedSum":
         return WeightedSum(self.total + other.total, self.weight + other.weight)
 
     def mean(self) -> jax.Array:
-        """Total / weight; nan where nothing was summed."""
+        """Returns total / weight; NaN if the weight is 0."""
         return self.total / self.weight
 
 
@@ -139,11 +140,11 @@ Metrics = Mapping[str, WeightedSum]
 
 
 class PackedMetrics(struct.PyTreeNode):
-    """The metrics of a step in one array, which the host fetches at once.
+    """The metrics of one or several steps in one array, so that the host fetches them at once.
 
     Attributes:
-      sums: total and weight of each metric, float32 [..., metrics, 2]; of several steps [K, ...].
-      names: of the metrics.
+      sums: total and weight of each metric, float32 [metrics, 2]; [K, metrics, 2] for K steps.
+      names: names of the metrics.
     """
 
     sums: jax.Array
@@ -151,7 +152,7 @@ class PackedMetrics(struct.PyTreeNode):
 
     @classmethod
     def of(cls, metrics: Metrics) -> "PackedMetrics":
-        """Packs metrics, on the device."""
+        """Packs metrics on the device."""
         rows = [
             jnp.stack([jnp.float32(x.total), jnp.float32(x.weight)], axis=-1)
             for x in metrics.values()
@@ -159,7 +160,7 @@ class PackedMetrics(struct.PyTreeNode):
         return cls(jnp.stack(rows, axis=-2) if rows else jnp.zeros((0, 2)), tuple(metrics))
 
     def fetch(self) -> list[Metrics]:
-        """Waits for the steps; the metrics of each one, on the host."""
+        """Waits for the steps and returns the metrics of each step on the host."""
         sums = np.asarray(self.sums).reshape(-1, len(self.names), 2)
         return [
             {name: WeightedSum(*row) for name, row in zip(self.names, step, strict=True)}
@@ -168,34 +169,34 @@ class PackedMetrics(struct.PyTreeNode):
 
 
 class ApplyFn(Protocol):
-    """`flax.linen.Module.apply` of a module called as `module(inputs, train=, axis_name=)`."""
+    """`flax.linen.Module.apply` of a module with the signature (inputs, train, axis_name)."""
 
     def __call__(self, variables: Variables, *args: Any, **kwargs: Any) -> Any:
-        """The module's outputs; with `mutable`, also the collections it changed."""
+        """Returns the outputs; with `mutable`, also the collections that the module changed."""
 
 
 class Preprocess(Protocol):
-    """A change of raw inputs before a network reads them, such as normalisation."""
+    """Preprocessing of raw inputs, such as normalisation."""
 
     def __call__(self, inputs: Any, /) -> Any:
-        """The inputs as the network reads them."""
+        """Returns the inputs of the module."""
 
 
 class Pretrained(Protocol):
-    """Weights that a network starts from."""
+    """A source of pretrained weights."""
 
     def __call__(self, shapes: Variables, /) -> Mapping[tuple[str, ...], Array]:
-        """The variables that were pretrained, by their paths in the tree of all variables."""
+        """Returns the pretrained variables by their paths in the tree of all variables."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A module that reads raw inputs, and what it starts from.
+    """A module with its preprocessing and its initial weights.
 
     Attributes:
-      module: maps inputs to `Outputs`.
-      preprocess: raw inputs to those of the module.
-      pretrained: the weights that it starts from; None: random ones.
+      module: maps preprocessed inputs to `Outputs`.
+      preprocess: maps raw inputs to the inputs of the module.
+      pretrained: the source of pretrained weights; None for random initial weights.
     """
 
     module: nn.Module
@@ -203,39 +204,40 @@ class Network:
     pretrained: Pretrained | None = None
 
     def init(self, key: jax.Array, inputs: Any) -> Variables:
-        """Random variables, by the shapes of raw inputs."""
+        """Returns random variables; only the shapes of the raw inputs matter."""
         return self.module.init(key, self.preprocess(inputs))
 
     def initial_variables(self, key: jax.Array, inputs: Any) -> Variables:
-        """The variables that training starts from: the pretrained ones, and random others."""
+        """Returns the pretrained variables, and random ones where no pretrained ones exist."""
         if self.pretrained is None:
             return jax.jit(self.init)(key, inputs)
         stored = self.pretrained(jax.eval_shape(self.init, key, inputs))
 
-        def others(key: jax.Array, inputs: Any) -> Any:  # Alone, so that no more is drawn.
+        # Initialise only the variables that are missing from the checkpoint.
+        def missing_variables(key: jax.Array, inputs: Any) -> Any:
             variables = traverse_util.flatten_dict(dict(self.init(key, inputs)))
             return {path: value for path, value in variables.items() if path not in stored}
 
-        return traverse_util.unflatten_dict({**stored, **jax.jit(others)(key, inputs)})
+        return traverse_util.unflatten_dict({**stored, **jax.jit(missing_variables)(key, inputs)})
 
     def apply(self, variables: Variables, inputs: Any, **kwargs: Any) -> Any:
-        """As the module's `apply`, on raw inputs."""
+        """Calls the module's `apply` on preprocessed raw inputs."""
         return self.module.apply(variables, self.preprocess(inputs), **kwargs)
 
 
 class Model(struct.PyTreeNode):
-    """Weights together with the function that applies them, in inference mode."""
+    """Variables and the function that applies them in inference mode."""
 
     variables: Variables
     apply_fn: ApplyFn = struct.field(pytree_node=False)
 
     def __call__(self, inputs: Any) -> Outputs:
-        """Maps inputs [B, ...] to outputs; dropout is off, statistics are the running ones."""
+        """Maps inputs [B, ...] to outputs, without dropout and with running statistics."""
         return self.apply_fn(self.variables, inputs, train=False)
 
 
 class Loss(Protocol):
-    """What a stage minimises: one value per example, float32 [B]."""
+    """A loss function that a stage minimises."""
 
     def __call__(
         self,
@@ -244,47 +246,47 @@ class Loss(Protocol):
         batch: Batch,
         temperature_step: jax.Array,
     ) -> jax.Array:
-        """The losses of a batch at a temperature step, int32 []."""
+        """Returns one value per example, float32 [B]; the temperature step is an int32 scalar."""
 
 
 class Augment(Protocol):
-    """A change of a training batch that every model of the step sees."""
+    """An augmentation of training batches, applied before student and teachers read them."""
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch as it is trained on; of the same shapes."""
+        """Returns the augmented batch, with the same shapes."""
 
 
 def no_augmentation(batch: Batch) -> Batch:
-    """The batch as it is."""
+    """Returns the batch unchanged."""
     return batch
 
 
 class Teacher(Protocol):
-    """A pytree that gives a teacher's outputs for a batch."""
+    """A pytree that returns a teacher's outputs for a batch."""
 
     def __call__(self, batch: Batch) -> Outputs:
-        """The teacher's outputs for this device's share of a batch."""
+        """Returns the teacher's outputs for this device's share of a batch."""
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything a training step reads and returns.
+    """The state that a training step reads and returns.
 
-    The last six fields are constants of the compiled program: a state with another
-    loss or optimizer is another program.
+    The last six fields are static: a state with another loss or optimizer is compiled again.
 
     Attributes:
-      step: updates made so far in this stage, int32 [].
-      params: the parameters that are trained.
+      step: number of updates in this stage, int32 [].
+      params: the trainable parameters.
       model_state: the model's other collections, such as {'batch_stats': ...}.
       opt_state: the optimizer's state.
-      key: PRNG key of the stage, or its data; a step folds its number into it.
-      apply_fn: the model's function.
-      optimizer: gradients to updates.
-      loss: what is minimised.
-      augment: changes the batch before student and teachers see it.
-      grad_accumulation_steps: parts that a device's share of a batch is cut into; their gradients
-        are added, so that only one part's activations are in memory at a time.
-      skip_nonfinite: whether a step whose loss or gradients are not finite changes nothing.
+      key: PRNG key of the stage, or its key data; a step folds its number into it.
+      apply_fn: the model's apply function.
+      optimizer: maps gradients to updates.
+      loss: the loss function.
+      augment: changes the batch before student and teachers read it.
+      grad_accumulation_steps: number of parts of a device's share of a batch. Their gradients
+        are added, so that the activations of only one part are in memory at a time.
+      skip_nonfinite: whether a step with a non-finite loss or gradient leaves the parameters
+        and the optimizer unchanged.
     """
 
     step: jax.Array
@@ -312,7 +314,7 @@ class TrainState(struct.PyTreeNode):
         grad_accumulation_steps: int = 1,
         skip_nonfinite: bool = False,
     ) -> "TrainState":
-        """A state at step 0 that starts from `variables` with a fresh optimizer."""
+        """Returns a state at step 0 with the given variables and a new optimizer state."""
         model_state = {name: value for name, value in variables.items() if name != "params"}
         return cls(
             step=jnp.zeros((), jnp.int32),
@@ -330,30 +332,30 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def model(self) -> Model:
-        """The model as it stands now, for evaluation."""
+        """The current model, for evaluation."""
         return Model(variables={"params": self.params, **self.model_state}, apply_fn=self.apply_fn)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A part of a method with a loss, an optimizer and a temperature schedule of its own.
+    """A part of a method, with its own loss, optimizer and temperature schedule.
 
     Attributes:
-      name: also the name of its folder of checkpoints.
-      epochs: passes over the training split.
-      loss: what is minimised.
-      optimizer: its settings; each stage starts with a fresh optimizer.
-      max_temperature: tau_max; the temperature falls from it to 1 over the epochs. 1 for
-        losses that ignore the temperature step.
-      start: the stage whose best student this one starts from; None for the student's
-        initial parameters.
+      name: the name of the stage and of its checkpoint folder.
+      epochs: number of passes over the training split.
+      loss: the loss function.
+      optimizer: settings of the optimizer; each stage starts with a new optimizer state.
+      max_temperature: tau_max; the temperature falls from tau_max to 1 over the epochs. Use 1
+        for losses that ignore the temperature step.
+      start: name of the stage whose best student this stage starts from; None for the
+        student's initial parameters.
       teachers: names of the teachers whose outputs the loss reads.
     """
 
     name: str
     epochs: int
     loss: Loss
-    optimizer: OptimizerConfig
+    optimizer: "OptimizerConfig"
     max_temperature: int = 1
     start: str | None = None
     teachers: tuple[str, ...] = ()
@@ -361,35 +363,35 @@ class Stage:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise InputError(
-                f"{self.name}: expected at least 1 epoch, got {self.epochs}; raise the epochs"
+                f"{self.name}: expected at least 1 epoch, got {self.epochs}; set more epochs"
             )
         if not 1 <= self.max_temperature <= self.epochs:
             raise InputError(
                 f"{self.name}: expected a max_temperature (tau_max) from 1 to its {self.epochs}"
-                f" epochs, got {self.max_temperature}; each temperature needs an epoch of its own"
+                f" epochs, got {self.max_temperature}; each temperature needs at least one epoch"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A way to train a student: its stages, in order. The last one's best student is the result."""
+    """A training method: stages in order. The best student of the last stage is the result."""
 
     name: str
     stages: tuple[Stage, ...]
 
     @property
     def teachers(self) -> tuple[str, ...]:
-        """Names of all teachers that the stages read, in order of first use."""
+        """Names of all teachers of the stages, in order of first use."""
         return tuple(dict.fromkeys(name for stage in self.stages for name in stage.teachers))
 
     @property
     def epochs(self) -> int:
-        """Epochs of all stages together."""
+        """Total number of epochs of all stages."""
         return sum(stage.epochs for stage in self.stages)
 
 
 class MethodBuilder(Protocol):
-    """Makes a method from a run's settings; raises InputError where they do not fit it."""
+    """A function that builds a method from a run's configuration."""
 
     def __call__(self, config: Any) -> Method:
-        """The method that the settings describe."""
+        """Returns the method; raises InputError if the settings do not fit the method."""

@@ -20,12 +20,12 @@ from configs import cifar10, cifar100, default, digits, fashion_mnist
         (fashion_mnist, "small"),
     ],
 )
-def test_every_shipped_config_fits_and_survives_the_round_trip(module, argument):
+def test_shipped_configs_are_valid_and_survive_a_round_trip(module, argument):
     config = module.get_config() if argument is None else module.get_config(argument)
     parsed = schema.parse(config)
     assert parsed.model_dump() == config.to_dict()
     assert schema.parse(parsed.model_dump()) == parsed
-    for name in methods.METHODS:  # Whatever the method, epochs and temperatures fit.
+    for name in methods.METHODS:  # The epochs and temperatures fit every method.
         built = methods.build(parsed.model_copy(update={"method": name}))
         assert built.epochs == parsed.student.epochs
     models.build(parsed.student.model, 10)
@@ -61,7 +61,7 @@ def test_every_shipped_config_fits_and_survives_the_round_trip(module, argument)
         ),
     ],
 )
-def test_a_wrong_value_is_named(config, field, value, message):
+def test_wrong_value_is_named_in_the_error(config, field, value, message):
     fields = config.to_dict()
     *parents, name = field.split(".")
     section = fields
@@ -73,7 +73,7 @@ def test_a_wrong_value_is_named(config, field, value, message):
     assert str(error.value) == message
 
 
-def test_unknown_and_missing_fields_are_named(config):
+def test_unknown_and_missing_fields_are_named_in_the_error(config):
     fields = config.to_dict()
     fields["student"]["epoch"] = 3
     with pytest.raises(InputError, match=r"^config.student.epoch: .*did you mean 'epochs'\?$"):
@@ -88,7 +88,22 @@ def test_unknown_and_missing_fields_are_named(config):
         schema.parse(fields)
 
 
-def test_an_int_where_a_float_belongs_is_accepted(config):
+def test_an_integer_is_accepted_for_a_float(config):
     fields = config.to_dict()
     fields["kd"]["temperature"] = 4
     assert schema.parse(config_dict.ConfigDict(fields)).kd.temperature == 4.0
+
+
+def _sections(section):
+    yield section
+    for field in section.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, schema.Section):
+            yield from _sections(field.annotation)
+
+
+def test_every_field_has_a_description():
+    sections = set(_sections(schema.RunConfig))
+    assert schema.OptimizerConfig in sections
+    for section in sections:
+        for name, field in section.model_fields.items():
+            assert (field.description or "").endswith("."), f"{section.__name__}.{name}"

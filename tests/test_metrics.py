@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -11,6 +13,7 @@ import sklearn.metrics
 
 from akd_jax import evaluation, metrics, runs
 from akd_jax.data import Batches, Examples, glue
+from akd_jax.errors import InputError
 from akd_jax.types import Model, Network, Outputs, Task, WeightedSum
 
 REFERENCES = {
@@ -24,7 +27,7 @@ BINARY = Task(("no", "yes"), ("accuracy", "f1", "matthews"))
 REGRESSION = Task((), ("pearson", "spearman"))
 
 
-def test_means_weigh_each_step_by_its_weight():
+def test_means_are_weighted():
     sums = {}
     for total, weight in ((6.0, 3.0), (1.0, 1.0)):
         step = {"loss": WeightedSum(jnp.float32(total), jnp.float32(weight))}
@@ -33,7 +36,7 @@ def test_means_weigh_each_step_by_its_weight():
     assert metrics.means(sums) == {"loss": 7 / 4}
 
 
-def test_sums_go_on_from_those_of_before():
+def test_sums_restored_from_json_continue_exactly():
     step = {"loss": WeightedSum(np.float32(0.1), np.float32(3.0))}
     whole, half = {}, {}
     for _ in range(10):
@@ -43,16 +46,16 @@ def test_sums_go_on_from_those_of_before():
     rest = json.loads(json.dumps(half))
     for _ in range(5):
         metrics.add(rest, step)
-    assert rest == whole  # To the last bit.
+    assert rest == whole
 
 
-def test_nothing_counted_has_no_mean():
+def test_mean_of_weight_zero_is_nan():
     sums = metrics.add({}, {"loss": WeightedSum(np.float32(0), np.float32(0))})
     assert np.isnan(metrics.means(sums)["loss"])
 
 
 def test_means_of_a_long_epoch_keep_their_precision():
-    # In float32, 2**24 + 1 is 2**24: half of these would be lost.
+    # In float32, 2**24 + 1 is rounded to 2**24.
     sums = metrics.add({}, {"loss": WeightedSum(np.float32(2**24), np.float32(1.0))})
     for _ in range(100):
         metrics.add(sums, {"loss": WeightedSum(np.float32(1.0), np.float32(0.0))})
@@ -63,23 +66,23 @@ def logits_of(predictions, classes=2):
     return np.eye(classes, dtype=np.float32)[predictions]
 
 
-def test_there_is_a_reference_for_each_metric():
+def test_every_metric_has_a_reference():
     assert set(metrics.METRICS) == set(REFERENCES)
 
 
-def test_scores_of_classes_are_those_of_scikit_learn():
+def test_binary_scores_equal_scikit_learn():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 101).astype(np.int32)
     logits = rng.normal(size=(101, 2)).astype(np.float32) + 0.5 * logits_of(labels)
-    found = metrics.scores(logits, labels, BINARY)
+    result = metrics.scores(logits, labels, BINARY)
     predictions = (logits[:, 1] > logits[:, 0]).astype(int)
     expected = {name: REFERENCES[name](labels, predictions) for name in BINARY.metrics}
-    assert found == pytest.approx(expected)
-    assert list(found) == list(BINARY.metrics)
-    assert all(type(score) is float for score in found.values())
+    assert result == pytest.approx(expected)
+    assert list(result) == list(BINARY.metrics)
+    assert all(type(score) is float for score in result.values())
 
 
-def test_scores_of_several_classes_are_those_of_scikit_learn():
+def test_multiclass_scores_equal_scikit_learn():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 101).astype(np.int32)
     logits = rng.normal(size=(101, 3)).astype(np.float32) + 0.5 * logits_of(labels, 3)
@@ -88,7 +91,7 @@ def test_scores_of_several_classes_are_those_of_scikit_learn():
     assert metrics.scores(logits, labels, task) == pytest.approx(expected)
 
 
-def test_scores_of_numbers_are_those_of_scipy():
+def test_regression_scores_equal_scipy():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 26, 101).astype(np.float32) / 5  # With ties.
     predictions = (np.exp(labels) + rng.normal(size=101) * 9).astype(np.float32)
@@ -97,9 +100,9 @@ def test_scores_of_numbers_are_those_of_scipy():
         for name in REGRESSION.metrics
     }
     assert abs(expected["pearson"] - expected["spearman"]) > 0.05
-    found = metrics.scores(predictions[:, None], labels, REGRESSION)
-    assert found == pytest.approx(expected)
-    assert all(type(score) is float for score in found.values())
+    result = metrics.scores(predictions[:, None], labels, REGRESSION)
+    assert result == pytest.approx(expected)
+    assert all(type(score) is float for score in result.values())
 
 
 def test_scores_by_hand():
@@ -115,31 +118,31 @@ def test_scores_by_hand():
 
 
 @pytest.mark.parametrize("constant", [0.0, 2.3, -1e6])
-def test_numbers_that_are_all_equal_score_0(constant):
+def test_constant_regression_scores_0(constant):
     labels = np.float32([0, 1.5, 2, 5])
-    found = metrics.scores(np.full((4, 1), constant, np.float32), labels, REGRESSION)
-    assert found == {"pearson": 0, "spearman": 0}
+    result = metrics.scores(np.full((4, 1), constant, np.float32), labels, REGRESSION)
+    assert result == {"pearson": 0, "spearman": 0}
 
 
-def test_one_class_for_all_scores_0_but_for_its_accuracy():
+def test_constant_class_has_no_f1_of_class_0_and_no_correlation():
     labels = np.int32([0, 1, 0, 0])
-    found = metrics.scores(logits_of([0, 0, 0, 0]), labels, BINARY)
-    assert found == {"accuracy": 0.75, "f1": 0, "matthews": 0}
-    found = metrics.scores(logits_of([1, 1, 1, 1]), labels, BINARY)
-    assert found == pytest.approx({"accuracy": 0.25, "f1": 0.4, "matthews": 0})
+    result = metrics.scores(logits_of([0, 0, 0, 0]), labels, BINARY)
+    assert result == {"accuracy": 0.75, "f1": 0, "matthews": 0}
+    result = metrics.scores(logits_of([1, 1, 1, 1]), labels, BINARY)
+    assert result == pytest.approx({"accuracy": 0.25, "f1": 0.4, "matthews": 0})
 
 
 @pytest.mark.parametrize(
     ("shape", "task"),
     [((3, 2), BINARY), ((4, 3), BINARY), ((4,), REGRESSION), ((4, 2), REGRESSION)],
 )
-def test_logits_of_another_shape_than_labels_and_task(shape, task):
+def test_logits_must_fit_labels_and_task(shape, task):
     labels = np.zeros(4, np.float32 if task.regression else np.int32)
-    with pytest.raises(ValueError, match=rf"expected logits \(4, {task.outputs}\), got"):
+    with pytest.raises(ValueError, match=rf"logits: expected shape \(4, {task.outputs}\), got"):
         metrics.scores(np.zeros(shape, np.float32), labels, task)
 
 
-def test_chance_by_hand():
+def test_constant_predictor_score_by_hand():
     labels = np.repeat([0, 1], [60, 40]).astype(np.int32)
     assert metrics.constant_predictor_score("accuracy", labels) == pytest.approx(
         0.6 + 2 * math.sqrt(0.24 / 100)
@@ -167,7 +170,7 @@ def halved(inputs):
 
 
 @pytest.mark.parametrize("name", glue.TASKS)
-def test_a_tasks_metrics_on_four_devices_are_those_of_the_whole_split(name):
+def test_metrics_on_four_devices_equal_metrics_of_the_whole_split(name):
     assert jax.local_device_count() == 4
     task = glue.TASKS[name].task
     rng = np.random.default_rng(0)
@@ -182,11 +185,11 @@ def test_a_tasks_metrics_on_four_devices_are_those_of_the_whole_split(name):
 
     batches = Batches(Examples(inputs, labels), 8)
     assert [batch.weights.sum() for batch in batches.epoch()] == [8, 8, 8, 8, 5]
-    found = evaluation.Evaluator(runs.predictor(), task)(model, batches)
+    result = evaluation.Evaluator(runs.predictor(), task)(model, batches)
 
     predictions = logits[:, 0] if task.regression else logits.argmax(1)
-    assert set(found) == set(task.metrics)
-    for metric, score in found.items():
+    assert set(result) == set(task.metrics)
+    for metric, score in result.items():
         reference = REFERENCES[metric]
         assert score == pytest.approx(reference(labels, predictions), rel=1e-5)
         parts = [slice(start, start + 8) for start in range(0, 37, 8)]
@@ -194,17 +197,41 @@ def test_a_tasks_metrics_on_four_devices_are_those_of_the_whole_split(name):
         assert score != pytest.approx(of_batches, rel=1e-3)
 
 
-def test_one_class_in_labels_and_predictions_is_no_warning():
-    found = metrics.scores(logits_of([0, 0]), np.int32([0, 0]), BINARY)
-    assert found == {"accuracy": 1, "f1": 0, "matthews": 0}
+def test_single_class_gives_no_warning():
+    result = metrics.scores(logits_of([0, 0]), np.int32([0, 0]), BINARY)
+    assert result == {"accuracy": 1, "f1": 0, "matthews": 0}
 
 
-def test_what_is_no_number_is_not_scored():
+def test_nan_prediction_gives_nan_correlation():
     logits = np.float32([[1], [np.nan], [3]])
-    found = metrics.scores(logits, np.float32([1, 2, 3]), REGRESSION)
-    assert np.isnan([found["pearson"], found["spearman"]]).all()
+    result = metrics.scores(logits, np.float32([1, 2, 3]), REGRESSION)
+    assert np.isnan([result["pearson"], result["spearman"]]).all()
 
 
-def test_one_example_has_no_correlation():
-    found = metrics.scores(np.float32([[1]]), np.float32([2]), REGRESSION)
-    assert found == {"pearson": 0, "spearman": 0}
+def test_correlation_of_one_example_is_0():
+    result = metrics.scores(np.float32([[1]]), np.float32([2]), REGRESSION)
+    assert result == {"pearson": 0, "spearman": 0}
+
+
+@pytest.mark.parametrize(
+    ("metric", "module", "package"),
+    [("f1", "sklearn.metrics", "scikit-learn"), ("pearson", "scipy.stats", "SciPy")],
+)
+def test_missing_package_is_named(monkeypatch, metric, module, package):
+    monkeypatch.setitem(sys.modules, module, None)  # An import of the module now fails.
+    with pytest.raises(InputError) as error:
+        metrics.METRICS[metric](np.array([0, 1]), np.array([0, 1]))
+    assert str(error.value) == (
+        f"expected {package} for the metric {metric}, got none; pip install 'akd_jax[text]'"
+    )
+
+
+def test_losses_types_and_step_do_not_import_optional_packages():
+    program = (
+        "import sys, akd_jax.losses, akd_jax.metrics, akd_jax.step, akd_jax.types\n"
+        "print({'sklearn', 'scipy.stats', 'pydantic', 'ml_collections'} & set(sys.modules))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=600
+    )
+    assert output.stdout.strip() == "set()"

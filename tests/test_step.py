@@ -36,7 +36,7 @@ def make_state(module, images, *, optimizer=None, loss=annealed):
 def batch():
     rng = np.random.default_rng(0)
     weights = rng.uniform(0.5, 2, size=16)
-    weights[9:] = 0  # The last devices' shares are partly and wholly filling.
+    weights[9:] = 0  # One device has some padding rows, and another one only padding rows.
     return Batch(
         inputs=np.float32(rng.normal(size=(16, 8, 8, 1))),
         labels=np.int32(rng.integers(0, 10, size=16)),
@@ -51,10 +51,10 @@ def teachers(batch):
     return {"teacher": LiveTeacher(Model(variables, module.apply))}
 
 
-def assert_close(found, expected, atol):
+def assert_close(actual, expected, atol):
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=0, atol=atol),
-        jax.tree.map(np.asarray, jax.device_get(found)),
+        jax.tree.map(np.asarray, jax.device_get(actual)),
         jax.tree.map(np.asarray, jax.device_get(expected)),
     )
 
@@ -63,29 +63,29 @@ def arrays(state):
     return {"params": state.params, "model_state": state.model_state, "opt": state.opt_state}
 
 
-def test_a_device_that_is_alone_takes_the_plain_step(batch, teachers, monkeypatch):
+def test_a_single_device_uses_jit_instead_of_pmap(batch, teachers, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     module = models.build("plain_cnn:4 M 4 FC8 FC", num_classes=10)
     state, k = make_state(module, batch.inputs), jnp.int32(3)
     expected, metrics = jax.jit(train_step)(state, teachers, batch, k)
     step = parallel.compile_train_step(train_step)
-    found, packed = step(parallel.replicate(state), teachers, parallel.shard(batch), k)
+    actual, packed = step(parallel.replicate(state), teachers, parallel.shard(batch), k)
     assert_close(packed.fetch()[0], metrics, 0)
-    assert_close(arrays(found), arrays(expected), 0)
+    assert_close(arrays(actual), arrays(expected), 0)
 
     twice, second = jax.jit(train_step)(expected, teachers, batch, k)
     steps = parallel.compile_train_step(train_steps)
     both = jax.tree.map(lambda x: np.stack([x, x]), batch)
-    found, packed = steps(parallel.replicate(state), teachers, parallel.shard_steps(both), k)
+    actual, packed = steps(parallel.replicate(state), teachers, parallel.shard_steps(both), k)
     assert_close(packed.fetch(), [metrics, second], 1e-5)
-    assert_close(arrays(found), arrays(twice), 1e-6)
+    assert_close(arrays(actual), arrays(twice), 1e-6)
 
     model = teachers["teacher"].model
     predict = parallel.compile_predict_step(predict_step)
     assert_close(predict(model, parallel.shard(batch)), jax.jit(predict_step)(model, batch), 0)
 
 
-def test_four_devices_equal_one_and_plain_jit(batch, teachers):
+def test_four_devices_equal_one_device_and_jit(batch, teachers):
     module = models.build("plain_cnn:4 M 4 FC8 FC", num_classes=10)
     jitted = jax.jit(train_step)
     on_four = parallel.compile_train_step(train_step)
@@ -101,11 +101,11 @@ def test_four_devices_equal_one_and_plain_jit(batch, teachers):
     for k in (0, 3):
         k = jnp.int32(k)
         states[0], expected = jitted(states[0], teachers, batch, k)
-        states[1], found = on_four(states[1], teachers, parallel.shard(batch), k)
-        assert_close(found.fetch()[0], expected, 1e-5)  # Sums over 16 examples.
+        states[1], actual = on_four(states[1], teachers, parallel.shard(batch), k)
+        assert_close(actual.fetch()[0], expected, 1e-5)  # The order of the sums differs.
         whole = jax.tree.map(lambda x: x[None], batch)
-        states[2], found = on_one(states[2], teachers, whole, k)
-        assert_close(found, expected, 1e-5)
+        states[2], actual = on_one(states[2], teachers, whole, k)
+        assert_close(actual, expected, 1e-5)
     assert jax.local_device_count() == 4
     assert int(states[0].step) == 2
     assert_close(arrays(states[1]), arrays(states[0]), 1e-6)
@@ -113,7 +113,7 @@ def test_four_devices_equal_one_and_plain_jit(batch, teachers):
 
 
 class Linear(nn.Module):
-    """A student whose gradient can be written down."""
+    """A linear student, whose gradient has a closed form."""
 
     @nn.compact
     def __call__(self, inputs, *, train=False, axis_name=None):
@@ -122,7 +122,7 @@ class Linear(nn.Module):
 
 
 class TwoLayers(nn.Module):
-    """A student without batch norm, whose statistics would be those of the parts."""
+    """A student without batch norm, because its statistics would differ between the parts."""
 
     @nn.compact
     def __call__(self, inputs, *, train=False, axis_name=None):
@@ -131,7 +131,7 @@ class TwoLayers(nn.Module):
         return Outputs(logits=nn.Dense(10)(hidden))
 
 
-def test_one_update_is_the_closed_form():
+def test_one_update_equals_the_closed_form():
     rng = np.random.default_rng(0)
     inputs, teacher_kernel = rng.normal(size=(8, 5)), rng.normal(size=(5, 3))
     weights = np.array([1, 1, 0.5, 2, 0, 0, 0, 1])
@@ -158,7 +158,7 @@ def test_one_update_is_the_closed_form():
     )
 
 
-def test_metrics_are_those_of_the_batch_before_the_update(batch, teachers):
+def test_metrics_describe_the_batch_before_the_update(batch, teachers):
     module = models.build("plain_cnn:4 M FC", num_classes=10)
     state = make_state(module, batch.inputs)
     outputs, _ = module.apply(
@@ -171,7 +171,7 @@ def test_metrics_are_those_of_the_batch_before_the_update(batch, teachers):
     )
 
 
-def test_a_batch_of_weight_zero_changes_no_parameter(batch, teachers):
+def test_a_batch_of_weight_zero_leaves_the_parameters_unchanged(batch, teachers):
     module = models.build("plain_cnn:4 M FC", num_classes=10)
     state = make_state(module, batch.inputs)
     empty = batch.replace(weights=np.zeros_like(batch.weights))
@@ -180,7 +180,7 @@ def test_a_batch_of_weight_zero_changes_no_parameter(batch, teachers):
 
 
 class Dropping(nn.Module):
-    """Passes on which inputs dropout kept."""
+    """Returns its inputs after dropout, so that the mask is visible."""
 
     @nn.compact
     def __call__(self, inputs, *, train=False, axis_name=None):
@@ -190,10 +190,10 @@ class Dropping(nn.Module):
 
 
 def test_dropout_differs_by_step_and_by_device():
-    kept = []
+    outputs = []
 
     def loss(student, teachers, batch, temperature_step):
-        jax.debug.callback(lambda logits: kept.append(np.asarray(logits)), student.logits)
+        jax.debug.callback(lambda logits: outputs.append(np.asarray(logits)), student.logits)
         return student.logits.sum(axis=-1)
 
     inputs = np.ones((8, 50), np.float32)
@@ -203,11 +203,11 @@ def test_dropout_differs_by_step_and_by_device():
     for _ in range(2):
         state, _ = step(state, {}, parallel.shard(batch), jnp.int32(0))
     jax.effects_barrier()
-    masks = {(mask > 0.5).tobytes() for mask in kept}
-    assert len(kept) == len(masks) == 8  # Two steps on four devices, no two alike.
+    masks = {(mask > 0.5).tobytes() for mask in outputs}
+    assert len(outputs) == len(masks) == 8  # Two steps on four devices give eight masks.
 
 
-def test_student_and_teacher_see_the_augmented_batch(batch, teachers):
+def test_student_and_teacher_read_the_augmented_batch(batch, teachers):
     def doubled(batch):
         return batch.replace(inputs=2 * batch.inputs)
 
@@ -221,16 +221,16 @@ def test_student_and_teacher_see_the_augmented_batch(batch, teachers):
     assert_close(metrics, expected_metrics, 0)
 
 
-def test_a_loss_that_is_no_value_per_example_is_named(batch, teachers):
+def test_a_loss_must_return_one_value_per_example(batch, teachers):
     def mean_loss(student, teachers, batch, temperature_step):
         return annealed(student, teachers, batch, temperature_step).mean()
 
     state = make_state(models.build("plain_cnn:FC", 10), batch.inputs, loss=mean_loss)
-    with pytest.raises(ValueError, match=r"loss per example, of shape \(16,\), got \(\)"):
+    with pytest.raises(ValueError, match=r"one value per example, shape \(16,\), got shape \(\)"):
         jax.jit(train_step)(state, teachers, batch, jnp.int32(0))
 
 
-def test_predictions_of_four_devices_are_those_of_one(batch, teachers):
+def test_predictions_of_four_devices_equal_those_of_one_device(batch, teachers):
     model = teachers["teacher"].model
     step = parallel.compile_predict_step(predict_step)
     logits = step(parallel.replicate(model), parallel.shard(batch))
@@ -241,7 +241,7 @@ def test_predictions_of_four_devices_are_those_of_one(batch, teachers):
 
 
 @pytest.mark.parametrize("grad_accumulation_steps", [2, 4])
-def test_accumulated_gradients_make_the_update_of_the_large_batch(
+def test_accumulated_gradients_give_the_update_of_the_whole_batch(
     batch, teachers, grad_accumulation_steps
 ):
     state = make_state(TwoLayers(), batch.inputs)
@@ -256,16 +256,16 @@ def test_accumulated_gradients_make_the_update_of_the_large_batch(
     )
     assert int(on_one.step) == int(expected.step) == 1
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    for found in (on_one, on_four):
-        jax.tree.map(close, found.params, expected.params)
+    for actual in (on_one, on_four):
+        jax.tree.map(close, actual.params, expected.params)
     jax.tree.map(close, metrics, expected_metrics)
 
 
-def test_parts_that_do_not_divide_the_rows_are_refused(batch, teachers):
+def test_accumulation_parts_must_divide_the_rows(batch, teachers):
     state = make_state(models.build("plain_cnn:FC", 10), batch.inputs).replace(
         grad_accumulation_steps=3
     )
-    with pytest.raises(ValueError, match="rows that 3 parts divide, got 16"):
+    with pytest.raises(ValueError, match="a multiple of 3 rows per device, got 16"):
         jax.jit(train_step)(state, teachers, batch, jnp.int32(0))
 
 
@@ -275,19 +275,19 @@ def test_a_teacher_of_the_same_shape_does_not_recompile(batch, teachers):
     state = parallel.replicate(make_state(module, batch.inputs))
     placed = parallel.replicate(teachers)
     other = jax.tree.map(lambda x: x + 1, placed)
-    for given in (placed, other):
-        state, _ = step(state, given, parallel.shard(batch), parallel.replicate(jnp.int32(0)))
+    for same_shape in (placed, other):
+        state, _ = step(state, same_shape, parallel.shard(batch), parallel.replicate(jnp.int32(0)))
     assert step.traces == 1
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_a_step_that_is_not_finite_is_told_and_can_be_skipped(batch, teachers, skip):
-    def spoilt(student, teachers, batch, temperature_step):
+def test_a_nonfinite_step_is_counted_and_can_be_skipped(batch, teachers, skip):
+    def infinite_at_step_1(student, teachers, batch, temperature_step):
         values = annealed(student, teachers, batch, temperature_step)
         return values * jnp.where(temperature_step == 1, jnp.inf, 1)
 
-    module = models.build("plain_cnn:4 M FC", num_classes=10)  # With statistics of batch norm.
-    state = make_state(module, batch.inputs, loss=spoilt).replace(skip_nonfinite=skip)
+    module = models.build("plain_cnn:4 M FC", num_classes=10)  # It has batch statistics.
+    state = make_state(module, batch.inputs, loss=infinite_at_step_1).replace(skip_nonfinite=skip)
     with jax.debug_nans(False):
         step = jax.jit(train_step)
         good, metrics = step(state, teachers, batch, jnp.int32(0))

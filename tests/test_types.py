@@ -9,10 +9,10 @@ OPTIMIZER = OptimizerConfig(learning_rate=0.1)
 
 
 def no_loss(student, teachers, batch, temperature_step):
-    raise AssertionError("never called here")
+    raise AssertionError("this loss must not be called")
 
 
-def test_weighted_sums_merge_to_the_mean_of_all():
+def test_merged_weighted_sums_give_the_overall_mean():
     rng = np.random.default_rng(0)
     values, weights = np.float32(rng.normal(size=10)), np.float32(rng.uniform(size=10))
     parts = [WeightedSum.of(values[a:b], weights[a:b]) for a, b in ((0, 3), (3, 4), (4, 10))]
@@ -21,17 +21,17 @@ def test_weighted_sums_merge_to_the_mean_of_all():
 
 
 @pytest.mark.parametrize("max_temperature", [0, 6])
-def test_a_stage_checks_its_temperatures(max_temperature):
+def test_stage_rejects_a_max_temperature_out_of_range(max_temperature):
     with pytest.raises(InputError, match=f"from 1 to its 5 epochs, got {max_temperature}"):
         Stage("s", 5, no_loss, OPTIMIZER, max_temperature=max_temperature)
 
 
-def test_a_stage_needs_an_epoch():
+def test_stage_rejects_zero_epochs():
     with pytest.raises(InputError, match="at least 1 epoch, got 0"):
         Stage("s", 0, no_loss, OPTIMIZER)
 
 
-def test_a_method_knows_its_teachers_and_epochs():
+def test_method_collects_teachers_and_epochs_of_its_stages():
     stages = (
         Stage("a", 2, no_loss, OPTIMIZER, teachers=("big", "small")),
         Stage("b", 3, no_loss, OPTIMIZER, start="a", teachers=("small",)),

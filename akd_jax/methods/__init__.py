@@ -1,4 +1,4 @@
-"""Distillation methods, by name. A new one is a file here and a line in METHODS."""
+"""Distillation methods by name. A new method is a module here and a line in METHODS."""
 
 import operator
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ METHODS: dict[str, MethodBuilder] = {
     "continuation_kd": continuation_kd.build,
 }
 
-# How the teachers that methods read are trained themselves, by the names they are read under.
+# Teacher name to the method that trains the teacher.
 TEACHERS: Mapping[str, MethodBuilder] = {
     "teacher": scratch.build_teacher,
     "assistant": takd.build_assistant,
 }
-# The sections of the configuration that describe them.
+# Teacher name to the section of the configuration that describes the teacher.
 TEACHER_FIELDS: Mapping[str, str] = {
     "teacher": "teacher",
     "assistant": "takd.assistant",
@@ -29,7 +29,7 @@ TEACHER_FIELDS: Mapping[str, str] = {
 
 
 def build(config: RunConfig) -> Method:
-    """The method that the configuration names, with its settings.
+    """Returns the method that the configuration names, with its settings.
 
     Raises:
       InputError: the name is unknown, or the settings do not fit the method.
@@ -42,5 +42,5 @@ def build(config: RunConfig) -> Method:
 
 
 def teacher_config(config: RunConfig, name: str) -> TrainedConfig:
-    """The section of the configuration that describes a teacher."""
+    """Returns the section of the configuration that describes a teacher."""
     return operator.attrgetter(TEACHER_FIELDS[name])(config)

@@ -12,20 +12,21 @@ from akd_jax.errors import InputError
 from akd_jax.methods import annealing_kd
 from akd_jax.types import Batch, Loss, Method, Outputs, Stage
 
-Psi = Callable[[Batch], jax.Array]  # The weight of the hard labels for each example, [B].
+Psi = Callable[[Batch], jax.Array]  # Weight of the hard labels, scalar or [B].
 
 
 def build(config: RunConfig) -> Method:
-    """From the annealed teacher to the hard labels, without a break between them.
+    """Returns the stages of a gradual change from the annealed teacher to the hard labels.
 
-    The loss is psi CE(z_s, label) + (1 - psi) max(0, mean_c (z_s - Phi z_t)^2 - m Phi), with
-    the margin m. With psi 'ramp' there is one stage, in which psi(i) = i / psi_epochs until
-    epoch i = psi_until, and 1 from then on. With psi 'step' it is 0 until it is 1: these are
-    Annealing-KD's two stages, with its settings; with margin 0 it is Annealing-KD.
+    The loss is psi CE(z_s, label) + (1 - psi) max(0, mean_c (z_s - Phi z_t)^2 - m Phi) with
+    the margin m. With psi 'ramp' there is one stage: psi(i) = i / psi_epochs for epochs
+    i < psi_until, and psi = 1 from then on. With psi 'step' there are the two stages of
+    Annealing-KD with its settings: psi is 0 in stage I and 1 in stage II. With psi 'step' and
+    margin 0 the method is Annealing-KD.
 
     Raises:
-      InputError: max_temperature is over the epochs, psi never reaches 1, or stage I leaves no
-        epoch for stage II.
+      InputError: max_temperature exceeds the epochs, psi never reaches 1, or no epoch remains
+        for stage II.
     """
     settings = config.continuation_kd
     if settings.psi == "step":
@@ -36,24 +37,24 @@ def build(config: RunConfig) -> Method:
             stage_1.max_temperature,
             lambda batch: jnp.float32(0),
         )
-        # Where psi is 1, only the cross-entropy of Annealing-KD's stage II is left.
+        # With psi = 1 only the hard-label loss remains, which is stage II of Annealing-KD.
         return Method("continuation_kd", (dataclasses.replace(stage_1, loss=loss), stage_2))
     if settings.max_temperature > config.student.epochs:
         raise InputError(
             "config.continuation_kd.max_temperature: expected 1 to"
             f" {config.student.epochs}, the student's epochs, got {settings.max_temperature};"
-            " each temperature needs an epoch of its own"
+            " each temperature needs at least one epoch"
         )
 
     if min(settings.psi_epochs, settings.psi_until) >= config.student.epochs:
         raise InputError(
-            "config.continuation_kd: expected psi_epochs or psi_until under the student's"
+            "config.continuation_kd: expected psi_epochs or psi_until below the student's"
             f" {config.student.epochs} epochs, got {settings.psi_epochs} and"
-            f" {settings.psi_until}; else the student never learns from the hard labels alone"
+            f" {settings.psi_until}; otherwise psi never reaches 1"
         )
 
     def ramp(batch: Batch) -> jax.Array:
-        assert batch.epochs is not None, "expected a batch that knows its epoch"
+        assert batch.epochs is not None, "expected a batch with epochs"
         return schedules.mixing_weight(batch.epochs, settings.psi_epochs, settings.psi_until)
 
     stage = Stage(
@@ -72,13 +73,13 @@ def build(config: RunConfig) -> Method:
 def continuation_loss(
     class_reduction: losses.ClassReduction, margin: float, max_temperature: int, psi: Psi
 ) -> Loss:
-    """`losses.continuation` against the teacher.
+    """Returns the loss function `losses.continuation` with the outputs of the teacher.
 
     Args:
       class_reduction: 'mean' or 'sum'.
-      margin: m.
+      margin: m >= 0, in squared logits.
       max_temperature: tau_max.
-      psi: the weight of the hard labels for a batch.
+      psi: maps a batch to the weight of the hard labels.
     """
 
     def loss(

@@ -11,14 +11,14 @@ from akd_jax.types import Batch, Loss, Method, Outputs, Stage
 
 
 def kd_loss(config: KDConfig, teacher: str) -> Loss:
-    """The loss (1 - a) CE(z_s, label) + a T^2 KL(teacher_T || student_T).
+    """Returns the loss (1 - a) CE(z_s, label) + a T^2 KL(softmax(z_t / T) || softmax(z_s / T)).
 
-    A regression has no distribution to soften: there it is
+    A regression has no class probabilities. Its loss is
     (1 - a) (z_s - label)^2 + a (z_s - z_t)^2.
 
     Args:
-      config: a is its `weight`, T its `temperature`.
-      teacher: the name of the teacher that is read.
+      config: the settings; a is `weight`, T is `temperature`.
+      teacher: the name of the teacher.
     """
 
     def loss(
@@ -27,11 +27,11 @@ def kd_loss(config: KDConfig, teacher: str) -> Loss:
         batch: Batch,
         temperature_step: jax.Array,
     ) -> jax.Array:
-        del temperature_step  # KD's temperature stays where it is.
+        del temperature_step  # The temperature of KD is constant.
         target = teachers[teacher].logits
         hard = losses.supervised(student.logits, batch.labels)
         if jnp.issubdtype(batch.labels.dtype, jnp.floating):
-            soft = losses.annealed_mse(student.logits, target, 0, 1)  # Phi = 1: z_t itself.
+            soft = losses.annealed_mse(student.logits, target, 0, 1)  # Phi = 1.
         else:
             soft = losses.distillation_kl(student.logits, target, config.temperature)
         return (1 - config.weight) * hard + config.weight * soft
@@ -40,7 +40,7 @@ def kd_loss(config: KDConfig, teacher: str) -> Loss:
 
 
 def build(config: RunConfig) -> Method:
-    """One stage with `kd_loss` against the teacher."""
+    """Returns one stage with `kd_loss` and the teacher."""
     loss = kd_loss(config.kd, "teacher")
     stage = Stage(
         "kd", config.student.epochs, loss, config.student.optimizer, teachers=("teacher",)

@@ -1,6 +1,7 @@
 """Teacher-assistant KD (Mirzadeh et al., AAAI 2020, https://arxiv.org/abs/1902.03393).
 
-A network of a size between the two learns from the teacher by KD, and the student from it.
+An assistant, whose size is between teacher and student, learns from the teacher by KD. The
+student learns from the assistant by KD.
 """
 
 from akd_jax.config import RunConfig
@@ -9,7 +10,7 @@ from akd_jax.types import Method, Stage
 
 
 def build(config: RunConfig) -> Method:
-    """One stage with the loss of KD against the assistant."""
+    """Returns one stage with `kd_loss` and the assistant as the teacher."""
     loss = kd_loss(config.kd, "assistant")
     stage = Stage(
         "takd", config.student.epochs, loss, config.student.optimizer, teachers=("assistant",)
@@ -18,7 +19,7 @@ def build(config: RunConfig) -> Method:
 
 
 def build_assistant(config: RunConfig) -> Method:
-    """How the assistant itself is trained: by KD from the teacher."""
+    """Returns the method that trains the assistant: KD from the teacher."""
     settings = config.takd.assistant
     loss = kd_loss(config.kd, "teacher")
     stage = Stage("kd", settings.epochs, loss, settings.optimizer, teachers=("teacher",))

@@ -4,20 +4,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from akd_jax import losses, methods
+from akd_jax import methods
 from akd_jax.config import parse
 from akd_jax.errors import InputError
 from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.types import Batch, Outputs
 
+# Expected losses are NumPy formulas in float64; they do not use the library's losses.
 RNG = np.random.default_rng(0)
-STUDENT, TEACHER = (Outputs(jnp.float32(RNG.normal(size=(6, 10)))) for _ in range(2))
-BATCH = Batch(np.zeros((6, 1)), np.int32(RNG.integers(0, 10, 6)), np.ones(6, np.float32))
-
-
-def config_of(config, fields=None):
-    config.update_from_flattened_dict(fields or {})
-    return parse(config)
+STUDENT, TEACHER = np.float32(RNG.normal(size=(2, 6, 10)))
+LABELS = np.int32(RNG.integers(0, 10, 6))
+BATCH = Batch(np.zeros((6, 1)), LABELS, np.ones(6, np.float32))
 
 
 def build(config, method, **fields):
@@ -26,21 +23,51 @@ def build(config, method, **fields):
     return methods.build(parse(config))
 
 
-def loss(stage, k=0):
-    return stage.loss(STUDENT, {"teacher": TEACHER}, BATCH, jnp.int32(k))
+def loss_of(stage, k=0, *, batch=BATCH, **teachers):
+    outputs = {name: Outputs(jnp.asarray(logits)) for name, logits in teachers.items()}
+    return stage.loss(Outputs(jnp.asarray(STUDENT)), outputs, batch, jnp.int32(k))
+
+
+def log_softmax(logits):
+    logits = np.float64(logits)
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def cross_entropy(logits):
+    return -log_softmax(logits)[np.arange(6), LABELS]
+
+
+def soft_label_loss(student, teacher, temperature):
+    log_p, log_q = log_softmax(teacher / temperature), log_softmax(student / temperature)
+    return temperature**2 * (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+
+
+def annealed_error(phi):
+    return np.square(np.float64(STUDENT) - phi * TEACHER).mean(axis=-1)
 
 
 def test_scratch_is_cross_entropy_without_a_teacher(config):
     (stage,) = build(config, "scratch").stages
     assert stage.teachers == ()
-    np.testing.assert_array_equal(loss(stage), losses.cross_entropy(STUDENT.logits, BATCH.labels))
+    np.testing.assert_allclose(loss_of(stage), cross_entropy(STUDENT), rtol=1e-5)
 
 
-def test_kd_mixes_hard_and_soft(config):
-    (stage,) = build(config, "kd", **{"kd.temperature": 3.0, "kd.weight": 0.25}).stages
-    hard = losses.cross_entropy(STUDENT.logits, BATCH.labels)
-    soft = losses.distillation_kl(STUDENT.logits, TEACHER.logits, 3.0)
-    np.testing.assert_allclose(loss(stage), 0.75 * hard + 0.25 * soft, rtol=1e-6)
+def test_kd_by_hand(config):
+    # T = 2, weight 1/4. The probabilities at T are (3/4, 1/4) and (1/2, 1/2).
+    (stage,) = build(config, "kd", **{"kd.temperature": 2.0, "kd.weight": 0.25}).stages
+    teacher = Outputs(2 * jnp.log(jnp.array([[0.75, 0.25]])))
+    batch = Batch(np.zeros((1, 1)), np.int32([0]), np.ones(1, np.float32))
+    loss = stage.loss(Outputs(jnp.zeros((1, 2))), {"teacher": teacher}, batch, jnp.int32(0))
+    expected = 0.75 * np.log(2) + 0.25 * 4 * (0.75 * np.log(1.5) + 0.25 * np.log(0.5))
+    np.testing.assert_allclose(loss, [expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_kd_mixes_hard_and_soft_labels(config, weight):
+    (stage,) = build(config, "kd", **{"kd.temperature": 3.0, "kd.weight": weight}).stages
+    hard, soft = cross_entropy(STUDENT), soft_label_loss(STUDENT, TEACHER, 3.0)
+    expected = (1 - weight) * hard + weight * soft
+    np.testing.assert_allclose(loss_of(stage, teacher=TEACHER), expected, rtol=1e-4)
 
 
 def test_kd_of_a_regression_mixes_squared_errors(config):
@@ -48,65 +75,51 @@ def test_kd_of_a_regression_mixes_squared_errors(config):
     student, teacher, labels = np.float32(RNG.normal(size=(3, 6)))
     batch = BATCH.replace(labels=labels)
     teachers = {"teacher": Outputs(jnp.asarray(teacher)[:, None])}
-    found = stage.loss(Outputs(jnp.asarray(student)[:, None]), teachers, batch, jnp.int32(0))
+    loss = stage.loss(Outputs(jnp.asarray(student)[:, None]), teachers, batch, jnp.int32(0))
     expected = 0.75 * (student - labels) ** 2 + 0.25 * (student - teacher) ** 2
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_kd_at_the_ends_of_its_weight(config, weight):
-    (stage,) = build(config, "kd", **{"kd.weight": weight}).stages
-    expected = (
-        losses.distillation_kl(STUDENT.logits, TEACHER.logits, 4.0)
-        if weight
-        else losses.cross_entropy(STUDENT.logits, BATCH.labels)
-    )
-    np.testing.assert_allclose(loss(stage), expected, rtol=1e-6)
-
-
-def test_annealing_kd_has_the_papers_two_stages(config):
-    method = build(
-        config,
-        "annealing_kd",
-        **{
-            "student.epochs": 12,
-            "annealing_kd.stage_1.epochs": 8,
-            "annealing_kd.max_temperature": 4,
-        },
-    )
-    stage_1, stage_2 = method.stages
+def test_annealing_kd_has_the_two_stages_of_the_paper(config):
+    fields = {
+        "student.epochs": 12,
+        "annealing_kd.stage_1.epochs": 8,
+        "annealing_kd.max_temperature": 4,
+    }
+    stage_1, stage_2 = build(config, "annealing_kd", **fields).stages
     assert (stage_1.epochs, stage_2.epochs) == (8, 4)
     assert (stage_1.max_temperature, stage_2.max_temperature) == (4, 1)
     assert (stage_1.start, stage_2.start) == (None, "stage_1")
     assert (stage_1.teachers, stage_2.teachers) == (("teacher",), ())
     for k in range(4):
-        expected = np.square(STUDENT.logits - (k + 1) / 4 * TEACHER.logits).mean(axis=-1)
-        np.testing.assert_allclose(loss(stage_1, k), expected, rtol=1e-5)
-    np.testing.assert_array_equal(loss(stage_2), losses.cross_entropy(STUDENT.logits, BATCH.labels))
+        loss = loss_of(stage_1, k, teacher=TEACHER)
+        np.testing.assert_allclose(loss, annealed_error((k + 1) / 4), rtol=1e-5)
+    np.testing.assert_allclose(loss_of(stage_2), cross_entropy(STUDENT), rtol=1e-5)
 
 
 def test_annealing_kd_can_sum_over_classes(config):
-    mean = loss(build(config, "annealing_kd").stages[0])
-    total = loss(build(config, "annealing_kd", **{"annealing_kd.class_reduction": "sum"}).stages[0])
-    np.testing.assert_allclose(total, 10 * mean, rtol=1e-5)
+    fields = {"annealing_kd.class_reduction": "sum", "annealing_kd.max_temperature": 2}
+    stage = build(config, "annealing_kd", **fields).stages[0]
+    loss = loss_of(stage, 0, teacher=TEACHER)
+    np.testing.assert_allclose(loss, 10 * annealed_error(0.5), rtol=1e-5)
 
 
-def test_takd_reads_the_assistant_and_the_assistant_the_teacher(config):
-    settings = config_of(config, {"kd.temperature": 3.0, "kd.weight": 0.25})
-    for method, name in (
-        (methods.METHODS["takd"], "assistant"),
-        (methods.TEACHERS["assistant"], "teacher"),
-    ):
-        (stage,) = method(settings).stages
-        assert stage.teachers == (name,)
-        other = Outputs(TEACHER.logits + 1)
-        found = stage.loss(STUDENT, {name: TEACHER, "other": other}, BATCH, jnp.int32(0))
-        hard = losses.cross_entropy(STUDENT.logits, BATCH.labels)
-        soft = losses.distillation_kl(STUDENT.logits, TEACHER.logits, 3.0)
-        np.testing.assert_allclose(found, 0.75 * hard + 0.25 * soft, rtol=1e-6)
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [(methods.METHODS["takd"], "assistant"), (methods.TEACHERS["assistant"], "teacher")],
+    ids=["student", "assistant"],
+)
+def test_takd_student_reads_the_assistant_and_the_assistant_reads_the_teacher(config, method, name):
+    config.update_from_flattened_dict({"kd.temperature": 3.0, "kd.weight": 0.25})
+    (stage,) = method(parse(config)).stages
+    assert stage.teachers == (name,)
+    loss = loss_of(stage, **{name: TEACHER, "other": TEACHER[::-1]})
+    expected = 0.75 * cross_entropy(STUDENT) + 0.25 * soft_label_loss(STUDENT, TEACHER, 3.0)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
-def test_continuation_kd_ramps_psi_by_the_epoch(config):
+@pytest.mark.parametrize(("epoch", "psi"), [(0, 0.0), (4, 0.5), (5, 0.625), (6, 1.0), (9, 1.0)])
+def test_continuation_kd_raises_psi_with_the_epoch(config, epoch, psi):
     fields = {
         "continuation_kd.max_temperature": 5,
         "continuation_kd.margin": 0.1,
@@ -115,58 +128,76 @@ def test_continuation_kd_ramps_psi_by_the_epoch(config):
     }
     (stage,) = build(config, "continuation_kd", **fields).stages
     assert (stage.epochs, stage.max_temperature) == (10, 5)
-    for epoch, psi in ((0, 0.0), (4, 0.5), (5, 0.625), (6, 1.0), (9, 1.0)):
-        batch = BATCH.replace(epochs=np.full(6, epoch, np.int32))
-        found = stage.loss(STUDENT, {"teacher": TEACHER}, batch, jnp.int32(2))
-        hard = losses.cross_entropy(STUDENT.logits, BATCH.labels)
-        error = losses.annealed_mse(STUDENT.logits, TEACHER.logits, 2, 5)
-        expected = psi * hard + (1 - psi) * np.maximum(0, error - 0.1 * 3 / 5)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    batch = BATCH.replace(epochs=np.full(6, epoch, np.int32))
+    loss = loss_of(stage, 2, batch=batch, teacher=TEACHER)
+    soft = np.maximum(0, annealed_error(3 / 5) - 0.1 * 3 / 5)
+    expected = psi * cross_entropy(STUDENT) + (1 - psi) * soft
+    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_continuation_kd_with_a_step_has_annealings_stages(config):
+def test_continuation_kd_with_a_step_has_the_stages_of_annealing_kd(config):
     annealing = build(config, "annealing_kd").stages
-    stages = build(config, "continuation_kd", **{"continuation_kd.psi": "step"}).stages
-    for one, other in zip(annealing, stages, strict=True):
-        assert dataclasses.replace(one, loss=None) == dataclasses.replace(other, loss=None)
-    # With margin 0 psi = 0 is stage I, and psi = 1 stage II.
-    whole = continuation_loss("mean", 0.0, 2, lambda batch: jnp.float32(1))
+    fields = {"continuation_kd.psi": "step", "continuation_kd.margin": 0.5}
+    stages = build(config, "continuation_kd", **fields).stages
+    for expected, stage in zip(annealing, stages, strict=True):
+        assert dataclasses.replace(expected, loss=None) == dataclasses.replace(stage, loss=None)
+    max_temperature = stages[0].max_temperature
+    for k in range(max_temperature):
+        phi = (k + 1) / max_temperature
+        soft = np.maximum(0, annealed_error(phi) - 0.5 * phi)
+        loss = loss_of(stages[0], k, teacher=TEACHER)
+        np.testing.assert_allclose(loss, soft, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(loss_of(stages[1]), cross_entropy(STUDENT), rtol=1e-5)
+
+
+@pytest.mark.parametrize("psi", [0.0, 1.0])
+def test_continuation_loss_equals_the_stages_of_annealing_kd(psi):
+    loss = continuation_loss("mean", 0.0, 2, lambda batch: jnp.float32(psi))
+    student, teacher = Outputs(jnp.asarray(STUDENT)), Outputs(jnp.asarray(TEACHER))
     for k in (0, 1):
-        np.testing.assert_array_equal(loss(stages[0], k), loss(annealing[0], k))
-        found = whole(STUDENT, {"teacher": TEACHER}, BATCH, jnp.int32(k))
-        np.testing.assert_array_equal(found, loss(annealing[1], k))
+        expected = cross_entropy(STUDENT) if psi else annealed_error((k + 1) / 2)
+        values = loss(student, {"teacher": teacher}, BATCH, jnp.int32(k))
+        np.testing.assert_allclose(values, expected, rtol=1e-5)
 
 
-def test_continuation_kd_must_end_with_the_hard_labels_alone(config):
+def test_continuation_kd_must_reach_psi_1(config):
     for fields in ({"psi_epochs": 10, "psi_until": 10}, {"psi_epochs": 20, "psi_until": 11}):
         named = {f"continuation_kd.{name}": value for name, value in fields.items()}
-        with pytest.raises(InputError, match="never learns from the hard labels alone"):
+        with pytest.raises(InputError, match="otherwise psi never reaches 1"):
             build(config, "continuation_kd", **named)
     build(config, "continuation_kd", **{"continuation_kd.psi_until": 9})
 
 
-def test_continuation_kd_names_what_does_not_fit(config):
-    with pytest.raises(InputError, match=r"continuation_kd\.max_temperature: .*10, .* got 11"):
-        build(config, "continuation_kd", **{"continuation_kd.max_temperature": 11})
-
-
-def test_all_methods_make_the_same_updates(config):
+def test_all_methods_make_the_same_number_of_updates(config):
     assert {build(config, name).epochs for name in methods.METHODS} == {config.student.epochs}
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("method", "fields", "message"),
     [
-        ({"annealing_kd.max_temperature": 6}, "max_temperature: expected 1 to 5, .* got 6"),
-        ({"annealing_kd.stage_1.epochs": 10}, "fewer than config.student.epochs = 10, got 10"),
+        (
+            "annealing_kd",
+            {"annealing_kd.max_temperature": 6},
+            "max_temperature: expected 1 to 5, .* got 6",
+        ),
+        (
+            "annealing_kd",
+            {"annealing_kd.stage_1.epochs": 10},
+            "fewer than config.student.epochs = 10, got 10",
+        ),
+        (
+            "continuation_kd",
+            {"continuation_kd.max_temperature": 11},
+            r"continuation_kd\.max_temperature: expected 1 to 10, .* got 11",
+        ),
     ],
 )
-def test_annealing_kd_names_what_does_not_fit(config, fields, message):
+def test_settings_that_do_not_fit_are_named_in_the_error(config, method, fields, message):
     with pytest.raises(InputError, match=message):
-        build(config, "annealing_kd", **fields)
+        build(config, method, **fields)
 
 
-def test_an_unknown_method(config):
+def test_unknown_method_is_named_in_the_error(config):
     with pytest.raises(
         InputError, match="one of scratch, kd, takd, annealing_kd, continuation_kd, got 'akd'"
     ):

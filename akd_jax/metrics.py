@@ -4,7 +4,6 @@ scikit-learn and SciPy are imported by the metrics that need them, so that train
 these metrics does not need the packages.
 """
 
-import importlib
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from akd_jax.errors import InputError
+from akd_jax.errors import require
 from akd_jax.types import Metrics, Task
 
 Sums = dict[str, list[float]]  # Metric name to total and weight over any number of steps.
@@ -87,24 +86,24 @@ def _accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
 
 def _f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Returns the F1 score of class 1; 0 if it is undefined."""
-    package = _import("sklearn.metrics", "f1")
+    package = require("sklearn.metrics", "text")
     return _without_warning(package.f1_score, labels, predictions, zero_division=0)
 
 
 def _matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Returns Matthews' correlation coefficient."""
-    package = _import("sklearn.metrics", "matthews")
+    package = require("sklearn.metrics", "text")
     return _without_warning(package.matthews_corrcoef, labels, predictions)
 
 
 def _pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Returns Pearson's correlation coefficient."""
-    return _correlation("pearson", "pearsonr", labels, predictions)
+    return _correlation("pearsonr", labels, predictions)
 
 
 def _spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Returns Spearman's rank correlation coefficient."""
-    return _correlation("spearman", "spearmanr", labels, predictions)
+    return _correlation("spearmanr", labels, predictions)
 
 
 def _without_warning(function: Callable[..., float], *args: Any, **kwargs: Any) -> float:
@@ -114,9 +113,9 @@ def _without_warning(function: Callable[..., float], *args: Any, **kwargs: Any) 
         return float(function(*args, **kwargs))
 
 
-def _correlation(metric: str, function: str, labels: np.ndarray, predictions: np.ndarray) -> float:
+def _correlation(function: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     """Returns a correlation of `scipy.stats`: NaN for non-finite predictions, 0 if undefined."""
-    stats = _import("scipy.stats", metric)
+    stats = require("scipy.stats", "text")
     labels, predictions = labels.astype(np.float64), predictions.astype(np.float64)
     if not np.isfinite(predictions).all():
         return math.nan
@@ -125,17 +124,6 @@ def _correlation(metric: str, function: str, labels: np.ndarray, predictions: np
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.NearConstantInputWarning)
         return float(getattr(stats, function)(labels, predictions)[0])
-
-
-def _import(module: str, metric: str) -> Any:
-    """Imports a module that a metric needs; raises InputError if its package is missing."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError:
-        package = {"sklearn": "scikit-learn", "scipy": "SciPy"}[module.partition(".")[0]]
-        raise InputError(
-            f"expected {package} for the metric {metric}, got none; pip install 'akd_jax[text]'"
-        ) from None
 
 
 # Metric name to a function of labels [N] and predictions [N]. The definitions are GLUE's.

@@ -215,14 +215,15 @@ def test_correlation_of_one_example_is_0():
 
 @pytest.mark.parametrize(
     ("metric", "module", "package"),
-    [("f1", "sklearn.metrics", "scikit-learn"), ("pearson", "scipy.stats", "SciPy")],
+    [("f1", "sklearn.metrics", "sklearn"), ("pearson", "scipy.stats", "scipy")],
 )
 def test_missing_package_is_named(monkeypatch, metric, module, package):
     monkeypatch.setitem(sys.modules, module, None)  # An import of the module now fails.
     with pytest.raises(InputError) as error:
         metrics.METRICS[metric](np.array([0, 1]), np.array([0, 1]))
     assert str(error.value) == (
-        f"expected {package} for the metric {metric}, got none; pip install 'akd_jax[text]'"
+        f"expected the Python package {package}, got none; install it with:"
+        " pip install 'akd_jax[text]'"
     )
 
 

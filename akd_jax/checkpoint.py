@@ -22,9 +22,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from akd_jax import processes, records
+from akd_jax import processes
 from akd_jax.errors import InputError
 from akd_jax.files import Path, absolute, delete_tree, is_remote, not_writable, reason
+from akd_jax.strict_json import replace_nonfinite
 
 _PROGRESS = "progress"
 _TRASH = "trash"
@@ -86,7 +87,7 @@ class Checkpoints:
             return
         trees = jax.tree.map(_to_host, dict(items))
         self._check_free_space(sum(leaf.nbytes for leaf in jax.tree.leaves(trees)))
-        record = records.replace_nonfinite(progress, self.directory / str(number))
+        record = replace_nonfinite(progress, self.directory / str(number))
         with self._catch_write_errors():
             self._manager.save(
                 number,

@@ -3,15 +3,12 @@
 import contextlib
 import importlib.metadata
 import json
-import math
 import os
 import pathlib
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-from absl import logging
 
 from akd_jax import parallel, processes
 from akd_jax.errors import InputError
@@ -25,6 +22,7 @@ from akd_jax.files import (
     reason,
     replace_text,
 )
+from akd_jax.strict_json import replace_nonfinite
 
 CONFIG = "config.json"
 RESULTS = "results.json"
@@ -207,7 +205,7 @@ def read(path: Path) -> dict[str, Any] | None:
 def write(path: Path, record: Mapping[str, Any]) -> None:
     """Writes a JSON object to a file in one atomic step; creates the folder.
 
-    A number that is not finite is written as null, see `replace_nonfinite`.
+    A number that is not finite is written as null, see `strict_json.replace_nonfinite`.
 
     Raises:
       InputError: the file cannot be written.
@@ -218,37 +216,6 @@ def write(path: Path, record: Mapping[str, Any]) -> None:
         replace_text(path, text)
     except OSError as error:
         raise not_writable(path.parent, error) from None
-
-
-def replace_nonfinite(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Replaces numbers that are not finite by None, since JSON has no NaN and no Infinity.
-
-    Logs one warning that names the fields.
-
-    Args:
-      record: mappings, sequences and values that JSON can hold.
-      path: the file that the record is written to, for the warning.
-    """
-    fields: list[str] = []
-
-    def replace(value: Any, name: str) -> Any:
-        if isinstance(value, Mapping):
-            return {key: replace(item, f"{name}.{key}") for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [replace(item, f"{name}.{index}") for index, item in enumerate(value)]
-        if isinstance(value, float) and not math.isfinite(value):
-            fields.append(name.removeprefix("."))
-            return None
-        return value
-
-    finite: dict[str, Any] = replace(record, "")
-    if fields:
-        logging.warning(
-            "%s: expected finite numbers in %s, got others; they are written as null",
-            path,
-            ", ".join(fields),
-        )
-    return finite
 
 
 def git_revision(file: pathlib.Path) -> str | None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import tqdm
 
-from akd_jax import processes, records
+from akd_jax import processes
 from akd_jax.files import Path, not_writable, replace_text
+from akd_jax.strict_json import replace_nonfinite
 
 METRICS = "metrics.jsonl"
 _REFRESH_SECONDS = 0.1  # Between two changes of the progress bar's text.
@@ -67,7 +68,7 @@ class MetricWriter:
         if not processes.is_primary():
             return
         try:
-            self._write(records.replace_nonfinite(record, self.path))
+            self._write(replace_nonfinite(record, self.path))
         except OSError as error:
             raise not_writable(self.folder, error) from None
 

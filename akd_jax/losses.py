@@ -1,24 +1,22 @@
 """Losses: pure functions of logits that return one value per row.
 
-A row is an example of a batch, or a token of a text. Logits have the shape [..., C] with C
-classes on the last axis, or on the axis that `axis` names; [...] stands for the shape of the
-rows. A regression has one logit, C = 1, and floating-point labels.
-
-The caller multiplies the values by the weights of the rows and reduces them. Every loss
-computes in float32 for logits of any dtype. No gradient flows into the teacher's logits.
+A row is an example of a batch or a token of a text. Logits have the shape [..., C]: rows [...]
+and C classes, on the last axis unless `axis` names another one. A regression has one logit,
+C = 1, and floating-point labels. The caller multiplies the values by the weights of the rows
+and reduces them. All losses compute in float32. The teacher's logits get no gradient.
 """
 
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import optax
 from jax.typing import ArrayLike
 
 from akd_jax import checks, schedules
+from akd_jax.types import Array
 
 ClassReduction = Literal["mean", "sum"]
-Array = jax.Array | np.ndarray
 
 
 def cross_entropy(
@@ -29,7 +27,7 @@ def cross_entropy(
     where: Array | None = None,
     ignore_index: int | None = None,
 ) -> jax.Array:
-    """Cross-entropy against integer labels: -log softmax(z_s)[label].
+    """Returns the cross-entropy against integer labels: -log softmax(z_s)[label].
 
     Args:
       student_logits: z_s, [..., C].
@@ -50,13 +48,12 @@ def cross_entropy(
         the class axis, a label is out of range, or the mask does not fit the logits.
     """
     logits, where = _prepare(student_logits, axis, where)
-    *rows, classes = logits.shape
+    rows, classes = logits.shape[:-1], logits.shape[-1]
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"labels: expected integers, got {labels.dtype}")
-    if labels.shape != tuple(rows):
+    if labels.shape != rows:
         raise ValueError(
-            f"labels: expected shape {tuple(rows)} for logits of shape {student_logits.shape},"
-            f" got {labels.shape}"
+            f"labels: expected shape {rows} for logits {student_logits.shape}, got {labels.shape}"
         )
     checks.check_values(
         "labels",
@@ -67,8 +64,9 @@ def cross_entropy(
     )
     labels = jnp.asarray(labels, jnp.int32)
     in_range = (labels >= 0) & (labels < classes)
-    indices = jnp.where(in_range, labels, 0)[..., None]
-    loss = -jnp.take_along_axis(_log_softmax(logits, 1, where), indices, axis=-1)[..., 0]
+    loss = optax.losses.softmax_cross_entropy_with_integer_labels(
+        _exclude_masked(logits, where), jnp.where(in_range, labels, 0)
+    )
     if where is not None:
         loss = jnp.where(where.any(axis=-1), loss, 0)
     if ignore_index is not None:
@@ -79,7 +77,7 @@ def cross_entropy(
 
 
 def squared_error(student_logits: Array, labels: Array) -> jax.Array:
-    """Squared error of a regression: (z_s - label)^2.
+    """Returns the squared error of a regression: (z_s - label)^2.
 
     Args:
       student_logits: z_s, [..., 1].
@@ -108,7 +106,7 @@ def supervised(
     where: Array | None = None,
     ignore_index: int | None = None,
 ) -> jax.Array:
-    """Loss against the labels: `squared_error` of floating-point labels, else `cross_entropy`.
+    """Returns `squared_error` for floating-point labels, and `cross_entropy` for class indices.
 
     Args:
       student_logits: z_s, [..., C].
@@ -144,10 +142,10 @@ def distillation_kl(
     axis: int = -1,
     where: Array | None = None,
 ) -> jax.Array:
-    """Soft-label loss of vanilla KD: T^2 KL(softmax(z_t / T) || softmax(z_s / T)).
+    """Returns the KD loss T^2 KL(softmax(z_t / T) || softmax(z_s / T)).
 
-    The factor T^2 keeps the size of the gradient independent of T. The weight between this
-    loss and the hard-label loss then has the same meaning at every temperature.
+    The factor T^2 keeps the size of the gradient independent of T, so that the weight of this
+    loss has the same meaning at every temperature.
 
     Logits may be -inf. A class that the teacher excludes has probability 0 and contributes 0;
     a class that only the student excludes gives +inf. All gradients are finite.
@@ -189,7 +187,7 @@ def annealed_mse(
     axis: int = -1,
     where: Array | None = None,
 ) -> jax.Array:
-    """Loss of Annealing-KD's stage I: mean over the classes of (z_s - Phi(T) z_t)^2.
+    """Returns the loss of Annealing-KD's stage I: mean over the classes of (z_s - Phi(T) z_t)^2.
 
     The paper's formula is the squared norm, a sum over the classes. The authors' code takes
     the mean, which is C times smaller; their learning rates belong to the mean. The gradient
@@ -241,7 +239,7 @@ def continuation(
     where: Array | None = None,
     ignore_index: int | None = None,
 ) -> jax.Array:
-    """Loss of Continuation-KD: psi S(z_s, label) + (1 - psi) max(0, E - margin Phi(T)).
+    """Returns the Continuation-KD loss psi S(z_s, label) + (1 - psi) max(0, E - margin Phi(T)).
 
     S is `supervised`: the cross-entropy in the paper. E is `annealed_mse`. An error E within
     the margin, which grows with Phi, gives no loss. With margin 0 this is Annealing-KD: psi 0
@@ -262,8 +260,7 @@ def continuation(
       class_reduction: 'mean' or 'sum' over the classes that count.
       axis: the axis of the classes.
       where: the classes that count, as for `cross_entropy`.
-      ignore_index: a label that marks positions without a label, as for `cross_entropy`. S is
-        0 there; E is not.
+      ignore_index: as for `cross_entropy`; it sets S to 0, but not E.
 
     Returns:
       float32 [...].
@@ -294,7 +291,6 @@ def _prepare_pair(
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Prepares the logits of student and teacher; stops the gradient of the teacher's."""
     if student_logits.shape != teacher_logits.shape:
-        # [B, 1] against [B] would broadcast to [B, B] without an error.
         raise ValueError(
             f"teacher_logits: expected the student's shape {student_logits.shape}, got"
             f" {teacher_logits.shape}"
@@ -313,6 +309,13 @@ def _prepare(logits: Array, axis: int, where: Array | None) -> tuple[jax.Array, 
     return jnp.where(where, classes_last, 0), where
 
 
+def _exclude_masked(logits: jax.Array, where: jax.Array | None) -> jax.Array:
+    """Sets masked logits to -inf; to 0 in rows in which no class counts, to avoid NaN."""
+    if where is None:
+        return logits
+    return jnp.where(where, logits, jnp.where(where.any(axis=-1, keepdims=True), -jnp.inf, 0))
+
+
 def _annealing_factor(
     temperature_step: ArrayLike, max_temperature: ArrayLike, rows: tuple[int, ...]
 ) -> jax.Array:
@@ -322,26 +325,19 @@ def _annealing_factor(
 
 
 def _log_softmax(logits: jax.Array, temperature: ArrayLike, where: jax.Array | None) -> jax.Array:
-    """Returns log softmax(logits / T) with -inf for excluded and for masked classes.
-
-    A class is excluded if its logit is -inf. In a row whose classes are all masked the result
-    is the uniform distribution, which has a finite gradient of 0.
-    """
+    """Returns log softmax(logits / T); it is -inf for masked classes and for logits of -inf."""
     excluded = logits == -jnp.inf
     # An infinite quotient must not depend on T: its derivative with respect to T would be NaN.
     infinite = logits / jax.lax.stop_gradient(temperature)
     scaled = jnp.where(excluded, infinite, jnp.where(excluded, 0, logits) / temperature)
-    if where is not None:
-        masked = jnp.where(where.any(axis=-1, keepdims=True), -jnp.inf, 0)
-        scaled = jnp.where(where, scaled, masked)
-    return jax.nn.log_softmax(scaled)
+    return jax.nn.log_softmax(_exclude_masked(scaled, where))
 
 
 def _kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     """Returns KL(p || q) = sum_c p_c (exp(d_c) - 1 - d_c), [...], with d = log q - log p.
 
-    The form equals sum_c p_c (log p_c - log q_c), because p and q both sum to 1. No term is
-    negative, so that no digits are lost when p and q are nearly equal.
+    It equals sum_c p_c (log p_c - log q_c), since p and q both sum to 1. No term is negative:
+    no digits are lost when p and q are nearly equal.
     """
     p, q = jnp.exp(log_p), jnp.exp(log_q)
     # For p = 0 the term p (exp(d) - 1 - d) is q. There d is set to 0: 0 * inf would be NaN.

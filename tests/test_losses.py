@@ -525,3 +525,14 @@ def test_a_mask_must_be_boolean_and_fit_the_logits(loss):
 def test_a_regression_has_no_classes_to_mask(arguments):
     with pytest.raises(ValueError, match="floating-point labels"):
         losses.supervised(jnp.zeros((4, 1)), jnp.zeros(4), **arguments)
+
+
+def test_cross_entropy_of_logits_of_minus_infinity():
+    # The remaining classes have the probabilities (1/4, 3/4).
+    logits = jnp.array([[0.0, jnp.log(3.0), -jnp.inf]])
+    value, gradient = jax.value_and_grad(lambda z: losses.cross_entropy(z, jnp.array([1])).sum())(
+        logits
+    )
+    np.testing.assert_allclose(value, np.log(4 / 3), rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0.25, -0.25, 0.0]], rtol=1e-6)
+    assert losses.cross_entropy(logits, jnp.array([2])) == np.inf

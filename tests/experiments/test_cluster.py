@@ -72,7 +72,7 @@ def wait_for_end(pair):
 
 
 def test_lost_process_and_signal_end_both_and_the_same_command_resumes(tmp_path):
-    workdir, epochs = tmp_path / "run", 60
+    workdir, epochs = tmp_path / "run", 20
 
     pair = start(workdir, epochs)
     wait_for_epochs(workdir, 1, pair)

@@ -12,12 +12,13 @@ from akd_jax.errors import InputError
 from tests.support.launching import GUARD_SECONDS, start_python, wait_for_line
 
 HOLD_THE_LOCK = """
-import sys
+import contextlib, sys
 from pathlib import Path
-from akd_jax import records
-with records.lock_workdir(Path(sys.argv[1]), "run", {}):
+from akd_jax.files import lock  # Without JAX, which takes seconds to import.
+with contextlib.ExitStack() as exit_stack:
+    lock(Path(sys.argv[1]), exit_stack, wait=False)
     print("locked", flush=True)
-    sys.stdin.read()  # Until the test closes it.
+    sys.stdin.read()  # Until the test kills this process.
 """
 
 

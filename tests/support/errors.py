@@ -1,4 +1,4 @@
-"""Errors for the person who launched a run."""
+"""Checks of the error messages that users read."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from akd_jax.errors import InputError
 
 
 def error_of(function, *args):
+    """Returns the one-line message of the InputError that `function(*args)` raises."""
     with pytest.raises(InputError) as error:
         function(*args)
     message = str(error.value)

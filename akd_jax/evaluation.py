@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
+from absl import logging
 
 from akd_jax import interrupts, metrics, parallel, processes
 from akd_jax.data import Batches
@@ -83,3 +85,16 @@ class Evaluator:
         """
         logits = self.predictor.dispatch(model, batches)
         return lambda: metrics.scores(logits(), batches.examples.labels, self.task)
+
+
+def finite_scores(scores: Mapping[str, float], label: str) -> dict[str, float | None]:
+    """Replaces scores that are not finite by None, which JSON can hold, and logs a warning.
+
+    Args:
+      scores: metric name to score.
+      label: the model and the split that were evaluated, for the warning.
+    """
+    for name, score in scores.items():
+        if not math.isfinite(score):
+            logging.warning("%s: %s is not finite; it is recorded as null", label, name)
+    return {name: score if math.isfinite(score) else None for name, score in scores.items()}

@@ -7,7 +7,7 @@ import math
 import operator
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import jax
@@ -19,7 +19,7 @@ from akd_jax import interrupts, metrics, parallel, processes, schedules
 from akd_jax.checkpoint import Checkpoints
 from akd_jax.data import Batches
 from akd_jax.errors import DivergedError, StoppedError
-from akd_jax.evaluation import Evaluator
+from akd_jax.evaluation import Evaluator, finite_scores
 from akd_jax.step import train_step, train_steps
 from akd_jax.types import (
     Batch,
@@ -44,8 +44,8 @@ class Progress:
       step: steps of the next one that are taken, and looked at.
       sums: the totals of their metrics.
       best_epoch: the epoch of the best student.
-      best_validation: its score.
-      last_validation: the score of the last epoch.
+      best_validation: its score; None while no epoch has a finite score.
+      last_validation: the score of the last epoch; None if it is not finite.
       traces: how often the step was traced.
       seconds: of training and evaluation.
       rates: examples per second of each epoch, its evaluation counted in.
@@ -55,8 +55,8 @@ class Progress:
     step: int = 0
     sums: metrics.Sums = dataclasses.field(default_factory=dict)
     best_epoch: int = 0
-    best_validation: float = -math.inf
-    last_validation: float = -math.inf
+    best_validation: float | None = None
+    last_validation: float | None = None
     traces: int = 0
     seconds: float = 0.0
     rates: list[float] = dataclasses.field(default_factory=list)
@@ -171,6 +171,8 @@ class StageRun:
             self.writer.rewind((self.first_epoch + done.epoch) * steps)
 
         self._schedules = EpochSchedules.of(self.stage, self.learning_rate, steps)
+        annealed = self._schedules.temperature.tolist()
+        self._temperatures = temperatures(self.stage, self.evaluate.task, annealed)
         # An array for each epoch, all placed at once: to place a single one takes 0.1 ms.
         self._temperature_steps = parallel.replicate(list(self._schedules.temperature_step))
         self._step = parallel.compile_train_step(train_step)
@@ -243,9 +245,9 @@ class StageRun:
         trained = metrics.means(sums)
         if math.isnan(trained["loss"]):
             raise self._diverged("every step")
-        scores = scores_of()
-        score = scores[task.metric]
-        if score >= progress.best_validation:
+        scores = finite_scores(scores_of(), f"{self.label}, epoch {epoch + 1}, validation")
+        score, best = scores[task.metric], progress.best_validation
+        if best is None or (score is not None and score >= best):
             self._best = _host_copy(model.variables)
             progress.best_epoch, progress.best_validation = epoch + 1, score
         progress.epoch, progress.step, progress.sums = epoch + 1, 0, {}
@@ -260,7 +262,7 @@ class StageRun:
             "stage": self.stage.name,
             "epoch": epoch + 1,
             "step": (self.first_epoch + epoch + 1) * len(self.train),
-            "temperature": int(self._schedules.temperature[epoch]),
+            "temperature": self._temperatures[epoch],
             "phi": float(self._schedules.phi[epoch]),
             "learning_rate": float(self._schedules.learning_rate[epoch]),
             **{f"train_{name}": value for name, value in trained.items()},
@@ -291,9 +293,11 @@ class StageRun:
 
     def _diverged(self, where: str) -> DivergedError:
         epoch, optimizer = self._progress.epoch, self.stage.optimizer
+        temperature = self._temperatures[epoch]
+        at = "" if temperature is None else f", at temperature {temperature:g}"
         return DivergedError(
             f"{self.label}: expected a finite loss and gradients, got others in {where} of epoch"
-            f" {epoch + 1}, at temperature {self._schedules.temperature[epoch]}; lower its"
+            f" {epoch + 1}{at}; lower its"
             f" learning rate {optimizer.learning_rate}, set its clip_norm, or set"
             " config.skip_nonfinite, in a new workdir (what was saved before is kept)"
         )
@@ -333,13 +337,32 @@ class EpochSchedules:
         return cls(*jax.device_get(found))
 
 
-def summary(stage: Stage, progress: Progress, train: Batches) -> dict[str, Any]:
+def temperatures(stage: Stage, task: Task, annealed: Sequence[int]) -> list[float | None]:
+    """The temperature that a stage's loss uses, for each entry of its annealing schedule.
+
+    A loss without a teacher has no temperature. Neither has a loss with a constant temperature
+    in a regression, because a regression has no distribution to soften.
+
+    Args:
+      stage: the stage.
+      task: what is predicted.
+      annealed: the temperatures of a loss that anneals.
+    """
+    if not stage.teachers or (stage.temperature is not None and task.regression):
+        return [None] * len(annealed)
+    if stage.temperature is not None:
+        return [stage.temperature] * len(annealed)
+    return list(annealed)
+
+
+def summary(stage: Stage, task: Task, progress: Progress, train: Batches) -> dict[str, Any]:
     """A stage's entry in results.json; for texts with the share of padding among the tokens."""
+    used = temperatures(stage, task, range(stage.max_temperature, 0, -1))
     return {
         "name": stage.name,
         "epochs": stage.epochs,
         "steps": stage.epochs * len(train),
-        "temperatures": list(range(stage.max_temperature, 0, -1)),
+        "temperatures": [temperature for temperature in used if temperature is not None],
         "best_epoch": progress.best_epoch,
         "best_validation": progress.best_validation,
         "traces": progress.traces,
@@ -357,11 +380,11 @@ def _host_copy(variables: Variables) -> Variables:
 
 
 def _warn_if_constant(
-    label: str, stage: Stage, score: float, task: Task, validation: Batches
+    label: str, stage: Stage, score: float | None, task: Task, validation: Batches
 ) -> None:
     """Warns where the stage ends no better than a model that does not look at its inputs."""
     chance = metrics.constant_predictor_score(task.metric, validation.examples.labels)
-    if score <= chance:
+    if score is not None and score <= chance:
         logging.warning(
             "%s ends at chance: validation %s %.3f, and up to %.3f can be had without a look at"
             " the inputs; try a learning rate under %g",

@@ -311,10 +311,12 @@ def _take_over_teacher(plan: Plan, network: Network, folder: Path) -> dict[str, 
         checkpoints.save(1, {"best": jax.device_get(variables)}, {})
     model = Model(variables, network.apply)
     evaluator = evaluation.Evaluator(predictor(), plan.dataset.task)
-    scores = {"stage": _IMPORTED, "epoch": 0, **_scores(plan, evaluator, model)}
+    scores = {"stage": _IMPORTED, "epoch": 0, **_scores(plan, evaluator, model, str(folder))}
     metric = plan.dataset.task.metric
-    validation = evaluator(model, plan.batches("validation"))[metric]
-    return {STUDENT: {**scores, "validation": validation}, "stages": []}
+    validation = evaluation.finite_scores(
+        evaluator(model, plan.batches("validation")), f"{folder}, validation"
+    )
+    return {STUDENT: {**scores, "validation": validation[metric]}, "stages": []}
 
 
 def _train(
@@ -385,7 +387,7 @@ def _train(
                 first_epoch=first_epoch,
                 steps_per_loop=settings.steps_per_loop,
             ).run()
-        stages.append(loop.summary(stage, results[stage.name].progress, train))
+        stages.append(loop.summary(stage, plan.dataset.task, results[stage.name].progress, train))
         first_epoch += stage.epochs
     writer.close()
 
@@ -395,9 +397,12 @@ def _train(
         "stage": name,
         "epoch": last.progress.best_epoch,
         "validation": last.progress.best_validation,
-        **_scores(plan, evaluator, Model(last.best, network.apply)),
-        "test_last": evaluator(Model(last.last, network.apply), plan.batches("test"))[metric],
+        **_scores(plan, evaluator, Model(last.best, network.apply), f"{label}, best epoch"),
     }
+    last_scores = evaluator(Model(last.last, network.apply), plan.batches("test"))
+    scores["test_last"] = evaluation.finite_scores(last_scores, f"{label}, last epoch, test")[
+        metric
+    ]
     trained: dict[str, Any] = {STUDENT: scores, "stages": stages}
     if cached:
         trained["teacher_cache"] = {
@@ -459,12 +464,17 @@ def _cached_logits(
     )
 
 
-def _scores(plan: Plan, evaluator: evaluation.Evaluator, model: Model) -> dict[str, Any]:
+def _scores(
+    plan: Plan, evaluator: evaluation.Evaluator, model: Model, label: str
+) -> dict[str, Any]:
     """A model's scores on what there is to test on: 'test', the task's metric on the test
     split; 'metrics', all metrics of the task for each split.
     """
     tested = [split for split in plan.dataset.splits if split not in ("train", "validation")]
-    found = {split: evaluator(model, plan.batches(split)) for split in tested}
+    found = {
+        split: evaluation.finite_scores(evaluator(model, plan.batches(split)), f"{label}, {split}")
+        for split in tested
+    }
     return {"test": found["test"][plan.dataset.task.metric], "metrics": found}
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from akd_jax import records
 from akd_jax.errors import InputError
+from experiments import cli
 
 COMPARISON = "comparison.json"
 REPORT = "report.html"
@@ -70,7 +71,8 @@ def curves(runs: Mapping[str, Sequence[Records]], metric: str) -> Figure:
         means = []
         for number, (name, seeds) in enumerate(runs.items()):
             read = f"validation_{metric}" if field == _SCORE else field
-            values = np.array([[record[read] for record in records] for records in seeds])
+            # A score that is not finite is recorded as null and leaves a gap in its line.
+            values = np.array([[record[read] for record in records] for records in seeds], float)
             if field == "phi":
                 values = values[:, : _annealed_epochs(seeds[0])]
             if not values.size:
@@ -89,7 +91,9 @@ def curves(runs: Mapping[str, Sequence[Records]], metric: str) -> Figure:
             axes.set_yscale("log")
         if field == _SCORE:
             # The first epochs, near chance, would press the differences into a thin line.
-            axes.set_ylim(bottom=np.quantile(np.concatenate(means), 0.1))
+            drawn_scores = np.concatenate(means)
+            if not np.isnan(drawn_scores).all():
+                axes.set_ylim(bottom=np.nanquantile(drawn_scores, 0.1))
             axes.legend(loc="best", frameon=False, fontsize=9)
         elif means:
             axes.legend(frameon=False, fontsize=9)
@@ -146,7 +150,7 @@ def read_runs(workdir: Path) -> tuple[dict[str, list[Records]], str]:
 
 def _run_body(results: dict[str, Any]) -> str:
     rows = [
-        (name, *(f"{results[name][score]:.2%}" for score in ("validation", "test")))
+        (name, *(cli.percent(results[name][score]) for score in ("validation", "test")))
         for name in ("teacher", "student")
         if results[name]
     ]
@@ -156,7 +160,7 @@ def _run_body(results: dict[str, Any]) -> str:
             stage["name"],
             str(stage["epochs"]),
             str(stage["steps"]),
-            f"{stage['best_validation']:.2%}",
+            cli.percent(stage["best_validation"]),
             str(stage["best_epoch"]),
             f"{stage['seconds']:.1f}",
             f"{stage['examples_per_second']:,.0f}",

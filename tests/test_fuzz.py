@@ -161,7 +161,7 @@ def test_a_run_is_refused_in_a_line_or_ends_with_scores(tmp_path_factory, fields
     stages = results["stages"]
     assert sum(stage["epochs"] for stage in stages) == config["student"]["epochs"]
     for stage in stages:
-        assert stage["temperatures"][-1] == 1
+        assert stage["temperatures"][-1:] in ([], [1], [config["kd"]["temperature"]])
         assert stage["traces"] == 1
 
 

@@ -47,7 +47,7 @@ def test_a_run_leaves_what_it_says(config, tmp_path):
     assert results["devices"] == {"kind": "cpu", "count": 4, "processes": 1}
     stage_1, stage_2 = results["stages"]
     assert (stage_1["name"], stage_1["epochs"], stage_1["steps"]) == ("stage_1", 5, 25)
-    assert (stage_1["temperatures"], stage_2["temperatures"]) == ([2, 1], [1])
+    assert (stage_1["temperatures"], stage_2["temperatures"]) == ([2, 1], [])
     assert results["student"]["stage"] == "stage_2"
     assert results["student"]["validation"] == stage_2["best_validation"]
     assert results["teacher"]["test"] > 0.6

@@ -12,7 +12,12 @@ def build(config: RunConfig) -> Method:
     """One stage with the loss of KD against the assistant."""
     loss = kd_loss(config.kd, "assistant")
     stage = Stage(
-        "takd", config.student.epochs, loss, config.student.optimizer, teachers=("assistant",)
+        "takd",
+        config.student.epochs,
+        loss,
+        config.student.optimizer,
+        temperature=config.kd.temperature,
+        teachers=("assistant",),
     )
     return Method("takd", (stage,))
 
@@ -21,5 +26,12 @@ def build_assistant(config: RunConfig) -> Method:
     """How the assistant itself is trained: by KD from the teacher."""
     settings = config.takd.assistant
     loss = kd_loss(config.kd, "teacher")
-    stage = Stage("kd", settings.epochs, loss, settings.optimizer, teachers=("teacher",))
+    stage = Stage(
+        "kd",
+        settings.epochs,
+        loss,
+        settings.optimizer,
+        temperature=config.kd.temperature,
+        teachers=("teacher",),
+    )
     return Method("assistant", (stage,))

@@ -40,12 +40,21 @@ def pytest_configure(config):
 
 @pytest.fixture
 def config() -> ConfigDict:
+    """The configuration of a small run, which a test may change."""
     return small_config()
 
 
 @pytest.fixture(scope="session")
 def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folder of a finished teacher of that configuration, which tests share."""
-    folder = tmp_path_factory.mktemp("teacher")
-    runs.obtain_teacher(make_plan(small_config()), "teacher", folder)
-    return str(folder / "teacher")
+    """The folder of a finished teacher of `small_config`. Tests must not change it."""
+    workdir = tmp_path_factory.mktemp("run")
+    runs.obtain_teacher(make_plan(small_config()), "teacher", workdir)
+    return str(workdir / "teacher")
+
+
+@pytest.fixture(scope="session")
+def finished_run(teacher_path: str) -> Path:
+    """The workdir of a finished run of `small_config`. Tests must not change it."""
+    workdir = Path(teacher_path).parent
+    runs.run(small_config(), workdir)
+    return workdir

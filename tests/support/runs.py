@@ -32,14 +32,20 @@ def results_without_times(results):
     return {**results, "stages": [without_times(stage) for stage in results["stages"]]}
 
 
-def read_checkpoint(stage_folder):
-    """All arrays of the newest checkpoint of a stage, read by Orbax without the package."""
-    newest = max(int(path.name) for path in stage_folder.iterdir() if path.name.isdigit())
+def checkpoint_folder(stage_folder):
+    """The folder of a stage's newest checkpoint."""
+    numbers = [int(path.name) for path in stage_folder.iterdir() if path.name.isdigit()]
+    return stage_folder / str(max(numbers))
+
+
+def read_checkpoint(stage_folder, number=None):
+    """All arrays of a stage's checkpoint, read by Orbax without the package.
+
+    Without a number, it is the newest checkpoint.
+    """
+    folder = checkpoint_folder(stage_folder) if number is None else stage_folder / str(number)
     with ocp.StandardCheckpointer() as checkpointer:
-        items = {
-            item: checkpointer.restore(stage_folder / str(newest) / item)
-            for item in ("state", "best")
-        }
+        items = {item: checkpointer.restore(folder / item) for item in ("state", "best")}
     key = items["state"].pop("key")
     return {**items, "key": jax.random.key_data(key)}
 
@@ -66,5 +72,5 @@ def assert_refused(config, workdir, message):
 
 
 def snapshot(folder):
-    """The time of the last change of every file in a folder."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    """All paths in a folder, and the times when the files were last changed."""
+    return {path: path.stat().st_mtime_ns if path.is_file() else 0 for path in folder.rglob("*")}

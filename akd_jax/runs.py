@@ -273,14 +273,14 @@ def _create_teacher(plan: Plan, name: str, workdir: Path) -> None:
     section = methods.teacher_config(settings, name)
     method = methods.TEACHERS[name](settings)
     network = plan.teachers[name]
-    common = {"dataset", "dtype", "batch_size", "grad_accumulation_steps"}
-    common |= {"kd"} if method.teachers and not section.path else set()
-    recorded = settings.model_dump(include=common)
-    del recorded["dataset"]["data_dir"]
-    recorded |= teacher_resume_key(settings, name)
-    if method.teachers and not section.path:
-        recorded["views"] = settings.teacher.views
-    with records.lock_workdir(folder, "teacher", recorded):
+    is_distilled = bool(method.teachers) and not section.path
+    fields = {"dataset", "dtype", "batch_size", "grad_accumulation_steps"}
+    config = settings.model_dump(include=fields | {"kd"} if is_distilled else fields)
+    del config["dataset"]["data_dir"]  # The data can be moved.
+    config |= teacher_resume_key(settings, name)
+    if is_distilled:
+        config["views"] = settings.teacher.views
+    with records.lock_workdir(folder, "teacher", config):
         if _read_results(folder) is not None:
             return
         teachers: dict[str, TrainedTeacher] = {}

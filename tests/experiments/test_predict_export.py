@@ -1,4 +1,4 @@
-"""Of images; texts are in tests/runs/test_text.py."""
+"""Of images; texts are in tests/test_text_run.py."""
 
 import jax
 import numpy as np

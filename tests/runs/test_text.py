@@ -125,7 +125,7 @@ def test_teacher_can_be_fine_tuned_from_a_folder(config, text_folders, tmp_path)
     results = runs.run(config, tmp_path)
     assert results["teacher"]["validation"] > 0.8
     config.student.epochs = 2
-    assert_refused(config, tmp_path, r"another config.student.epochs \(1 there, 2 here\)")
+    assert_refused(config, tmp_path, r"config.student.epochs \(.*1.* 2.*\)")
 
 
 def test_resume_key_depends_on_the_content_of_a_folder(finished, text_folders, tmp_path):
@@ -164,7 +164,7 @@ def test_stablehlo_of_an_encoder_accepts_any_batch_size_and_length(finished, tmp
         ids, types = tokens.ids[:rows, :length], tokens.token_type_ids[:rows, :length]
         logits = exported.call(ids, types, tokens.lengths[:rows])
         np.testing.assert_allclose(logits, expected[:rows], atol=1e-5)
-    with pytest.raises(InputError, match="the name of a new file, got one that exists"):
+    with pytest.raises(InputError, match="a new file, got one that exists"):
         export.export_network(finished, "stablehlo", tmp_path / "student.bin")
 
 

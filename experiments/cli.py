@@ -126,11 +126,6 @@ def print_on_primary(text: str) -> None:
         print(text, flush=True)
 
 
-def percent(score: float | None) -> str:
-    """A score in percent; '-' if there is none or it was not finite."""
-    return "-" if score is None else f"{score:.2%}"
-
-
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table, aligned for the terminal: the first column left, the others right."""
     # At least two wide: Markdown's rule of a right-aligned column is '-:'.

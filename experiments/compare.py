@@ -104,8 +104,7 @@ def _compare(
         for folder, run_config in folders.items():
             results.append(run(run_config, workdir / folder))
             logits[method].append(predict(workdir / folder, teachers=False)[STUDENT])
-            test = cli.percent(results[-1][STUDENT]["test"])
-            cli.print_on_primary(f"{folder}: test {task.metric} {test}")
+            cli.print_on_primary(f"{folder}: test {task.metric} {results[-1][STUDENT]['test']:.2%}")
         entries[method] = {"runs": list(folders), **_entry(results)}
     teacher_logits = None
     if TEACHER in trained:
@@ -202,12 +201,9 @@ def _entry(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _summary(values: Sequence[float | None]) -> dict[str, Any]:
-    finite = [value for value in values if value is not None]
-    if len(finite) < len(values):
-        return {"mean": None, "std": None, "values": list(values)}
-    deviation = stdev(finite) if len(finite) > 1 else None
-    return {"mean": mean(finite), "std": deviation, "values": finite}
+def _summary(values: Sequence[float]) -> dict[str, Any]:
+    deviation = stdev(values) if len(values) > 1 else None
+    return {"mean": mean(values), "std": deviation, "values": list(values)}
 
 
 def _table(entries: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,8 +259,6 @@ def _notes(
 
 
 def _percent(score: Mapping[str, Any]) -> str:
-    if score["mean"] is None:
-        return "-"
     mean = f"{100 * score['mean']:.2f}"
     return mean if score["std"] is None else f"{mean} ± {100 * score['std']:.2f}"
 

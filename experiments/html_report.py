@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from akd_jax import records
 from akd_jax.errors import InputError
-from experiments import cli
 
 COMPARISON = "comparison.json"
 REPORT = "report.html"
@@ -71,8 +70,7 @@ def curves(runs: Mapping[str, Sequence[Records]], metric: str) -> Figure:
         means = []
         for number, (name, seeds) in enumerate(runs.items()):
             read = f"validation_{metric}" if field == _SCORE else field
-            # A score that is not finite is recorded as null and leaves a gap in its line.
-            values = np.array([[record[read] for record in records] for records in seeds], float)
+            values = np.array([[record[read] for record in records] for records in seeds])
             if field == "phi":
                 values = values[:, : _annealed_epochs(seeds[0])]
             if not values.size:
@@ -91,9 +89,7 @@ def curves(runs: Mapping[str, Sequence[Records]], metric: str) -> Figure:
             axes.set_yscale("log")
         if field == _SCORE:
             # The first epochs, near chance, would press the differences into a thin line.
-            drawn_scores = np.concatenate(means)
-            if not np.isnan(drawn_scores).all():
-                axes.set_ylim(bottom=np.nanquantile(drawn_scores, 0.1))
+            axes.set_ylim(bottom=np.quantile(np.concatenate(means), 0.1))
             axes.legend(loc="best", frameon=False, fontsize=9)
         elif means:
             axes.legend(frameon=False, fontsize=9)
@@ -150,7 +146,7 @@ def read_runs(workdir: Path) -> tuple[dict[str, list[Records]], str]:
 
 def _run_body(results: dict[str, Any]) -> str:
     rows = [
-        (name, *(cli.percent(results[name][score]) for score in ("validation", "test")))
+        (name, *(f"{results[name][score]:.2%}" for score in ("validation", "test")))
         for name in ("teacher", "student")
         if results[name]
     ]
@@ -160,7 +156,7 @@ def _run_body(results: dict[str, Any]) -> str:
             stage["name"],
             str(stage["epochs"]),
             str(stage["steps"]),
-            cli.percent(stage["best_validation"]),
+            f"{stage['best_validation']:.2%}",
             str(stage["best_epoch"]),
             f"{stage['seconds']:.1f}",
             f"{stage['examples_per_second']:,.0f}",

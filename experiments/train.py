@@ -54,8 +54,8 @@ def scores(results: dict[str, Any]) -> str:
     for name in ("teacher", "student"):
         found = results[name]
         if found:
-            fields = ("validation", "test", "test_last")
-            rows.append((name, *(cli.percent(found.get(field)) for field in fields)))
+            last = f"{found['test_last']:.2%}" if "test_last" in found else "-"
+            rows.append((name, f"{found['validation']:.2%}", f"{found['test']:.2%}", last))
     return cli.markdown_table(("", "validation", "test", "test, last step"), rows)
 
 

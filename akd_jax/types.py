@@ -345,10 +345,10 @@ class Stage:
       optimizer: its settings; each stage starts with a fresh optimizer.
       max_temperature: tau_max; the temperature falls from it to 1 over the epochs. 1 for
         losses that ignore the temperature step.
-      temperature: the constant temperature of a loss that does not anneal; None for other losses.
       start: the stage whose best student this one starts from; None for the student's
         initial parameters.
       teachers: names of the teachers whose outputs the loss reads.
+      temperature: the constant temperature of a loss that does not anneal; None for other losses.
     """
 
     name: str
@@ -356,9 +356,9 @@ class Stage:
     loss: Loss
     optimizer: OptimizerConfig
     max_temperature: int = 1
-    temperature: float | None = None
     start: str | None = None
     teachers: tuple[str, ...] = ()
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:

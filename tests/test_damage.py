@@ -109,5 +109,5 @@ def test_a_teacher_with_the_weights_of_another(config, tmp_path, teacher_path):
     results = records.read(copy / records.RESULTS)
     records.write(copy / records.RESULTS, {**results, "digest": "0" * 16})
     config.teacher.path = str(copy)
-    with pytest.raises(InputError, match=r"expected the weights that its results\.json describes"):
+    with pytest.raises(InputError, match=r"expected the weights that its results\.json tells of"):
         runs.run(config, tmp_path / "run")

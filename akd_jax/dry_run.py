@@ -1,4 +1,4 @@
-"""A rehearsal: all of a run is built and compiled and takes two steps, and nothing is kept."""
+"""Dry run: builds and compiles a run, takes two steps of each stage, and writes nothing."""
 
 import itertools
 import pathlib
@@ -16,84 +16,93 @@ from akd_jax.step import train_step
 from akd_jax.teachers import CachedTeacher, LiveTeacher
 from akd_jax.types import Batch, Model, Network, Stage, Teacher, Variables
 
-_STEPS = 2  # The first one compiles; the others are timed.
-_BATCHES_LOOKED_AT = 50  # Of which the largest is taken: the memory of the longest texts.
-_TEACHER_BATCHES = 4  # On which a teacher that is there is scored.
+_STEPS = 2  # The first step compiles; the last one is timed.
+_INSPECTED_BATCHES = 50  # The largest of them shows the memory that the longest texts need.
+_TEACHER_BATCHES = 4  # Validation batches that evaluate a finished teacher.
 
 
 def rehearse(run_config: Any) -> dict[str, Any]:
-    """Rehearses the student's stages of a run; neither reads nor writes a workdir.
+    """Measures the student's stages of a run without a workdir.
 
     Args:
-      run_config: an ml_collections ConfigDict or a dict, with the fields of configs/default.py.
+      run_config: an ml_collections ConfigDict or a dict with the fields of configs/default.py.
 
     Returns:
-      'networks': for the student and each teacher its parameters, and, of a teacher that is
-      finished, the metrics on its first validation batches; 'stages': for each its epochs and
-      updates, the seconds to the first step, the steps per second of the next, the bytes that
-      a step takes on a device, and by epoch the annealing factor and the learning rate;
+      'networks': the number of parameters of the student and of each teacher. A finished teacher
+        also has its metrics on the first validation batches.
+      'stages': for each stage its epochs and updates, the seconds until the first step is done,
+        the steps per second, the bytes that a step needs on a device, the loss of the last
+        step, and the annealing factor and the learning rate of each epoch.
       'cache': the bytes of the stored logits of all teachers.
 
     Raises:
-      InputError: the configuration does not fit.
+      InputError: the configuration is not valid.
     """
     plan = make_plan(run_config)
     key = jax.random.key(plan.settings.seed)
     start = plan.student.initial_variables(key, plan.dataset.example)
-    networks: dict[str, dict[str, Any]] = {STUDENT: {"parameters": _parameters(start)}}
+    networks: dict[str, dict[str, Any]] = {STUDENT: {"parameters": _count_parameters(start)}}
     teachers: dict[str, Model] = {}
     for name in plan.method.teachers:
         network = plan.teachers[name]
-        finished = _finished(plan, name, network)
+        finished = _finished_variables(plan, name, network)
         variables = (
             network.initial_variables(key, plan.dataset.example) if finished is None else finished
         )
         teachers[name] = Model(variables, network.apply)
-        networks[name] = {"parameters": _parameters(variables)}
+        networks[name] = {"parameters": _count_parameters(variables)}
         if finished is not None:
-            networks[name] |= _score(plan, teachers[name])
+            networks[name] |= _evaluate_teacher(plan, teachers[name])
     views = plan.settings.teacher.views
     examples = len(plan.dataset.splits["train"])
     stored = np.zeros((examples, plan.dataset.task.outputs), np.float32)
     return {
         "networks": networks,
         "stages": [
-            _rehearse(plan, stage, start, teachers, {n: [stored] for n in teachers if views})
+            _measure_stage(plan, stage, start, teachers, {n: [stored] for n in teachers if views})
             for stage in plan.method.stages
         ],
         "cache": stored.nbytes * views * len(teachers),
     }
 
 
-def _rehearse(
+def _measure_stage(
     plan: Plan,
     stage: Stage,
     variables: Variables,
     models: Mapping[str, Model],
     stored: Mapping[str, list[np.ndarray]],
 ) -> dict[str, Any]:
-    """Takes the first steps of a stage, from the student's initial variables."""
-    read = {name: stored[name] for name in stage.teachers if name in stored}
-    batches = plan.batches("train", seed=plan.settings.seed, views=1, teacher_logits=read)
+    """Runs and measures the first steps of a stage, from the student's initial variables.
+
+    Args:
+      plan: the plan of the run.
+      stage: the stage.
+      variables: the student's initial variables.
+      models: the teachers by name.
+      stored: placeholders for the stored logits of the teachers that have them, by name.
+    """
+    logits = {name: stored[name] for name in stage.teachers if name in stored}
+    batches = plan.batches("train", seed=plan.settings.seed, views=1, teacher_logits=logits)
     state, learning_rate = stage_state(
         plan, plan.student, stage, variables, jax.random.key(0), len(batches)
     )
     teachers: dict[str, Teacher] = {
-        name: CachedTeacher(name) if name in read else LiveTeacher(models[name])
+        name: CachedTeacher(name) if name in logits else LiveTeacher(models[name])
         for name in stage.teachers
     }
-    scheduled = loop.EpochSchedules.of(stage, learning_rate, len(batches))
+    schedules = loop.EpochSchedules.of(stage, learning_rate, len(batches))
     step = parallel.compile_train_step(train_step)
     state, teachers = parallel.replicate((state, teachers))
-    temperature_step = parallel.replicate(scheduled.temperature_step[0])
-    batch = max(itertools.islice(batches.epoch(), _BATCHES_LOOKED_AT), key=_bytes)
+    temperature_step = parallel.replicate(schedules.temperature_step[0])
+    batch = max(itertools.islice(batches.epoch(), _INSPECTED_BATCHES), key=_batch_bytes)
     seconds = []
     for number in range(_STEPS):
         started = time.monotonic()
         if number == 0:
             memory = step.memory(state, teachers, parallel.shard(batch), temperature_step)
-        state, found = step(state, teachers, parallel.shard(batch), temperature_step)
-        jax.block_until_ready((state, found))
+        state, step_metrics = step(state, teachers, parallel.shard(batch), temperature_step)
+        jax.block_until_ready((state, step_metrics))
         seconds.append(time.monotonic() - started)
     return {
         "name": stage.name,
@@ -102,14 +111,14 @@ def _rehearse(
         "first_step_seconds": seconds[0],
         "steps_per_second": 1 / seconds[-1],
         "bytes": memory,
-        "loss": metrics.means(metrics.add({}, found.fetch()[-1]))["loss"],
-        "phi": scheduled.phi.tolist(),
-        "learning_rate": scheduled.learning_rate.tolist(),
+        "loss": metrics.means(metrics.add({}, step_metrics.fetch()[-1]))["loss"],
+        "phi": schedules.phi.tolist(),
+        "learning_rate": schedules.learning_rate.tolist(),
     }
 
 
-def _finished(plan: Plan, name: str, network: Network) -> Variables | None:
-    """The variables of a teacher that is there, here or in a Hugging Face folder."""
+def _finished_variables(plan: Plan, name: str, network: Network) -> Variables | None:
+    """Returns the variables of a finished teacher: a run folder or a Hugging Face folder."""
     if not methods.teacher_config(plan.settings, name).path:
         return None
     if creates_teacher(plan.settings, name):
@@ -117,17 +126,17 @@ def _finished(plan: Plan, name: str, network: Network) -> Variables | None:
     return load_teacher(plan, name, pathlib.Path()).model.variables
 
 
-def _score(plan: Plan, model: Model) -> dict[str, float]:
-    """A teacher's metrics on the first validation examples."""
+def _evaluate_teacher(plan: Plan, model: Model) -> dict[str, float]:
+    """Returns a teacher's metrics on the first validation examples."""
     count = _TEACHER_BATCHES * plan.settings.batch_size
     split = plan.dataset.splits["validation"]
     first = split.take(np.arange(min(count, len(split))))
     return evaluation.Evaluator(predictor(), plan.dataset.task)(model, plan.batches(first))
 
 
-def _parameters(variables: Variables) -> int:
+def _count_parameters(variables: Variables) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-def _bytes(batch: Batch) -> int:
+def _batch_bytes(batch: Batch) -> int:
     return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(batch))

@@ -1,11 +1,13 @@
-"""Predictions and metrics of a model over a whole split."""
+"""Predictions and metrics of a model on a whole split."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
+from absl import logging
 
 from akd_jax import interrupts, metrics, parallel, processes
 from akd_jax.data import Batches
@@ -13,38 +15,42 @@ from akd_jax.types import Model, Task
 
 
 class Predictor:
-    """Logits of a model for all examples of a split; compiled once for each architecture."""
+    """Computes the logits of models on all examples of a split.
+
+    The prediction step is compiled once per architecture.
+    """
 
     def __init__(self, predict_step: parallel.CompiledStep):
         self._predict_step = predict_step
 
     def __call__(self, model: Model, batches: Batches, view: int = 0) -> np.ndarray:
-        """Logits float32 [N, C] for one view of each example, in the order of their ids.
+        """Returns the logits of one view of each example, float32 [N, C], in the order of the ids.
 
         Raises:
-          StoppedError: somebody asked to stop.
+          StoppedError: a stop was requested.
         """
         return self.dispatch(model, batches, view)()
 
     def dispatch(self, model: Model, batches: Batches, view: int = 0) -> Callable[[], np.ndarray]:
-        """As a call, whose last batches are waited for only when the result is asked for: the
-        devices may be given more to do before.
+        """Dispatches the computation and returns a function that waits for the logits.
+
+        Other work can be dispatched to the devices before the result is fetched.
 
         Raises:
-          StoppedError: somebody asked to stop.
+          StoppedError: a stop was requested.
         """
         model = parallel.replicate_read_only(model)
         in_flight = parallel.DispatchQueue()
-        found: list[np.ndarray] = []
+        fetched: list[np.ndarray] = []
         ids: list[np.ndarray] = []
         weights: list[np.ndarray] = []
 
         def fetch(logits: jax.Array) -> None:
-            found.append(np.asarray(logits).reshape(-1, logits.shape[-1]))
+            fetched.append(np.asarray(logits).reshape(-1, logits.shape[-1]))
 
         for batch in batches.epoch(view):
             interrupts.raise_if_stop_requested("a pass over a split")
-            assert batch.ids is not None, "expected a batch that knows its examples"
+            assert batch.ids is not None, "expected a batch with the ids of its examples"
             ids.append(np.asarray(batch.ids))
             weights.append(np.asarray(batch.weights))
             logits = self._predict_step(model, parallel.shard(batch))
@@ -52,19 +58,21 @@ class Predictor:
 
         def finish() -> np.ndarray:
             in_flight.drain()
-            # Of all processes; without the rows that fill up a batch.
-            rows, order, real = (processes.gather(np.concatenate(x)) for x in (found, ids, weights))
-            return rows[real > 0][np.argsort(order[real > 0])]
+            all_logits, all_ids, all_weights = (
+                processes.gather(np.concatenate(parts)) for parts in (fetched, ids, weights)
+            )
+            is_real = all_weights > 0  # Other rows only fill up a batch.
+            return all_logits[is_real][np.argsort(all_ids[is_real])]
 
         return finish
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Metrics of a model over a whole split.
+    """Computes the metrics of models on a whole split.
 
     Attributes:
-      predictor: runs the model.
+      predictor: computes the logits.
       task: names the metrics.
     """
 
@@ -72,14 +80,31 @@ class Evaluator:
     task: Task
 
     def __call__(self, model: Model, batches: Batches) -> dict[str, float]:
-        """The task's metrics, each over the whole split."""
+        """Returns the task's metrics by name, each computed on the whole split.
+
+        Raises:
+          StoppedError: a stop was requested.
+        """
         return self.dispatch(model, batches)()
 
     def dispatch(self, model: Model, batches: Batches) -> Callable[[], dict[str, float]]:
-        """As a call, whose last batches are waited for only when the result is asked for.
+        """Dispatches the computation and returns a function that waits for the metrics.
 
         Raises:
-          StoppedError: somebody asked to stop.
+          StoppedError: a stop was requested.
         """
         logits = self.predictor.dispatch(model, batches)
         return lambda: metrics.scores(logits(), batches.examples.labels, self.task)
+
+
+def finite_scores(scores: Mapping[str, float], label: str) -> dict[str, float | None]:
+    """Replaces scores that are not finite with None, which is valid in JSON, and logs a warning.
+
+    Args:
+      scores: the scores by metric name.
+      label: the model and the split that were evaluated, for the warning.
+    """
+    for name, score in scores.items():
+        if not math.isfinite(score):
+            logging.warning("%s: %s is not finite; it is recorded as null", label, name)
+    return {name: score if math.isfinite(score) else None for name, score in scores.items()}

@@ -1,4 +1,4 @@
-"""What a configuration names, checked as far as that goes without compiling or writing."""
+"""Checks a configuration and resolves the data, networks and stages that it names."""
 
 import dataclasses
 import functools
@@ -22,17 +22,17 @@ STUDENT = "student"
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A configuration that was checked, and what it names. Nothing is compiled or written.
+    """A checked configuration with the objects that it names.
 
     Attributes:
-      settings: the configuration, typed.
+      settings: the typed configuration.
       method: the stages that train the student.
       dataset: the examples.
-      augmentation: the views of a training example.
+      augmentation: draws the views of a training example.
       student: the student's network.
-      teachers: the networks of the teachers that the method reads, and of those that these
-        learn from themselves, by name.
-      vocabularies: of these networks, where the inputs are texts.
+      teachers: the networks of the teachers that the method reads, and of the teachers that train
+        them, by name.
+      vocabularies: the vocabularies of all networks, if the inputs are texts.
     """
 
     settings: RunConfig
@@ -44,8 +44,11 @@ class Plan:
     vocabularies: tuple[text.Vocabulary, ...]
 
     def batches(self, split: str | Examples, **options: Any) -> Batches:
-        """The batches of a split, or of other examples whose inputs are as a split's; of each
-        one the rows of this process.
+        """Returns the batches of a split, with the rows that belong to this process.
+
+        Args:
+          split: the name of a split, or examples with the same kind of inputs.
+          **options: further arguments of `Batches`.
         """
         examples = self.dataset.splits[split] if isinstance(split, str) else split
         return Batches(
@@ -57,21 +60,26 @@ class Plan:
         )
 
     def tokenise(self, texts: np.ndarray) -> tuple[Examples, int]:
-        """Texts [N, 1], or pairs [N, 2], without labels, as examples of these networks; and how
-        many of them were cut.
+        """Tokenises texts without labels for the networks of this plan.
+
+        Args:
+          texts: single texts [N, 1] or pairs [N, 2].
+
+        Returns:
+          The examples, with zeros as labels, and the number of truncated texts.
         """
-        inputs, cut = text.read(self.vocabularies, texts, self.settings.dataset.max_length)
-        return Examples(inputs, np.zeros(len(texts), np.int32)), int(cut.sum())
+        inputs, truncated = text.read(self.vocabularies, texts, self.settings.dataset.max_length)
+        return Examples(inputs, np.zeros(len(texts), np.int32)), int(truncated.sum())
 
 
 @dataclasses.dataclass(frozen=True)
-class _Model:
-    """What the configuration says of a network.
+class _ModelSpec:
+    """The description of a network in the configuration.
 
     Attributes:
-      field: of the configuration, which messages name.
-      spec: NAME:ARGUMENT.
-      fine_tuned: whether it is in a Hugging Face folder, ready to teach.
+      field: the field of the configuration, for error messages.
+      spec: NAME:ARGUMENT, the specification that `models.build` reads.
+      fine_tuned: whether the network is a fine-tuned teacher in a Hugging Face folder.
     """
 
     field: str
@@ -80,34 +88,34 @@ class _Model:
 
     @property
     def folder(self) -> huggingface.Folder | None:
-        """The Hugging Face folder that it comes from."""
+        """The Hugging Face folder of the pretrained weights, if there is one."""
         return models.folder(self.spec)
 
 
 def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
-    """Checks a configuration as far as that goes without compiling or writing.
+    """Checks a configuration without compiling or writing anything.
 
     Args:
-      run_config: an ml_collections ConfigDict or a dict, with the fields of configs/default.py.
-      teachers: whether the teachers are plan too.
+      run_config: an ml_collections ConfigDict or a dict with the fields of configs/default.py.
+      teachers: whether to check the teachers too.
 
     Raises:
-      InputError: something does not fit; the message names the field.
+      InputError: a value is not valid; the message names its field.
     """
     settings = config.parse(run_config)
     method = methods.build(settings)
     parallel.check_batch_size(settings.batch_size, settings.grad_accumulation_steps)
     dataset = data.load(settings.dataset)
-    described = {STUDENT: _Model("config.student.model", settings.student.model)}
-    for name in _teachers_behind(settings, method.teachers) if teachers else ():
-        described[name] = _teacher_model(name, settings, dataset)
+    specs = {STUDENT: _ModelSpec("config.student.model", settings.student.model)}
+    for name in _all_teachers(settings, method.teachers) if teachers else ():
+        specs[name] = _teacher_spec(name, settings, dataset)
     vocabularies: dict[str, text.Vocabulary] = {}
     if dataset.texts:
-        vocabularies = _vocabularies(settings.dataset, dataset, described)
-        dataset = _tokenised(settings.dataset, dataset, vocabularies)
+        vocabularies = _load_vocabularies(settings.dataset, dataset, specs)
+        dataset = _tokenise_dataset(settings.dataset, dataset, vocabularies)
     networks = {
-        name: _network(model, vocabularies.get(name, dataset.normalise), settings, dataset)
-        for name, model in described.items()
+        name: _build_network(model, vocabularies.get(name, dataset.normalise), settings, dataset)
+        for name, model in specs.items()
     }
     return Plan(
         settings=settings,
@@ -123,25 +131,28 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
 
 
 def resume_key(plan: Plan) -> dict[str, Any]:
-    """What makes two runs the same: the configuration, but for the places of files, and the
-    labels of the task.
+    """Returns the part of a run's configuration that must match to resume it.
 
-    Teachers that the method does not read are left out; those found at a path, and networks
-    that start from a folder, stand there by the digest of their weights.
+    It contains everything except file paths, and the labels of the task. It omits teachers that
+    the method does not read. Digests of the weights stand for teachers with a path and for
+    pretrained networks, so that their folders can be moved.
     """
     settings = plan.settings
-    found = settings.model_dump()
-    del found["dataset"]["data_dir"]
-    found |= {"teacher": None, "takd": None}
-    found[STUDENT]["model"] = _model_resume_key(settings.student.model)
+    key = settings.model_dump()
+    del key["dataset"]["data_dir"]
+    key |= {"teacher": None, "takd": None}
+    key[STUDENT]["model"] = _model_resume_key(settings.student.model)
     for name in plan.method.teachers:
         if name in plan.teachers:
-            found |= teacher_resume_key(settings, name)
-    return {**found, "views": settings.teacher.views, "labels": list(plan.dataset.task.labels)}
+            key |= teacher_resume_key(settings, name)
+    return {**key, "views": settings.teacher.views, "labels": list(plan.dataset.task.labels)}
 
 
 def teacher_resume_key(settings: RunConfig, name: str) -> dict[str, Any]:
-    """What makes two teachers the same, by the sections of the configuration."""
+    """Returns the part of a teacher's configuration that must match to reuse the teacher.
+
+    The keys are the names of the sections of the configuration.
+    """
     section = methods.teacher_config(settings, name)
     field = methods.TEACHER_FIELDS[name]
     path = readable_path(f"config.{field}.path", section.path)
@@ -149,19 +160,20 @@ def teacher_resume_key(settings: RunConfig, name: str) -> dict[str, Any]:
         return {field: {"digest": huggingface.Folder(path).digest()}}
     if section.path:
         return {field: {"digest": read_teacher_results(f"config.{field}.path", path)["digest"]}}
-    read = methods.TEACHERS[name](settings).teachers
+    teachers = methods.TEACHERS[name](settings).teachers
     return {
         field: {
             **section.model_dump(exclude={"path", "views", "cache_dir"}),
             "model": _model_resume_key(section.model),
         },
-        **{k: v for other in read for k, v in teacher_resume_key(settings, other).items()},
+        **{k: v for other in teachers for k, v in teacher_resume_key(settings, other).items()},
     }
 
 
 def creates_teacher(settings: RunConfig, name: str) -> bool:
-    """Whether a run makes a teacher's folder: it trains the teacher, or takes it over from a
-    Hugging Face folder. If not, the folder is there, under the path of the configuration.
+    """Returns whether a run trains a teacher or imports it from a Hugging Face folder.
+
+    Otherwise, the path in the configuration is the folder of a finished teacher.
     """
     path = methods.teacher_config(settings, name).path
     field = f"config.{methods.TEACHER_FIELDS[name]}.path"
@@ -169,125 +181,138 @@ def creates_teacher(settings: RunConfig, name: str) -> bool:
 
 
 def read_teacher_results(field: str, folder: Path) -> dict[str, Any]:
-    """The results of a teacher that was trained before."""
+    """Reads the results of a finished teacher.
+
+    Args:
+      field: the field of the configuration with the folder, for the error message.
+      folder: the folder of the teacher.
+
+    Raises:
+      InputError: the folder contains no finished teacher.
+    """
     results = processes.on_primary(lambda: records.read(folder / records.RESULTS))
     if results is None or not {"model", "labels", "digest"} <= results.keys():
         raise InputError(
-            f"{field}: expected the folder of a finished teacher, got {folder}; give such a"
-            " folder of a finished run, one of Hugging Face, or leave the path empty to train one"
+            f"{field}: expected the folder of a finished teacher, got {folder}; give the teacher"
+            " folder of a finished run or a Hugging Face folder, or leave the path empty to train"
+            " a teacher"
         )
     return results
 
 
 def shapes(network: Network, dataset: Dataset) -> Any:
-    """Shapes and types of a network's variables."""
+    """Returns the shapes and types of a network's variables."""
     return jax.eval_shape(network.init, jax.random.key(0), dataset.example)
 
 
-def _teachers_behind(settings: RunConfig, names: Iterable[str]) -> Iterator[str]:
-    """The names of teachers, and of those that they are trained by where they have no path."""
+def _all_teachers(settings: RunConfig, names: Iterable[str]) -> Iterator[str]:
+    """Yields the names of teachers and of the teachers that train them.
+
+    A teacher with a path is not trained, so the teachers that trained it are omitted.
+    """
     for name in names:
         yield name
         if not methods.teacher_config(settings, name).path:
-            yield from _teachers_behind(settings, methods.TEACHERS[name](settings).teachers)
+            yield from _all_teachers(settings, methods.TEACHERS[name](settings).teachers)
 
 
-def _teacher_model(name: str, settings: RunConfig, dataset: Dataset) -> _Model:
-    """What the configuration says of a teacher; checked if it is trained."""
+def _teacher_spec(name: str, settings: RunConfig, dataset: Dataset) -> _ModelSpec:
+    """Returns the specification of a teacher; checks the labels of a finished one."""
     section = methods.teacher_config(settings, name)
     field = f"config.{methods.TEACHER_FIELDS[name]}"
     if not section.path:
-        return _Model(f"{field}.model", section.model)
+        return _ModelSpec(f"{field}.model", section.model)
     if creates_teacher(settings, name):
-        return _Model(f"{field}.path", f"huggingface:{section.path}", fine_tuned=True)
+        return _ModelSpec(f"{field}.path", f"huggingface:{section.path}", fine_tuned=True)
     results = read_teacher_results(f"{field}.path", readable_path(f"{field}.path", section.path))
-    there, here = results["labels"], list(dataset.task.labels)
-    if there != here:
-        other = len(there) != len(here)
+    actual, expected = results["labels"], list(dataset.task.labels)
+    if actual != expected:
+        count_only = len(actual) != len(expected)
         raise InputError(
-            f"{field}.path: expected a teacher of the student's data set"
-            f" {settings.dataset.name}, with {_show_labels(here, other)}, got one with"
-            f" {_show_labels(there, other)}; give a teacher of the same task"
+            f"{field}.path: expected a teacher for the student's data set"
+            f" {settings.dataset.name}, with {_describe_labels(expected, count_only)}, got one with"
+            f" {_describe_labels(actual, count_only)}; give a teacher for the same task"
         )
-    return _Model(f"{field}.path", results["model"])
+    return _ModelSpec(f"{field}.path", results["model"])
 
 
-def _network(
-    model: _Model, preprocess: Preprocess | None, settings: RunConfig, dataset: Dataset
+def _build_network(
+    model: _ModelSpec, preprocess: Preprocess | None, settings: RunConfig, dataset: Dataset
 ) -> Network:
-    """The network that a field names, checked to take the data set's inputs."""
+    """Builds a network and checks that it accepts the inputs of the data set."""
     try:
         module = models.build(model.spec, dataset.task.outputs, settings.dtype)
         if model.folder is not None and not dataset.texts:
             raise InputError(
-                f"expected a network for images, as the data set {settings.dataset.name} has, got"
-                f" {model.spec}, which reads texts"
+                f"expected a network for the images of the data set {settings.dataset.name}, got"
+                f" {model.spec}, which reads texts; choose a network for images"
             )
         assert preprocess is not None, "expected a vocabulary or a normalisation"
         network = Network(module, preprocess)
-        found = shapes(network, dataset)
+        variable_shapes = shapes(network, dataset)
         if model.folder is not None:
             weights = huggingface.Weights(model.folder, dataset.task, model.fine_tuned)
-            weights.match(found)
+            weights.match(variable_shapes)
             network = dataclasses.replace(network, pretrained=weights)
     except InputError as error:
         raise InputError(f"{model.field}: {error}") from None
     return network
 
 
-def _show_labels(labels: Sequence[str], only_count: bool) -> str:
+def _describe_labels(labels: Sequence[str], count_only: bool) -> str:
     if not labels:
         return "a number to predict"
-    return f"{len(labels)} classes" if only_count else f"the labels {', '.join(labels)}"
+    return f"{len(labels)} classes" if count_only else f"the labels {', '.join(labels)}"
 
 
-def _vocabularies(
-    settings: DatasetConfig, dataset: Dataset, described: Mapping[str, _Model]
+def _load_vocabularies(
+    settings: DatasetConfig, dataset: Dataset, specs: Mapping[str, _ModelSpec]
 ) -> dict[str, text.Vocabulary]:
-    """The vocabulary of each network, checked to read the data set's texts."""
+    """Loads the vocabulary of each network and checks that it fits the texts of the data set."""
     if settings.crop_padding or settings.flip:
         raise InputError(
             f"config.dataset: expected crop_padding 0 and flip False for the texts of"
-            f" {settings.name}, got {settings.crop_padding} and {settings.flip}"
+            f" {settings.name}, got {settings.crop_padding} and {settings.flip}; texts have no"
+            " augmentation"
         )
-    found = {}
-    for name, model in described.items():
+    vocabularies = {}
+    for name, model in specs.items():
         try:
             folder = model.folder
             if folder is None:
                 raise InputError(
-                    f"expected huggingface:DIR, a network for texts, as the data set"
-                    f" {settings.name} has, got {model.spec!r}"
+                    f"expected huggingface:DIR, a network for the texts of the data set"
+                    f" {settings.name}, got {model.spec!r}; give the folder of an encoder"
                 )
             encoder, tokenizer = folder.encoder_config(), folder.load_tokenizer()
             if tokenizer.get_vocab_size() > encoder.vocab_size:
                 raise InputError(
                     f"{folder.path}: expected a tokenizer of at most {encoder.vocab_size} tokens,"
-                    f" the vocab_size of its config.json, got one of {tokenizer.get_vocab_size()};"
-                    " take both from one model"
+                    f" the vocab_size of its config.json, got {tokenizer.get_vocab_size()} tokens;"
+                    " take both from the same model"
                 )
         except InputError as error:
             raise InputError(f"{model.field}: {error}") from None
-        marks = tokenizer.num_special_tokens_to_add(is_pair=dataset.example.shape[1] > 1)
-        if not marks < settings.max_length <= encoder.max_length:
+        special_tokens = tokenizer.num_special_tokens_to_add(is_pair=dataset.example.shape[1] > 1)
+        if not special_tokens < settings.max_length <= encoder.max_length:
             raise InputError(
-                f"config.dataset.max_length: expected {marks + 1} to {encoder.max_length}, the"
-                f" marks between texts and the positions of {model.field} {model.spec}, got"
-                f" {settings.max_length}"
+                f"config.dataset.max_length: expected {special_tokens + 1} to {encoder.max_length},"
+                f" more than the special tokens and at most the positions of {model.field}"
+                f" {model.spec}, got {settings.max_length}; choose a length in this range"
             )
-        found[name] = text.Vocabulary.of(tokenizer)
-    return found
+        vocabularies[name] = text.Vocabulary.of(tokenizer)
+    return vocabularies
 
 
-def _tokenised(
+def _tokenise_dataset(
     settings: DatasetConfig, dataset: Dataset, vocabularies: Mapping[str, text.Vocabulary]
 ) -> Dataset:
-    """A data set of texts as the tokens of each vocabulary."""
+    """Returns a data set of texts with the token ids of each vocabulary as inputs."""
     buckets = text.bucket_lengths(settings.max_length)
     splits = text.TokenisedSplits(
         dataset.splits,
         dict.fromkeys(vocabularies.values()),
-        functools.partial(_read_split, settings),
+        functools.partial(_tokenise_split, settings),
     )
     example, _ = text.read(vocabularies.values(), dataset.example, settings.max_length)
     return dataclasses.replace(
@@ -298,16 +323,16 @@ def _tokenised(
     )
 
 
-@functools.lru_cache(maxsize=12)  # The splits of two data sets, in two vocabularies.
-def _read_split(
+@functools.lru_cache(maxsize=12)  # Enough for the splits of two data sets in two vocabularies.
+def _tokenise_split(
     settings: DatasetConfig, split: str, vocabulary: text.Vocabulary
 ) -> tuple[Tokens, np.ndarray]:
-    """The tokens of a split, and which of its texts were cut."""
+    """Returns the tokens of a split, and a mask of its truncated texts."""
     texts = data.load(settings).splits[split].inputs
     return text.tokenise(vocabulary.tokenizer, texts, settings.max_length)
 
 
 def _model_resume_key(spec: str) -> str:
-    """A model's NAME:ARGUMENT, with the digest of a folder in its place."""
+    """Returns a model's NAME:ARGUMENT, with a digest of the weights instead of a folder."""
     folder = models.folder(spec)
     return spec if folder is None else f"huggingface:{folder.digest()}"

@@ -1,4 +1,4 @@
-"""A run: from a configuration to a distilled student, its scores and its checkpoints."""
+"""Runs: train a student from a configuration; load, evaluate and apply a finished one."""
 
 import dataclasses
 import functools
@@ -51,16 +51,16 @@ from akd_jax.writers import MetricWriter
 
 TEACHER = "teacher"
 TEACHER_LOGITS = "teacher_logits"
-_IMPORTED = "imported"  # The stage of a teacher that was not trained here.
+_IMPORTED = "imported"  # The stage of a teacher that comes from a Hugging Face folder.
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedTeacher:
-    """A teacher that is ready to teach.
+    """A finished teacher.
 
     Attributes:
-      model: its weights.
-      results: what its results.json holds, the name of its architecture among it.
+      model: the network with its best variables.
+      results: the content of its results.json.
     """
 
     model: Model
@@ -68,20 +68,23 @@ class TrainedTeacher:
 
 
 def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
-    """Trains the student, and before it the teachers that its method reads.
+    """Trains a student and, first, the teachers that its method reads.
+
+    With the workdir of an unfinished run and the same configuration, the run resumes from its
+    latest checkpoints. With the workdir of a finished run, the function only returns its results.
 
     Args:
-      run_config: an ml_collections ConfigDict or a dict, with the fields of configs/default.py.
-      workdir: folder of this run. Called again with the same configuration, the run goes on
-        from its last checkpoints; a finished one only returns its results.
+      run_config: an ml_collections ConfigDict or a dict with the fields of configs/default.py.
+      workdir: the folder of the run.
 
     Returns:
-      What results.json holds: scores of teachers and student, and a summary of each stage.
+      The content of results.json: the scores of the teachers and the student, and a summary of
+      each stage.
 
     Raises:
-      InputError: the configuration or the workdir does not fit; nothing was written.
-      DivergedError: a loss or a gradient became infinite or no number.
-      StoppedError: somebody asked to stop, see `akd_jax.interrupts`; called again, it goes on.
+      InputError: the configuration or the workdir is not valid; nothing was written.
+      DivergedError: a loss or a gradient became NaN or infinite.
+      StoppedError: a stop was requested, see `akd_jax.interrupts`; the next call resumes the run.
     """
     plan = make_plan(run_config)
     settings = plan.settings
@@ -98,11 +101,11 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
         resume_key=resume_key(plan),
         subfolders=(STUDENT, *methods.TEACHERS, TEACHER_LOGITS),
     ):
-        return _results(folder) or _run(plan, folder)
+        return _read_results(folder) or _train_run(plan, folder)
 
 
-def _run(plan: Plan, folder: Path) -> dict[str, Any]:
-    """Trains the student of a run whose folder is claimed, and writes its results."""
+def _train_run(plan: Plan, folder: Path) -> dict[str, Any]:
+    """Trains the teachers and the student in a locked folder, and writes results.json."""
     settings = plan.settings
     teachers = {name: obtain_teacher(plan, name, folder) for name in plan.method.teachers}
     results = {
@@ -124,40 +127,43 @@ def _run(plan: Plan, folder: Path) -> dict[str, Any]:
             views=settings.teacher.views,
             label=f"{settings.method} seed {settings.seed}",
         ),
-        **_truncated(plan),
+        **_truncation_counts(plan),
         "devices": parallel.describe(),
     }
     processes.on_primary(lambda: records.write(folder / records.RESULTS, results))
     return results
 
 
-def _results(folder: Path) -> dict[str, Any] | None:
-    """What is in a folder's results.json, by the primary process; None where there is none."""
+def _read_results(folder: Path) -> dict[str, Any] | None:
+    """Returns the content of a folder's results.json, or None if there is no such file."""
     return processes.on_primary(lambda: records.read(folder / records.RESULTS))
 
 
 def obtain_teacher(plan: Plan, name: str, workdir: Path) -> TrainedTeacher:
-    """Finds a teacher at its path; or trains it in workdir/NAME, goes on, or finds it finished.
+    """Loads a teacher; trains or imports it first if necessary.
 
-    A fine-tuned one of Hugging Face is taken over into workdir/NAME. The folder has
-    checkpoints, and a config.json and results.json of its own. Several runs can share it, as
-    the path of their `config.teacher` or `config.takd.assistant`.
+    If the path of the teacher's configuration is the folder of a finished teacher, it is loaded
+    from there. If the path is a Hugging Face folder, its model is imported into workdir/NAME. If
+    the path is empty, the teacher is trained in workdir/NAME, or its training is resumed.
+
+    workdir/NAME contains checkpoints, config.json and results.json. Several runs can share it:
+    give it as the path of `config.teacher` or `config.takd.assistant`.
 
     Args:
-      plan: of a run that reads the teacher.
-      name: in `methods.TEACHERS`.
-      workdir: of the run.
+      plan: the plan of a run that reads the teacher.
+      name: the name of the teacher in `methods.TEACHERS`.
+      workdir: the folder of the run.
 
     Raises:
-      InputError: the folder holds another teacher, or cannot be written.
+      InputError: the folder contains a different teacher, or cannot be written.
     """
     if creates_teacher(plan.settings, name):
-        _make_teacher(plan, name, workdir)
+        _create_teacher(plan, name, workdir)
     return load_teacher(plan, name, workdir)
 
 
 def load_teacher(plan: Plan, name: str, workdir: Path) -> TrainedTeacher:
-    """A teacher that is finished, at its path or in workdir/NAME; nothing is written."""
+    """Loads a finished teacher from its path or from workdir/NAME; writes nothing."""
     path = methods.teacher_config(plan.settings, name).path
     folder = workdir / name if creates_teacher(plan.settings, name) else absolute(path)
     results = read_teacher_results(f"config.{methods.TEACHER_FIELDS[name]}.path", folder)
@@ -165,8 +171,8 @@ def load_teacher(plan: Plan, name: str, workdir: Path) -> TrainedTeacher:
     variables = _restore_best(folder / results["stage"], network, plan.dataset)
     if teacher_cache.teacher_digest(network.module, variables) != results["digest"]:
         raise InputError(
-            f"{folder}: expected the weights that its {records.RESULTS} tells of, got others; put"
-            " back the folder as it was when the teacher was finished"
+            f"{folder}: expected the weights that its {records.RESULTS} describes, got different"
+            " ones; restore the folder of the finished teacher"
         )
     return TrainedTeacher(Model(variables, network.apply), results)
 
@@ -174,81 +180,85 @@ def load_teacher(plan: Plan, name: str, workdir: Path) -> TrainedTeacher:
 def predict(
     workdir: str | Path, split: str = "test", *, teachers: bool = True
 ) -> dict[str, np.ndarray]:
-    """Logits of a finished run's student, and of the teachers it read, on a split.
+    """Computes the logits of a finished run's student and teachers on a split.
 
     Args:
-      workdir: of a run that finished.
-      split: 'train', 'validation', 'test' or another of the data set's.
-      teachers: whether the teachers are run too.
+      workdir: the folder of a finished run.
+      split: 'train', 'validation', 'test' or another split of the data set.
+      teachers: whether to compute the teachers' logits too.
 
     Returns:
-      'student' and the teachers' names to logits float32 [N, C], in the order of the split.
+      The logits, float32 [N, C] in the order of the split, under 'student' and the names of the
+      teachers.
 
     Raises:
-      InputError: the folder holds no finished run, or there is no such split.
+      InputError: the folder contains no finished run, or the data set has no such split.
     """
-    plan, found = load(workdir, teachers=teachers)
+    plan, model_by_name = load(workdir, teachers=teachers)
     _check_split(plan, split)
     run_model, batches = predictor(), plan.batches(split)
-    return {name: run_model(model, batches) for name, model in found.items()}
+    return {name: run_model(model, batches) for name, model in model_by_name.items()}
 
 
 def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, float]]:
-    """Metrics of a finished run's student, and of the teachers it read, on a split.
+    """Computes the metrics of a finished run's student and teachers on a split.
 
     Args:
-      workdir: of a run that finished.
-      split: 'train', 'validation', 'test' or another of the data set's.
+      workdir: the folder of a finished run.
+      split: 'train', 'validation', 'test' or another split of the data set.
 
     Returns:
-      'student' and the teachers' names to metric names to values.
+      The metrics by name, under 'student' and the names of the teachers.
 
     Raises:
-      InputError: the folder holds no finished run, or there is no such split.
+      InputError: the folder contains no finished run, or the data set has no such split.
     """
-    plan, found = load(workdir)
+    plan, model_by_name = load(workdir)
     _check_split(plan, split)
     evaluator = evaluation.Evaluator(predictor(), plan.dataset.task)
-    return {name: evaluator(model, plan.batches(split)) for name, model in found.items()}
+    return {name: evaluator(model, plan.batches(split)) for name, model in model_by_name.items()}
 
 
 def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str, Model]]:
-    """A finished run's plan and networks.
+    """Loads the plan and the models of a finished run.
 
     Args:
-      workdir: of a run that finished.
-      teachers: whether the teachers it read are loaded too.
+      workdir: the folder of a finished run.
+      teachers: whether to load the teachers too.
 
     Returns:
-      The plan; 'student', as chosen on validation, and the teachers' names to their models.
+      The plan, and the models under 'student' and the names of the teachers. The student is the
+      best one on the validation split.
 
     Raises:
-      InputError: the folder holds no finished run, or what it was made from (the data, a
-        folder of weights) is gone or is another by now.
+      InputError: the folder contains no finished run, or the data or pretrained weights that it
+        was trained from are missing or have changed.
     """
     folder = absolute(workdir)
     record = processes.on_primary(lambda: records.read_config(folder))
-    if record is None or record["kind"] != "run" or _results(folder) is None:
-        kind = "none" if record is None else f"an unfinished one, or a {record['kind']}"
+    if record is None or record["kind"] != "run" or _read_results(folder) is None:
+        kind = "run" if record is None else record["kind"]
+        actual = "none" if record is None else f"a {kind}" if kind != "run" else "an unfinished one"
         raise InputError(
-            f"{folder}: expected a finished run, got {kind}; run experiments.train on it first"
+            f"{folder}: expected a finished run, got {actual}; run experiments.train on it first"
         )
     plan = make_plan(record["config"], teachers=teachers)
-    found_key = resume_key(plan)
+    current_key = resume_key(plan)
     if not teachers:
-        found_key |= {name: record["resume_key"][name] for name in ("teacher", "takd")}
-    remedy = "put back the data and folders that it was made from, or train anew"
-    records.check_resume_key(folder, "run", record, found_key, remedy=remedy)
+        current_key |= {name: record["resume_key"][name] for name in ("teacher", "takd")}
+    remedy = "restore the data and the folders that the run was trained from, or train again"
+    records.check_resume_key(folder, "run", record, current_key, remedy=remedy)
     student = plan.student
     last_stage = folder / STUDENT / plan.method.stages[-1].name
-    found = {STUDENT: Model(_restore_best(last_stage, student, plan.dataset), student.apply)}
+    variables = _restore_best(last_stage, student, plan.dataset)
+    model_by_name = {STUDENT: Model(variables, student.apply)}
     for name in plan.method.teachers if teachers else ():
-        found[name] = load_teacher(plan, name, folder).model
-    return plan, found
+        model_by_name[name] = load_teacher(plan, name, folder).model
+    return plan, model_by_name
 
 
 def predictor() -> evaluation.Predictor:
-    """Runs models over batches."""
+    """Returns a function that computes the logits of a model on batches."""
     return evaluation.Predictor(parallel.compile_predict_step(predict_step))
 
 
@@ -257,36 +267,37 @@ def _check_split(plan: Plan, split: str) -> None:
         raise InputError(f"split: expected one of {', '.join(plan.dataset.splits)}, got {split!r}")
 
 
-def _make_teacher(plan: Plan, name: str, workdir: Path) -> None:
-    """Makes the teacher in workdir/NAME, as far as it is not there, and writes its results."""
+def _create_teacher(plan: Plan, name: str, workdir: Path) -> None:
+    """Trains or imports a teacher in workdir/NAME, unless it is finished there."""
     settings, folder = plan.settings, workdir / name
     section = methods.teacher_config(settings, name)
     method = methods.TEACHERS[name](settings)
     network = plan.teachers[name]
-    common = {"dataset", "dtype", "batch_size", "grad_accumulation_steps"}
-    common |= {"kd"} if method.teachers and not section.path else set()
-    recorded = settings.model_dump(include=common)
-    del recorded["dataset"]["data_dir"]
-    recorded |= teacher_resume_key(settings, name)
-    if method.teachers and not section.path:
-        recorded["views"] = settings.teacher.views
-    with records.lock_workdir(folder, "teacher", recorded):
-        if _results(folder) is not None:
+    is_distilled = bool(method.teachers) and not section.path
+    fields = {"dataset", "dtype", "batch_size", "grad_accumulation_steps"}
+    config = settings.model_dump(include=fields | {"kd"} if is_distilled else fields)
+    del config["dataset"]["data_dir"]  # The data can be moved.
+    config |= teacher_resume_key(settings, name)
+    if is_distilled:
+        config["views"] = settings.teacher.views
+    with records.lock_workdir(folder, "teacher", config):
+        if _read_results(folder) is not None:
             return
+        teachers: dict[str, TrainedTeacher] = {}
         if section.path:
-            trained, read = _take_over_teacher(plan, network, folder), {}
+            trained = _import_teacher(plan, network, folder)
         else:
-            read = {other: obtain_teacher(plan, other, workdir) for other in method.teachers}
+            teachers = {other: obtain_teacher(plan, other, workdir) for other in method.teachers}
             trained = _train(
                 plan,
                 method,
                 network,
-                read,
+                teachers,
                 folder=folder,
                 metrics_folder=folder,
                 cache_folder=_cache_folder(settings, workdir),
                 seed=section.seed,
-                # The teacher itself learns from as many views as it has epochs.
+                # A network that learns from labels only sees a new view in every epoch.
                 views=settings.teacher.views if method.teachers else 0,
                 label=name,
             )
@@ -298,23 +309,25 @@ def _make_teacher(plan: Plan, name: str, workdir: Path) -> None:
             "model": spec,
             "labels": list(plan.dataset.task.labels),
             "digest": teacher_cache.teacher_digest(network.module, variables),
-            **_teacher_scores(read),
+            **_teacher_scores(teachers),
             **trained,
         }
         processes.on_primary(lambda: records.write(folder / records.RESULTS, results))
 
 
-def _take_over_teacher(plan: Plan, network: Network, folder: Path) -> dict[str, Any]:
-    """Saves a teacher that was fine-tuned elsewhere; its scores, as `_train` returns them."""
+def _import_teacher(plan: Plan, network: Network, folder: Path) -> dict[str, Any]:
+    """Saves and evaluates a teacher from a Hugging Face folder; returns results like `_train`."""
     variables = network.initial_variables(jax.random.key(0), plan.dataset.example)
     with Checkpoints(folder / _IMPORTED) as checkpoints:
         checkpoints.save(1, {"best": jax.device_get(variables)}, {})
     model = Model(variables, network.apply)
     evaluator = evaluation.Evaluator(predictor(), plan.dataset.task)
-    scores = {"stage": _IMPORTED, "epoch": 0, **_scores(plan, evaluator, model)}
+    scores = {"stage": _IMPORTED, "epoch": 0, **_scores(plan, evaluator, model, str(folder))}
     metric = plan.dataset.task.metric
-    validation = evaluator(model, plan.batches("validation"))[metric]
-    return {STUDENT: {**scores, "validation": validation}, "stages": []}
+    validation = evaluation.finite_scores(
+        evaluator(model, plan.batches("validation")), f"{folder}, validation"
+    )
+    return {STUDENT: {**scores, "validation": validation[metric]}, "stages": []}
 
 
 def _train(
@@ -330,11 +343,24 @@ def _train(
     views: int,
     label: str,
 ) -> dict[str, Any]:
-    """Trains the stages of a method in their order.
+    """Trains the stages of a method in order.
+
+    Args:
+      plan: the plan of the run.
+      method: the method that trains the network.
+      network: the network to train.
+      teachers: the teachers that the stages read, by name.
+      folder: the parent of the stages' checkpoint folders.
+      metrics_folder: the folder of metrics.jsonl and the TensorBoard files.
+      cache_folder: the folder of the teachers' stored logits.
+      seed: the seed of the initial variables, the order of the examples and dropout.
+      views: number of views of each example whose teacher logits are stored; 0 runs the teachers
+        inside the training step.
+      label: the name of the training for progress bars and messages.
 
     Returns:
-      'student': the scores of the last stage; 'stages': a summary of each; and where the
-      teachers are cached, 'teacher_cache': the views and the seconds of their passes.
+      'student': the scores of the last stage. 'stages': a summary of each stage. With stored
+      logits also 'teacher_cache': the number of views and the seconds of the teachers' passes.
     """
     settings = plan.settings
     cached = {
@@ -368,7 +394,8 @@ def _train(
             if not checkpoints.has_reached(
                 loop.checkpoint_number(loop.Progress(stage.epochs), train)
             ):
-                for later in method.stages[number:]:  # What came of an earlier training is void.
+                # The later stages started from another result of this stage.
+                for later in method.stages[number:]:
                     processes.on_primary(functools.partial(delete_tree, folder / later.name))
             results[stage.name] = loop.StageRun(
                 stage,
@@ -385,7 +412,7 @@ def _train(
                 first_epoch=first_epoch,
                 steps_per_loop=settings.steps_per_loop,
             ).run()
-        stages.append(loop.summary(stage, results[stage.name].progress, train))
+        stages.append(loop.summary(stage, plan.dataset.task, results[stage.name].progress, train))
         first_epoch += stage.epochs
     writer.close()
 
@@ -395,9 +422,12 @@ def _train(
         "stage": name,
         "epoch": last.progress.best_epoch,
         "validation": last.progress.best_validation,
-        **_scores(plan, evaluator, Model(last.best, network.apply)),
-        "test_last": evaluator(Model(last.last, network.apply), plan.batches("test"))[metric],
+        **_scores(plan, evaluator, Model(last.best, network.apply), f"{label}, best epoch"),
     }
+    last_scores = evaluator(Model(last.last, network.apply), plan.batches("test"))
+    scores["test_last"] = evaluation.finite_scores(last_scores, f"{label}, last epoch, test")[
+        metric
+    ]
     trained: dict[str, Any] = {STUDENT: scores, "stages": stages}
     if cached:
         trained["teacher_cache"] = {
@@ -415,15 +445,15 @@ def stage_state(
     key: jax.Array,
     steps_per_epoch: int,
 ) -> tuple[TrainState, LearningRate]:
-    """The state that a stage starts with, and the learning rate of its optimizer."""
+    """Returns the initial state of a stage and the learning rate schedule of its optimizer."""
     learning_rate = optimizers.learning_rate(stage, steps_per_epoch)
     state = TrainState.create(
         network.apply,
         variables,
         optimizer=optimizers.build(stage.optimizer, learning_rate),
         loss=stage.loss,
-        # As data: of several processes pmap copies a typed key to the host, and so would wait
-        # for each step before it starts the next one.
+        # With several processes, pmap copies a typed key to the host, and would wait for each
+        # step before it starts the next one. Key data are not copied.
         key=jax.random.key_data(key),
         augment=plan.augmentation,
         grad_accumulation_steps=plan.settings.grad_accumulation_steps,
@@ -435,14 +465,14 @@ def stage_state(
 def _cached_logits(
     plan: Plan, name: str, teacher: TrainedTeacher, folder: Path
 ) -> teacher_cache.TeacherLogits:
-    """The teacher's logits for the views of the training split, made where they are missing."""
+    """Loads a teacher's logits for all views of the training split; computes missing views."""
     settings = plan.settings
     batches = plan.batches("train")
     step = functools.partial(predict_step, augment=plan.augmentation)
     run_teacher = evaluation.Predictor(parallel.compile_predict_step(step))
     dataset, network, inputs = settings.dataset, plan.teachers[name], batches.examples.inputs
     if isinstance(network.preprocess, Vocabulary):
-        inputs = network.preprocess(inputs)  # Whatever other networks read.
+        inputs = network.preprocess(inputs)  # Do not depend on other networks' vocabularies.
     matmul = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # Not in stubs.
     return teacher_cache.load_or_build(
         folder,
@@ -459,17 +489,24 @@ def _cached_logits(
     )
 
 
-def _scores(plan: Plan, evaluator: evaluation.Evaluator, model: Model) -> dict[str, Any]:
-    """A model's scores on what there is to test on: 'test', the task's metric on the test
-    split; 'metrics', all metrics of the task for each split.
+def _scores(
+    plan: Plan, evaluator: evaluation.Evaluator, model: Model, label: str
+) -> dict[str, Any]:
+    """Evaluates a model on the test split and on all further splits of the data set.
+
+    Returns:
+      'test': the main metric on the test split. 'metrics': all metrics by split.
     """
     tested = [split for split in plan.dataset.splits if split not in ("train", "validation")]
-    found = {split: evaluator(model, plan.batches(split)) for split in tested}
-    return {"test": found["test"][plan.dataset.task.metric], "metrics": found}
+    scores = {
+        split: evaluation.finite_scores(evaluator(model, plan.batches(split)), f"{label}, {split}")
+        for split in tested
+    }
+    return {"test": scores["test"][plan.dataset.task.metric], "metrics": scores}
 
 
-def _truncated(plan: Plan) -> dict[str, Any]:
-    """'truncated': how many texts of each split were cut; nothing where there are no texts."""
+def _truncation_counts(plan: Plan) -> dict[str, Any]:
+    """Returns 'truncated', the number of truncated texts per split; empty without texts."""
     splits = plan.dataset.splits
     return {"truncated": splits.truncated()} if isinstance(splits, TokenisedSplits) else {}
 
@@ -480,7 +517,10 @@ def _cache_folder(settings: RunConfig, workdir: Path) -> Path:
 
 
 def _teacher_scores(teachers: Mapping[str, TrainedTeacher]) -> dict[str, Any]:
-    """Each teacher's scores by its name; 'teacher' also where only another teacher read it."""
+    """Returns the scores of each teacher by name.
+
+    'teacher' is always a key: with TAKD, its scores come from the results of the assistant.
+    """
     scores: dict[str, Any] = {TEACHER: None}
     for name, teacher in teachers.items():
         scores[name] = {score: teacher.results[score] for score in ("validation", "test")}
@@ -490,7 +530,7 @@ def _teacher_scores(teachers: Mapping[str, TrainedTeacher]) -> dict[str, Any]:
 
 
 def _restore_best(folder: Path, network: Network, dataset: Dataset) -> Variables:
-    """The best variables among a stage's checkpoints."""
+    """Restores the best variables from a stage's latest checkpoint."""
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes(network, dataset))
     restored = None
     if processes.on_primary(folder.exists):
@@ -498,7 +538,7 @@ def _restore_best(folder: Path, network: Network, dataset: Dataset) -> Variables
             restored = checkpoints.restore({"best": template})
     if restored is None:
         raise InputError(
-            f"{folder}: expected checkpoints, got none; give a folder that is whole, or train"
-            " anew in another"
+            f"{folder}: expected checkpoints, got none; give a complete folder, or train again in"
+            " another folder"
         )
     return restored[0]["best"]

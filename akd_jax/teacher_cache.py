@@ -1,12 +1,12 @@
-"""A teacher's logits on disk: run once over the views of the training split, read ever after.
+"""Stores a teacher's logits on disk, so that the teacher runs only once on each view.
 
-Annealing only scales the logits, so one cache serves every temperature, and every method,
-student and seed that the teacher teaches. A cache is a folder, named after the fingerprint of
-all that its numbers depend on; each view of the split is a file of its own, float32 [N, C],
-in the order of the examples' ids, with its checksum in the folder's index.
+Annealing only scales the logits, so one cache serves all temperatures, methods, students and
+seeds. A cache is a folder, named after the fingerprint of everything that its logits depend on.
+Each view of the training split is a file, float32 [N, C] in the order of the examples' ids. The
+index of the folder contains the checksum of each file.
 
-Of several processes each runs the teacher over its share of the examples; the primary one
-keeps the folder, and sends what is in it to the others.
+With several processes, each one runs the teacher on its share of the examples. The primary
+process reads and writes the folder, and sends the logits to the others.
 """
 
 import contextlib
@@ -30,19 +30,19 @@ from akd_jax.files import Path, lock, not_writable
 from akd_jax.types import Variables
 
 _INDEX = "index.json"
-_ENTRY = ("sha256", "seconds", "shape")  # What the index holds of a view.
+_ENTRY = ("sha256", "seconds", "shape")  # The fields of a view in the index.
 
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """All that a teacher's stored logits depend on.
+    """Everything that a teacher's stored logits depend on.
 
     Attributes:
-      teacher: digest of its architecture and variables.
-      data: digest of the training split's inputs.
-      augmentation: how views are drawn.
-      seed: of the views.
-      precision: what the teacher computes in.
+      teacher: the digest of the teacher's architecture and variables.
+      data: the digest of the training split's inputs.
+      augmentation: a description of the augmentation.
+      seed: the seed of the views.
+      precision: a description of the precision in which the teacher computes.
     """
 
     teacher: str
@@ -52,17 +52,17 @@ class Fingerprint:
     precision: str
 
     def digest(self) -> str:
-        """A short name for it."""
+        """Returns a short hash of all fields, for the name of the folder."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
 
 @dataclasses.dataclass(frozen=True)
 class TeacherLogits:
-    """The logits of a teacher for each view, and what they cost.
+    """The stored logits of a teacher.
 
     Attributes:
       views: an array [N, C] for each view, mapped from disk.
-      seconds: of the teacher's passes over these views, whenever they were made.
+      seconds: duration of the teacher's passes over these views, in this run or an earlier one.
     """
 
     views: list[np.ndarray]
@@ -70,17 +70,17 @@ class TeacherLogits:
 
 
 def digest(*arrays: Any, name: str = "") -> str:
-    """A digest of a name and the arrays of trees, with their types and shapes."""
-    state = hashlib.sha256(name.encode())
+    """Returns a digest of a name and of trees of arrays, with their paths, types and shapes."""
+    sha256 = hashlib.sha256(name.encode())
     for path, leaf in jax.tree.leaves_with_path(arrays):
         array = np.ascontiguousarray(leaf)
-        state.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
-        state.update(array.data)
-    return state.hexdigest()[:16]
+        sha256.update(f"{jax.tree_util.keystr(path)}{array.dtype}{array.shape}".encode())
+        sha256.update(array.data)
+    return sha256.hexdigest()[:16]
 
 
 def teacher_digest(module: nn.Module, variables: Variables) -> str:
-    """The digest of a teacher: its architecture, with all of its settings, and its variables."""
+    """Returns the digest of a teacher: its architecture with all settings, and its variables."""
     return digest(variables, name=repr(module))
 
 
@@ -91,18 +91,17 @@ def load_or_build(
     views: int,
     predict: Callable[[int], np.ndarray],
 ) -> TeacherLogits:
-    """Reads a cache, after making whatever of it is missing.
+    """Loads a teacher's stored logits; computes and stores missing views first.
 
-    Views that are there with the right checksum are read; the others, after a kill or
-    damage, are made anew. A cache of another fingerprint is left alone, and the log says in
-    which parts it differs.
+    A view is missing if its file does not exist or has the wrong checksum, for example after a
+    kill. A cache with a different fingerprint stays as it is, and a warning names the differences.
 
     Args:
-      folder: holds caches, of one or several teachers.
-      name: of the teacher, for its cache's name and the log.
-      fingerprint: of the logits that are wanted.
-      views: how many views; a cache can hold more.
-      predict: runs the teacher over a view: its number to logits float32 [N, C].
+      folder: the folder with the caches of one or several teachers.
+      name: the name of the teacher, for the name of the cache and for messages.
+      fingerprint: the fingerprint of the logits.
+      views: the number of views; a cache can contain more.
+      predict: computes the logits of a view, float32 [N, C], from its number.
 
     Raises:
       InputError: the folder cannot be written.
@@ -110,43 +109,47 @@ def load_or_build(
     cache = folder / f"{name}-{fingerprint.digest()}"
     with contextlib.ExitStack() as held:
 
-        def look() -> dict[str, Any]:
+        def lock_and_read() -> dict[str, Any]:
             if not cache.exists():
-                _say_what_differs(folder, name, fingerprint)
+                _log_differences(folder, name, fingerprint)
             try:
-                lock(cache, held, wait=True)  # Another run may be making the same one.
+                lock(cache, held, wait=True)  # Another run may be writing the same cache.
             except OSError as error:
-                raise _no_cache(cache, error) from None
-            return _whole_views(cache, views)
+                raise _not_writable(cache, error) from None
+            return _valid_views(cache, views)
 
-        stored = processes.on_primary(look)
+        stored = processes.on_primary(lock_and_read)
         for view in range(views):
             if str(view) not in stored:
                 started = time.monotonic()
-                logits = predict(view)  # In all processes.
+                logits = predict(view)  # Runs in all processes.
                 seconds = time.monotonic() - started
-                save = functools.partial(_save, cache, fingerprint, view, logits, seconds)
+                save = functools.partial(_save_view, cache, fingerprint, view, logits, seconds)
                 stored[str(view)] = processes.on_primary(save)
     seconds = sum(stored[str(view)]["seconds"] for view in range(views))
-    return TeacherLogits([_load(cache, view, stored[str(view)]) for view in range(views)], seconds)
+    arrays = [_load_view(cache, view, stored[str(view)]) for view in range(views)]
+    return TeacherLogits(arrays, seconds)
 
 
-def _whole_views(cache: Path, views: int) -> dict[str, Any]:
-    """The entries of the views in a cache that are not missing or damaged."""
-    found = {}
+def _valid_views(cache: Path, views: int) -> dict[str, Any]:
+    """Returns the index entries of the views whose files are complete.
+
+    Views that are not needed, from number `views` on, are not checked.
+    """
+    valid = {}
     for view, entry in _read_index(cache).items():
         path = _view_path(cache, int(view))
         if int(view) >= views or (path.exists() and _checksum(path) == entry["sha256"]):
-            found[view] = entry
+            valid[view] = entry
         else:
-            logging.warning("%s is damaged or missing; the teacher is run again", path)
-    return found
+            logging.warning("%s is damaged or missing; running the teacher again", path)
+    return valid
 
 
-def _save(
+def _save_view(
     cache: Path, fingerprint: Fingerprint, view: int, logits: np.ndarray, seconds: float
 ) -> dict[str, Any]:
-    """Writes a view, and its entry into the index; returns the entry."""
+    """Writes the file of a view, then its entry in the index; returns the entry."""
     path = _view_path(cache, view)
     replacement = path.with_suffix(".tmp")
     try:
@@ -159,16 +162,16 @@ def _save(
         }
         replacement.replace(path)
     except OSError as error:
-        raise _no_cache(cache, error) from None
-    # Only now: a view is in the index when the whole of it is on disk.
+        raise _not_writable(cache, error) from None
+    # Update the index last, so that it lists only complete files.
     index = {"fingerprint": dataclasses.asdict(fingerprint)}
     index["views"] = {**_read_index(cache), str(view): entry}
     records.write(cache / _INDEX, index)
     return entry
 
 
-def _load(cache: Path, view: int, entry: dict[str, Any]) -> np.ndarray:
-    """A view's logits; mapped from disk where there is but one process, at the disk."""
+def _load_view(cache: Path, view: int, entry: dict[str, Any]) -> np.ndarray:
+    """Loads the logits of a view; maps a local file if there is only one process."""
     path = _view_path(cache, view)
     if isinstance(path, pathlib.Path) and processes.count() == 1:
         return np.load(path, mmap_mode="r")
@@ -178,19 +181,19 @@ def _load(cache: Path, view: int, entry: dict[str, Any]) -> np.ndarray:
     return processes.broadcast(logits)
 
 
-def _no_cache(cache: Path, error: OSError) -> InputError:
-    remedy = "set config.teacher.cache_dir to another"
+def _not_writable(cache: Path, error: OSError) -> InputError:
+    remedy = "set config.teacher.cache_dir to another folder"
     return not_writable(cache, error, "folder for a teacher's logits", remedy)
 
 
 def _read_index(cache: Path) -> dict[str, dict[str, Any]]:
-    """The checksum and seconds of each view in a cache; none of them where it is damaged."""
+    """Reads the entry of each view in a cache's index; returns {} if the index is damaged."""
     try:
-        found = records.read(cache / _INDEX)
-        views = {} if found is None else found["views"]
+        index = records.read(cache / _INDEX)
+        views = {} if index is None else index["views"]
         return {view: {key: entry[key] for key in _ENTRY} for view, entry in views.items()}
     except (InputError, KeyError, TypeError, AttributeError):
-        logging.warning("%s is damaged; the teacher is run again", cache / _INDEX)
+        logging.warning("%s is damaged; running the teacher again", cache / _INDEX)
         return {}
 
 
@@ -202,16 +205,17 @@ def _checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _say_what_differs(folder: Path, name: str, fingerprint: Fingerprint) -> None:
-    wanted = dataclasses.asdict(fingerprint)
+def _log_differences(folder: Path, name: str, fingerprint: Fingerprint) -> None:
+    """Logs why the existing caches of a teacher cannot be used for a fingerprint."""
+    expected = dataclasses.asdict(fingerprint)
     for path in sorted(folder.glob(f"{name}-*/{_INDEX}")):
         try:
-            found = (records.read(path) or {})["fingerprint"]
+            actual = (records.read(path) or {})["fingerprint"]
         except (InputError, KeyError):
-            continue  # A damaged one, of whatever it was.
-        differing = [part for part, value in wanted.items() if found.get(part) != value]
+            continue  # The index is damaged, so its fingerprint is unknown.
+        differing = [part for part, value in expected.items() if actual.get(part) != value]
         logging.warning(
-            "%s is not used: another %s; the teacher is run anew",
+            "%s is not used, because it has a different %s; running the teacher again",
             path.parent,
             ", ".join(differing),
         )

@@ -350,6 +350,7 @@ class Stage:
       start: name of the stage whose best student this stage starts from; None for the
         student's initial parameters.
       teachers: names of the teachers whose outputs the loss reads.
+      temperature: the constant temperature of a loss that does not anneal; None for other losses.
     """
 
     name: str
@@ -359,6 +360,7 @@ class Stage:
     max_temperature: int = 1
     start: str | None = None
     teachers: tuple[str, ...] = ()
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1:

@@ -1,14 +1,14 @@
-"""Strict settings for all tests: four virtual devices, no silent promotion, no nan."""
+"""Strict settings for all tests: four virtual devices, no implicit promotion, no NaN."""
 
 import os
 import shutil
 from pathlib import Path
 
-# Read at start-up by XLA's thread pools: with two cores and four devices, collectives of a
-# few steps in flight can otherwise wait for each other for good.
+# XLA reads the size of its thread pools from NPROC. With two cores and four devices, the
+# collectives of several dispatched steps can deadlock in smaller pools.
 os.environ["NPROC"] = "16"
-# Half of the tests' time would be XLA's optimizations. `JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test`
-# has them, as users have.
+# The optimizations of XLA would take half of the tests' time. To test with them, as users run the
+# package, use `JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test`.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import hypothesis
@@ -24,28 +24,39 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_nans", True)
-# What one test has compiled, another one of the session reads, in whichever process.
+# The processes of a test session share their compiled programs.
 _COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(_COMPILED))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
-hypothesis.settings.register_profile("akd_jax", deadline=None)  # The first case compiles.
+hypothesis.settings.register_profile(
+    "akd_jax", deadline=None
+)  # The first example of a test compiles.
 hypothesis.settings.load_profile("akd_jax")
 
 
 def pytest_configure(config):
-    if not hasattr(config, "workerinput"):  # Not in xdist's workers, which come later.
+    if not hasattr(config, "workerinput"):  # Not in the workers of xdist, which start later.
         shutil.rmtree(_COMPILED, ignore_errors=True)
 
 
 @pytest.fixture
 def config() -> ConfigDict:
+    """The configuration of a small run, which a test may change."""
     return small_config()
 
 
 @pytest.fixture(scope="session")
 def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Folder of a finished teacher of that configuration, which tests share."""
-    folder = tmp_path_factory.mktemp("teacher")
-    runs.obtain_teacher(make_plan(small_config()), "teacher", folder)
-    return str(folder / "teacher")
+    """The folder of a finished teacher of `small_config`. Tests must not change it."""
+    workdir = tmp_path_factory.mktemp("run")
+    runs.obtain_teacher(make_plan(small_config()), "teacher", workdir)
+    return str(workdir / "teacher")
+
+
+@pytest.fixture(scope="session")
+def finished_run(teacher_path: str) -> Path:
+    """The workdir of a finished run of `small_config`. Tests must not change it."""
+    workdir = Path(teacher_path).parent
+    runs.run(small_config(), workdir)
+    return workdir

@@ -1,9 +1,10 @@
+"""The store of a teacher's logits."""
+
 import dataclasses
 import json
 
 import numpy as np
 import pytest
-from absl import logging
 
 from akd_jax import models, teacher_cache
 from akd_jax.errors import InputError
@@ -15,31 +16,25 @@ FINGERPRINT = Fingerprint(
 
 
 class Teacher:
-    """Predicts numbers that name their view, and counts how often it is asked."""
+    """Predicts the number of the view, and records which views it computed."""
 
     def __init__(self):
-        self.asked = []
+        self.computed = []
 
     def __call__(self, view):
-        self.asked.append(view)
+        self.computed.append(view)
         return np.full((5, 3), view, np.float32)
 
 
-@pytest.fixture
-def warnings(monkeypatch):
-    found = []
-    monkeypatch.setattr(logging, "warning", lambda text, *args: found.append(text % args))
-    return found
-
-
 def build(folder, views, fingerprint=FINGERPRINT):
+    """Loads or computes some views; returns the numbers of the views that were computed."""
     teacher = Teacher()
     logits = load_or_build(folder, "teacher", fingerprint, views, teacher)
     for view, array in enumerate(logits.views):
         np.testing.assert_array_equal(array, np.full((5, 3), view))
         assert array.dtype == np.float32
     assert len(logits.views) == views
-    return teacher.asked
+    return teacher.computed
 
 
 def files(folder):
@@ -47,21 +42,21 @@ def files(folder):
     return sorted(cache.glob("*.npy"))
 
 
-def test_the_teacher_is_run_once(tmp_path, warnings):
+def test_teacher_runs_once_on_each_view(tmp_path, caplog):
     assert build(tmp_path, 3) == [0, 1, 2]
     assert build(tmp_path, 3) == []
-    assert warnings == []
+    assert caplog.messages == []
 
 
-def test_more_views_add_to_those_there_are_and_fewer_use_them(tmp_path, warnings):
+def test_more_views_are_added_and_fewer_views_are_reused(tmp_path, caplog):
     build(tmp_path, 2)
     assert build(tmp_path, 4) == [2, 3]
     assert build(tmp_path, 1) == []
-    assert warnings == []
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "delete"])
-def test_a_damaged_view_is_found_and_made_anew(tmp_path, warnings, damage):
+def test_damaged_view_is_computed_again(tmp_path, caplog, damage):
     build(tmp_path, 3)
     path = files(tmp_path)[1]
     data = bytearray(path.read_bytes())
@@ -73,35 +68,35 @@ def test_a_damaged_view_is_found_and_made_anew(tmp_path, warnings, damage):
     else:
         path.unlink()
     assert build(tmp_path, 3) == [1]
-    assert "view_0001.npy is damaged or missing; the teacher is run again" in warnings[0]
-    assert len(warnings) == 1
+    assert "view_0001.npy is damaged or missing; running the teacher again" in caplog.messages[0]
+    assert len(caplog.messages) == 1
     assert build(tmp_path, 3) == []
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"views": {"0": 1}}'])
-def test_a_damaged_index_is_made_anew(tmp_path, warnings, content):
+def test_damaged_index_is_rebuilt(tmp_path, caplog, content):
     build(tmp_path, 2)
     (index,) = tmp_path.glob("*/index.json")
     index.write_text(content)
     assert build(tmp_path, 2) == [0, 1]
-    assert "index.json is damaged" in warnings[0]
+    assert "index.json is damaged" in caplog.messages[0]
     assert build(tmp_path, 2) == []
 
 
-def test_a_damaged_index_of_another_cache_is_no_matter(tmp_path):
+def test_damaged_index_of_another_cache_is_ignored(tmp_path):
     build(tmp_path, 1)
     (index,) = tmp_path.glob("*/index.json")
     index.write_text("half")
     assert build(tmp_path, 1, dataclasses.replace(FINGERPRINT, seed=1)) == [0]
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
+def test_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected a folder for a teacher's logits"):
         build(tmp_path / "file", 1)
 
 
-def test_a_build_that_was_killed_goes_on(tmp_path):
+def test_interrupted_build_is_resumed(tmp_path):
     def predict(view):
         if view == 1:
             raise KeyboardInterrupt
@@ -113,28 +108,33 @@ def test_a_build_that_was_killed_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("part", [field.name for field in dataclasses.fields(Fingerprint)])
-def test_another_fingerprint_is_not_used_and_the_part_is_named(tmp_path, warnings, part):
+def test_cache_with_another_fingerprint_is_not_used_and_the_difference_is_logged(
+    tmp_path, caplog, part
+):
     build(tmp_path, 2)
     value = 1 if part == "seed" else "other"
     changed = dataclasses.replace(FINGERPRINT, **{part: value})
     assert build(tmp_path, 2, changed) == [0, 1]
-    assert len(warnings) == 1
-    assert f"is not used: another {part}; the teacher is run anew" in warnings[0]
-    assert build(tmp_path, 2) == []  # The first one was left alone.
+    assert len(caplog.messages) == 1
+    assert (
+        f"is not used, because it has a different {part}; running the teacher again"
+        in caplog.messages[0]
+    )
+    assert build(tmp_path, 2) == []  # The first cache is unchanged.
 
 
-def test_the_seconds_of_all_passes_are_kept(tmp_path):
+def test_seconds_of_all_passes_are_stored(tmp_path):
     first = load_or_build(tmp_path, "teacher", FINGERPRINT, 1, Teacher())
     second = load_or_build(tmp_path, "teacher", FINGERPRINT, 2, Teacher())
     again = load_or_build(tmp_path, "teacher", FINGERPRINT, 2, Teacher())
     fewer = load_or_build(tmp_path, "teacher", FINGERPRINT, 1, Teacher())
     assert 0 < first.seconds < second.seconds == again.seconds
-    assert fewer.seconds == first.seconds  # Of the views that are used.
+    assert fewer.seconds == first.seconds  # Only the used views count.
     (index,) = tmp_path.glob("*/index.json")
     assert json.loads(index.read_text())["fingerprint"] == dataclasses.asdict(FINGERPRINT)
 
 
-def test_digests_see_values_shapes_types_names_and_places():
+def test_digest_depends_on_values_shapes_types_names_and_architecture():
     variables = {"params": {"a": np.zeros((2, 3), np.float32)}}
     same = {"params": {"a": np.zeros((2, 3), np.float32)}}
     others = [

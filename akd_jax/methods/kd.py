@@ -43,6 +43,11 @@ def build(config: RunConfig) -> Method:
     """Returns one stage with `kd_loss` and the teacher."""
     loss = kd_loss(config.kd, "teacher")
     stage = Stage(
-        "kd", config.student.epochs, loss, config.student.optimizer, teachers=("teacher",)
+        "kd",
+        config.student.epochs,
+        loss,
+        config.student.optimizer,
+        temperature=config.kd.temperature,
+        teachers=("teacher",),
     )
     return Method("kd", (stage,))

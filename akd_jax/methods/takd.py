@@ -13,7 +13,12 @@ def build(config: RunConfig) -> Method:
     """Returns one stage with `kd_loss` and the assistant as the teacher."""
     loss = kd_loss(config.kd, "assistant")
     stage = Stage(
-        "takd", config.student.epochs, loss, config.student.optimizer, teachers=("assistant",)
+        "takd",
+        config.student.epochs,
+        loss,
+        config.student.optimizer,
+        temperature=config.kd.temperature,
+        teachers=("assistant",),
     )
     return Method("takd", (stage,))
 
@@ -22,5 +27,12 @@ def build_assistant(config: RunConfig) -> Method:
     """Returns the method that trains the assistant: KD from the teacher."""
     settings = config.takd.assistant
     loss = kd_loss(config.kd, "teacher")
-    stage = Stage("kd", settings.epochs, loss, settings.optimizer, teachers=("teacher",))
+    stage = Stage(
+        "kd",
+        settings.epochs,
+        loss,
+        settings.optimizer,
+        temperature=config.kd.temperature,
+        teachers=("teacher",),
+    )
     return Method("assistant", (stage,))

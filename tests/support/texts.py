@@ -11,7 +11,7 @@ FILLER = ("from the start", "in the end", "with old friends", "we saw it twice",
 
 
 def texts(count, seed):
-    """Sentences that a few words make good (1) or bad (0); some twice as long as others."""
+    """Random sentences of different lengths, with the label 1 (good) or 0 (bad)."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(count):
@@ -27,7 +27,7 @@ def write(path, rows, header=("sentence", "label")):
 
 
 def write_folders(root):
-    """Writes folders of texts, and of networks with two vocabularies."""
+    """Writes texts as TSV files, and two encoders with different vocabularies."""
     for name, count, seed in (("train", 200, 0), ("dev", 61, 1), ("test", 75, 2)):
         write(root / f"{name}.tsv", texts(count, seed))
     words = [*GOOD, *BAD, *FILLER]
@@ -36,7 +36,7 @@ def write_folders(root):
         save(
             root / kind,
             kind,
-            labels=("positive", "negative"),  # Not in the order of the task.
+            labels=("positive", "negative"),  # The task has the other order.
             vocab_size=len(vocabulary),
             hidden_size=16,
             num_hidden_layers=2,
@@ -47,13 +47,13 @@ def write_folders(root):
 
 
 def text_config(folders):
-    """A run on these texts, of seconds."""
+    """The configuration of a run on these texts that takes seconds."""
     config = glue.get_config("sst2,annealing_kd")
     config.dataset.name = "movie_reviews"
     config.dataset.data_dir = str(folders)
     config.dataset.validation_size = 0
     config.dataset.max_length = 24
-    config.dataset.bucketing = False  # One shape to compile, but where lengths are the matter.
+    config.dataset.bucketing = False  # A single length, so that one program is compiled.
     config.teacher.path = str(folders / "bert")
     config.student.model = f"huggingface:{folders / 'bert'},every=2"
     config.takd.assistant.model = f"huggingface:{folders / 'bert'}"

@@ -1,0 +1,166 @@
+"""Runs that were killed or stopped, and resumed."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from akd_jax import interrupts, records, runs
+from akd_jax.errors import StoppedError
+from tests.support.launching import launch
+from tests.support.recorder import RecordingLoss
+from tests.support.runs import (
+    assert_trees_equal,
+    checkpoint_folder,
+    read_checkpoint,
+    read_metrics,
+    read_progress,
+    results_without_times,
+    without_times,
+)
+from tests.support.scripted import use_loss
+
+ROOT = Path(__file__).parents[2]
+
+
+def assert_same_run(one, other):
+    """Checks that two runs have the same records, results and final checkpoints, bit for bit."""
+    assert [*map(without_times, read_metrics(one))] == [*map(without_times, read_metrics(other))]
+    results = [results_without_times(records.read(path / "results.json")) for path in (one, other)]
+    for result in results:
+        for stage in result["stages"]:
+            del stage["traces"]  # A resumed run has other programs.
+    assert results[0] == results[1]
+    for stage in results[0]["stages"]:
+        folder = Path("student") / stage["name"]
+        assert_trees_equal(read_checkpoint(one / folder), read_checkpoint(other / folder))
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        pytest.param(4, id="stage_1"),
+        pytest.param(8, id="stage_2", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_run_ends_like_an_undisturbed_run(
+    config, teacher_path, tmp_path, finished_run, evaluation
+):
+    workdir = tmp_path / "run"
+    arguments = ("-m", "tests.support.killed_run", workdir, teacher_path, evaluation)
+    process = launch(*arguments, JAX_NUM_CPU_DEVICES="4")
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == -signal.SIGKILL, output
+    # The kill is between two checkpoints, so that an epoch is trained twice.
+    assert len(read_metrics(workdir)) == evaluation - 1
+    assert not (workdir / "results.json").exists()
+    config.teacher.path = teacher_path
+    runs.run(config, workdir)
+    assert_same_run(workdir, finished_run)
+
+
+@pytest.mark.parametrize("steps_per_loop", [1, 2])
+def test_run_stopped_several_times_ends_like_an_undisturbed_run(
+    config, tmp_path, monkeypatch, steps_per_loop
+):
+    config.batch_size = 40  # 25 steps per epoch, more than the steps that run ahead of a stop.
+    config.student.epochs = 4
+    config.steps_per_loop = steps_per_loop
+    loss = RecordingLoss()
+    use_loss(monkeypatch, config, loss, stages=2)
+    runs.run(config, tmp_path / "undisturbed")
+    jax.effects_barrier()
+    once = {(epoch, i): 1 for epoch in range(4) for i in range(1000)}
+    assert loss.examples == once
+
+    loss.clear()
+    stops = 0
+    for steps in (2, 27, 20, None):
+        loss.stop_after = None if steps is None else 4 * steps  # The loss runs on four devices.
+        try:
+            with interrupts.listen():
+                runs.run(config, tmp_path / "stopped")
+        except StoppedError:
+            stops += 1
+            jax.effects_barrier()
+    assert stops == 3
+    assert loss.examples == once  # No step was missed or taken twice.
+    assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed")
+
+
+def test_stop_within_an_epoch_saves_the_finished_steps(config, tmp_path, monkeypatch):
+    config.batch_size = 40
+    config.student.epochs = 1
+    loss = RecordingLoss()
+    use_loss(monkeypatch, config, loss)
+    loss.stop_after = 1
+    with interrupts.listen(), pytest.raises(StoppedError):
+        runs.run(config, tmp_path)
+    jax.effects_barrier()
+    stage = tmp_path / "student/custom_0"
+    progress = read_progress(stage)
+    assert progress["epoch"] == 0
+    assert 0 < progress["step"] < 25
+    assert loss.examples.total() == 40 * progress["step"]
+    assert int(checkpoint_folder(stage).name) == progress["step"]
+    assert read_checkpoint(stage)["state"]["step"] == progress["step"]
+
+
+# Runs experiments.train, and sends SIGTERM to it at the third evaluation.
+TERMINATED = """
+import itertools, os, runpy, signal, sys
+from akd_jax import metrics
+accuracy, evaluations = metrics.METRICS["accuracy"], itertools.count(1)
+def accuracy_with_signal(*args):
+    if next(evaluations) == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return accuracy(*args)
+metrics.METRICS["accuracy"] = accuracy_with_signal
+sys.argv[0] = "train"
+runpy.run_module("experiments.train", run_name="__main__")
+"""
+
+
+def train(workdir, *start, **fields):
+    """Runs experiments.train on `small_config` in another process."""
+    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
+    cache = str(ROOT / ".pytest_cache" / "jax")
+    return subprocess.run(
+        [
+            *(sys.executable, *start),
+            *("--config=tests/support/configs.py", f"--workdir={workdir}", *overrides),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def test_train_command_stops_at_sigterm_and_resumes(teacher_path, tmp_path):
+    fields = {"checkpoint_every": 5, "teacher.path": teacher_path}
+    stopped = train(tmp_path / "run", "-c", TERMINATED, **fields)
+    assert stopped.returncode == os.EX_TEMPFAIL, stopped.stderr
+    assert stopped.stderr.count("\n") == 1
+    assert re.match(r"error: .*: stopped by a signal", stopped.stderr)
+    assert read_progress(tmp_path / "run/student/stage_1")["epoch"] >= 3
+    resumed = train(tmp_path / "run", "-m", "experiments.train", **fields)
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stderr == ""  # There is no progress bar without a terminal.
+    assert len(read_metrics(tmp_path / "run")) == 10
+
+
+@pytest.mark.slow
+def test_train_command_reports_a_finished_run(finished_run, tmp_path):
+    workdir = shutil.copytree(finished_run, tmp_path / "run")
+    again = train(workdir, "-m", "experiments.train")
+    assert again.returncode == 0, again.stderr
+    assert "finished; nothing was trained" in again.stdout

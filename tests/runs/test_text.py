@@ -1,0 +1,237 @@
+"""Runs on texts: vocabularies, buckets, Hugging Face folders, exports and predictions."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+from ml_collections.config_dict import ConfigDict
+
+from akd_jax import data, records, runs
+from akd_jax.errors import InputError
+from akd_jax.methods.scratch import supervised_loss
+from akd_jax.plan import make_plan, resume_key
+from configs import glue
+from experiments import export, predict
+from tests.support.runs import assert_refused, read_metrics
+from tests.support.scripted import use_loss
+from tests.support.texts import text_config, texts, write
+
+
+@pytest.fixture
+def config(texts_config):
+    return texts_config
+
+
+@pytest.fixture(scope="module")
+def finished(text_folders, tmp_path_factory):
+    """The workdir of a finished KD run with buckets, stored logits and an imported teacher."""
+    workdir = tmp_path_factory.mktemp("finished")
+    config = text_config(text_folders)
+    config.method = "kd"
+    config.dataset.bucketing = True
+    config.student.epochs = 2
+    runs.run(config, workdir)
+    return workdir
+
+
+def config_of(workdir):
+    """The configuration of a run."""
+    return ConfigDict(records.read_config(workdir)["config"])
+
+
+def transformers_logits(folder, sentences):
+    """Logits of the transformers library, one text at a time: no padding and no batches."""
+    cls = {"bert": transformers.BertTokenizer, "roberta": transformers.RobertaTokenizer}
+    kind = json.loads((folder / "config.json").read_text())["model_type"]
+    auto = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = cls[kind].from_pretrained(folder)
+    with torch.no_grad():
+        logits = [auto(**tokenizer(text, return_tensors="pt")).logits[0] for text in sentences]
+    return torch.stack(logits).numpy()
+
+
+def test_kd_learns_from_texts(finished):
+    first, second = (line["train_loss"] for line in read_metrics(finished))
+    assert second < 0.9 * first
+    results = records.read(finished / "results.json")
+    assert results["truncated"] == {"train": 0, "validation": 0, "test": 0}
+
+
+def test_buckets_reduce_padding_without_more_steps(finished):
+    (stage,) = records.read(finished / "results.json")["stages"]
+    assert stage["steps"] == 2 * 7  # As many as without buckets.
+    assert stage["traces"] == 2  # Two lengths, 16 and 24.
+    config = config_of(finished)
+    bucketed = make_plan(config).batches("train", seed=0)
+    assert stage["padding"] == round(bucketed.padding(), 4)
+    config.dataset.bucketing = False
+    assert bucketed.padding() < 0.8 * make_plan(config).batches("train").padding()
+
+
+def test_imported_teacher_has_the_logits_of_transformers(finished, text_folders):
+    rows = texts(75, 2)
+    # The folder has its labels in another order than the task; they are matched by name.
+    logits = transformers_logits(text_folders / "bert", [text for text, _ in rows])[:, [1, 0]]
+    np.testing.assert_allclose(runs.predict(finished)["teacher"], logits, atol=1e-4)
+    labels = np.array([label for _, label in rows])
+    accuracy = np.mean(logits.argmax(axis=-1) == labels)
+    assert records.read(finished / "results.json")["teacher"]["test"] == accuracy
+    assert runs.evaluate(finished)["teacher"] == {"accuracy": accuracy}
+
+
+def test_imported_teacher_can_be_shared(finished, tmp_path):
+    config = config_of(finished)
+    config.teacher.path = str(finished / "teacher")
+    config.teacher.cache_dir = str(finished / "teacher_logits")
+    config.student.epochs = 1
+    results = runs.run(config, tmp_path)
+    assert results["teacher"] == records.read(finished / "results.json")["teacher"]
+    assert not (tmp_path / "teacher").exists()
+
+
+def test_teacher_and_student_can_have_different_vocabularies(config, text_folders, tmp_path):
+    config.teacher.path = str(text_folders / "roberta")
+    config.dataset.max_length = 62  # This vocabulary has few whole words.
+    config.method = "kd"
+    config.student.epochs = 1
+    runs.run(config, tmp_path)
+    sentences = [text for text, _ in texts(75, 2)]
+    logits = transformers_logits(text_folders / "roberta", sentences)[:, [1, 0]]
+    np.testing.assert_allclose(runs.predict(tmp_path)["teacher"], logits, atol=1e-4)
+    assert len(make_plan(config).dataset.splits["test"].inputs) == 2
+
+
+def test_stored_logits_train_like_a_live_teacher(finished, tmp_path):
+    config = config_of(finished)
+    config.teacher.views = 0
+    runs.run(config, tmp_path)
+    assert (finished / "teacher_logits").exists()
+    assert not (tmp_path / "teacher_logits").exists()
+    stored, live = (runs.predict(workdir)["student"] for workdir in (finished, tmp_path))
+    np.testing.assert_allclose(stored, live, atol=2e-3)
+
+
+def test_teacher_can_be_fine_tuned_from_a_folder(config, text_folders, tmp_path):
+    config.method = "kd"
+    config.teacher.path = ""
+    config.teacher.model = f"huggingface:{text_folders / 'roberta'}"
+    config.teacher.epochs = 6
+    config.teacher.optimizer.learning_rate = 1e-2
+    config.student.epochs = 1
+    results = runs.run(config, tmp_path)
+    assert results["teacher"]["validation"] > 0.8
+    config.student.epochs = 2
+    assert_refused(config, tmp_path, r"config.student.epochs \(.*1.* 2.*\)")
+
+
+def test_resume_key_depends_on_the_content_of_a_folder(finished, text_folders, tmp_path):
+    config = config_of(finished)
+    moved = shutil.copytree(text_folders / "bert", tmp_path / "moved")
+    config.student.model = f"huggingface:{moved},every=2"
+    assert resume_key(make_plan(config)) == resume_key(make_plan(config_of(finished)))
+    (moved / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert resume_key(make_plan(config)) != resume_key(make_plan(config_of(finished)))
+
+
+@pytest.mark.parametrize("model", ["student", "teacher"])
+def test_exported_model_has_the_same_logits_in_transformers(finished, tmp_path, model):
+    export.export_network(finished, "safetensors", tmp_path / "out", model)
+    logits = transformers_logits(tmp_path / "out", [text for text, _ in texts(75, 2)])
+    np.testing.assert_allclose(runs.predict(finished)[model], logits, atol=1e-4)
+    names = json.loads((tmp_path / "out/config.json").read_text())["id2label"]
+    assert names == {"0": "negative", "1": "positive"}
+
+
+def test_predictions_are_written_in_the_format_of_glue(finished, tmp_path):
+    rows = [(number, text) for number, (text, _) in enumerate(texts(75, 2))]
+    write(tmp_path / "test.tsv", rows, ("index", "sentence"))
+    assert predict.predict_file(finished, tmp_path / "test.tsv", tmp_path / "out/SST-2.tsv") == 75
+    lines = (tmp_path / "out/SST-2.tsv").read_text().splitlines()
+    best = runs.predict(finished, teachers=False)["student"].argmax(axis=-1)
+    assert lines == ["index\tprediction", *(f"{i}\t{best[i]}" for i in range(75))]
+
+
+def test_stablehlo_of_an_encoder_accepts_any_batch_size_and_length(finished, tmp_path):
+    export.export_network(finished, "stablehlo", tmp_path / "student.bin")
+    exported = jax.export.deserialize(bytearray((tmp_path / "student.bin").read_bytes()))
+    (tokens,) = make_plan(config_of(finished)).dataset.splits["test"].inputs.values()
+    expected = runs.predict(finished, teachers=False)["student"]
+    for rows, length in ((75, 24), (1, tokens.lengths[0])):
+        ids, types = tokens.ids[:rows, :length], tokens.token_type_ids[:rows, :length]
+        logits = exported.call(ids, types, tokens.lengths[:rows])
+        np.testing.assert_allclose(logits, expected[:rows], atol=1e-5)
+    with pytest.raises(InputError, match="a new file, got one that exists"):
+        export.export_network(finished, "stablehlo", tmp_path / "student.bin")
+
+
+def test_networks_and_settings_that_do_not_fit_texts_are_refused(config, text_folders, tmp_path):
+    workdir = tmp_path / "refused"
+    config.student.model = "resnet:8"
+    assert_refused(config, workdir, "config.student.model: expected huggingface:DIR, .* 'resnet:8'")
+    config.student.model = f"huggingface:{text_folders / 'bert'}"
+    for length in (2, 65):  # The special tokens leave no room; more than the positions.
+        config.dataset.max_length = length
+        message = rf"config.dataset.max_length: expected 3 to 64, .* got {length}"
+        assert_refused(config, workdir, message)
+    config.dataset.max_length = 32
+    config.dataset.flip = True
+    assert_refused(config, workdir, "crop_padding 0 and flip False for the texts of movie_reviews")
+    config.dataset.flip = False
+    config.dataset.name = "digits"
+    config.dataset.validation_size = 100
+    message = "a network for the images of the data set digits, .* reads texts"
+    assert_refused(config, workdir, message)
+    assert not workdir.exists()
+
+
+def test_vocabulary_larger_than_the_network_is_refused(config, text_folders, tmp_path):
+    for file in (text_folders / "bert").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with (tmp_path / "vocab.txt").open("a") as file:
+        file.write("one\nmore\n")
+    config.student.model = f"huggingface:{tmp_path}"
+    message = r"expected a tokenizer of at most \d+ tokens, the vocab_size"
+    assert_refused(config, tmp_path / "refused", message)
+
+
+def test_long_texts_are_truncated_and_counted(config):
+    config.dataset.max_length = 12
+    plan = make_plan(config)
+    (tokens,) = plan.dataset.splits["train"].inputs.values()
+    assert tokens.ids.shape == (200, 12)
+    (vocabulary,) = plan.vocabularies
+    tokenizer = vocabulary.tokenizer
+    tokenizer.no_truncation()
+    longer = sum(len(tokenizer.encode(text).ids) > 12 for text, _ in texts(200, 0))
+    assert 0 < longer < 200
+    assert make_plan(config).dataset.splits.truncated()["train"] == longer
+
+
+def test_gradients_are_accumulated_over_parts_of_a_batch(config, tmp_path, monkeypatch):
+    rows = set()
+
+    def loss(student, teachers, batch, temperature_step):
+        rows.add(len(batch.weights))
+        return supervised_loss(student, teachers, batch, temperature_step)
+
+    use_loss(monkeypatch, config, loss)
+    config.student.epochs = 1
+    config.grad_accumulation_steps = 2
+    runs.run(config, tmp_path / "run")
+    assert rows == {32 // 4 // 2}  # The batch size, the devices and the parts.
+    config.grad_accumulation_steps = 3
+    message = r"config.batch_size: .* 4 devices x 3 parts, got 32; take 24 or 36"
+    assert_refused(config, tmp_path / "refused", message)
+
+
+def test_every_glue_task_has_a_loader_and_a_configuration():
+    assert set(data.glue.TASKS) < set(data.DATASETS)
+    for task in data.glue.TASKS:
+        config = glue.get_config(task)
+        assert (config.dataset.name, config.method) == (task, "annealing_kd")
+    with pytest.raises(ValueError, match=r"expected a task among cola, .* got 'imdb'"):
+        glue.get_config("imdb")

@@ -1,0 +1,58 @@
+"""Metrics and methods that replace a run's scores or losses with chosen ones."""
+
+import dataclasses
+
+import numpy as np
+
+from akd_jax import data, methods, metrics
+from akd_jax.types import Method, Stage, Task
+
+
+def use_scripted_scores(monkeypatch, config, scores):
+    """Makes a run's metric return `scores`, in the order in which models are evaluated.
+
+    A run evaluates the validation split after each epoch. At the end it evaluates the test
+    split twice: for the best student and for the last one. After the end of `scores` the metric
+    is the accuracy.
+    """
+    source = data.DATASETS["digits"](None)
+    task = Task(source.task.labels, metrics=("scripted",))
+    remaining = iter(scores)
+
+    def scripted(labels, predictions):
+        return next(remaining, float(np.mean(labels == predictions)))
+
+    monkeypatch.setitem(
+        data.DATASETS, "scripted", lambda data_dir: dataclasses.replace(source, task=task)
+    )
+    monkeypatch.setitem(metrics.METRICS, "scripted", scripted)
+    config.dataset.name = "scripted"
+
+
+def use_method(monkeypatch, config, build):
+    """Makes a run use the method that `build(settings)` returns."""
+    monkeypatch.setitem(methods.METHODS, "custom", build)
+    config.method = "custom"
+
+
+def use_loss(monkeypatch, config, loss, *, stages=1, **options):
+    """Makes a run train with `loss`, in stages of equal length that start from each other."""
+
+    def build(settings):
+        epochs, optimizer = settings.student.epochs // stages, settings.student.optimizer
+        return Method(
+            "custom",
+            tuple(
+                Stage(
+                    f"custom_{number}",
+                    epochs,
+                    loss,
+                    optimizer,
+                    start=f"custom_{number - 1}" if number else None,
+                    **options,
+                )
+                for number in range(stages)
+            ),
+        )
+
+    use_method(monkeypatch, config, build)

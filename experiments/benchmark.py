@@ -20,6 +20,7 @@ from akd_jax import parallel, records
 from akd_jax.errors import InputError
 from experiments import cli
 from experiments.benchmarks import SUITES
+from experiments.tables import markdown_table
 
 _SUITE = flags.DEFINE_string("suite", None, f"One of {', '.join(SUITES)}.")
 _CONFIG = cli.config_flag()  # Read by the suites that train on a data set.
@@ -51,9 +52,9 @@ def markdown(record: Mapping[str, Any]) -> str:
         f"{machine['devices']['count']} x {machine['devices']['kind']}, {machine['cores']}"
         f" cores, Python {machine['python']}, JAX {machine['jax']}; medians of"
         f" {record['repeats']} paired repeats.",
-        cli.markdown_table(("", "ms"), seconds) if seconds else "",
-        cli.markdown_table(("", "ratio"), ratios) if ratios else "",
-        cli.markdown_table(record["table"]["headers"], record["table"]["rows"])
+        markdown_table(("", "ms"), seconds) if seconds else "",
+        markdown_table(("", "ratio"), ratios) if ratios else "",
+        markdown_table(record["table"]["headers"], record["table"]["rows"])
         if "table" in record
         else "",
         "\n".join(f"- {note}" for note in record.get("notes", ())),

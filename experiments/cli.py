@@ -18,7 +18,6 @@ from configs import default
 from experiments import cluster, help
 from experiments.cluster import EX_TEMPFAIL, Outcome
 from experiments.jax_setup import set_up_jax
-from experiments.tables import markdown_table as markdown_table
 
 # absl attributes a flag to the module that defines it. The flags below belong to the launchers.
 flags.disclaim_key_flags()

@@ -67,7 +67,7 @@ def prepare_dataset(dataset: str, data_dir: Path) -> str:
         source = _READERS[dataset](data_dir)
     except InputError:  # The files are missing or incomplete.
         if dataset == "fashion_mnist":
-            # Fashion-MNIST has no official checksums, but gzip has one of its own, and the reader
+            # Fashion-MNIST has no official checksums, but gzip contains one, and the reader
             # checks the sizes.
             files = {f"{name}.gz": None for names in idx.FILES.values() for name in names}
             _download(FASHION_MNIST_URL, files, data_dir)

@@ -21,13 +21,13 @@ def digits():
 
 @pytest.mark.parametrize("name", ["digits", "texts"])
 def test_the_first_updates_of_every_stage_are_those_recorded(name, request):
-    found = request.getfixturevalue(name)
+    recorded = request.getfixturevalue(name)
     expected = json.loads((record.FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    assert found["batches"] == expected["batches"]
+    assert jax.tree.structure(recorded) == jax.tree.structure(expected)
+    assert recorded["batches"] == expected["batches"]
     for method, stages in expected["methods"].items():
         for stage, values in stages.items():
-            new = found["methods"][method][stage]
+            new = recorded["methods"][method][stage]
             for field in ("temperature_step", "temperature", "phi"):
                 assert new[field] == values[field], (method, stage, field)
             rates = values["learning_rate"]

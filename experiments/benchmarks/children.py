@@ -52,10 +52,10 @@ def first_step(spec: str) -> dict[str, Any]:
       of the second step; 'traces': how often the step was traced in total.
     """
     from akd_jax import data
-    from experiments import cli
     from experiments.benchmarks import workload
+    from experiments.jax_setup import set_up_jax
 
-    cli.set_up_jax()
+    set_up_jax()
     images = workload.images(workload.BATCH_SIZE)
     (batch,) = data.Batches(images, workload.BATCH_SIZE).epoch()
     start = time.perf_counter()

@@ -40,7 +40,7 @@ UPDATES = 10
 
 def record(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
     """Golden values of the named methods, of the teacher and of the assistant."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     started: dict[str, Any] = {}
     for name in names:
         run_config = config.copy_and_resolve_references()
@@ -51,15 +51,15 @@ def record(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
                 started[role] = network.initial_variables(
                     jax.random.key(number), plan.dataset.example
                 )
-        found[name] = _stages(plan, plan.method, "student", started)
+        values[name] = _stages(plan, plan.method, "student", started)
         for teacher in plan.teachers:
-            if teacher not in found and not methods.teacher_config(plan.settings, teacher).path:
+            if teacher not in values and not methods.teacher_config(plan.settings, teacher).path:
                 method = methods.TEACHERS[teacher](plan.settings)
-                found[teacher] = _stages(plan, method, teacher, started)
+                values[teacher] = _stages(plan, method, teacher, started)
     config.dataset.bucketing = True  # Batches of texts are ordered by length, too.
     batches = make_plan(config).batches("train", seed=config.seed).epoch(0)
     return {
-        "methods": found,
+        "methods": values,
         "batches": [batch.ids.tolist() for batch in itertools.islice(batches, UPDATES)],
     }
 
@@ -76,7 +76,7 @@ def _stages(
     networks = _networks(plan)
     network, initial = networks[role], started[role]
     after: dict[str, Any] = {}
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     first_epoch = 0
     for stage in method.stages:
         batches = plan.batches("train", seed=0)
@@ -94,7 +94,7 @@ def _stages(
             state, metrics = step(state, teachers, batch, jnp.int32(temperature_step))
             losses.append(float(metrics["loss"].mean()))
         after[stage.name] = jax.device_get(state.model.variables)
-        found[stage.name] = {
+        values[stage.name] = {
             "losses": losses,
             "temperature_step": schedules.temperature_step.tolist(),
             "temperature": schedules.temperature.tolist(),
@@ -102,7 +102,7 @@ def _stages(
             "learning_rate": schedules.learning_rate.tolist(),
         }
         first_epoch += stage.epochs
-    return found
+    return values
 
 
 def _updates(

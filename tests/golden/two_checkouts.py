@@ -2,7 +2,7 @@
 
     python -m tests.golden.two_checkouts --old=DIR --new=DIR [--methods=kd,annealing_kd]
 
-Each checkout trains with its own code, in processes of its own, on the digits of
+Each checkout trains with its own code, in separate processes, on the digits of
 configs/digits.py and on the small texts of the tests. The script compares the parameters of the
 student and of its teachers, every record of metrics.jsonl and the scores of results.json, except
 for times. Both checkouts run with the interpreter that runs this script. It exits with 1 if
@@ -140,12 +140,12 @@ def main(argv: list[str]) -> None:
                 f" {len(sides[0][1])} recorded values, {len(records[0])} differ",
                 flush=True,
             )
-            for differing, alone in (arrays, records):
+            for differing, one_sided in (arrays, records):
                 failed = failed or bool(differing)
                 if differing:
                     print(f"  differ: {', '.join(differing[:5])}")
-                if alone:
-                    print(f"  recorded by one side only: {', '.join(alone[:5])}")
+                if one_sided:
+                    print(f"  recorded by one side only: {', '.join(one_sided[:5])}")
             failed = failed or sides[0][0].keys() != sides[1][0].keys()
     print("different" if failed else "identical, bit for bit")
     sys.exit(failed)

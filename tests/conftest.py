@@ -29,15 +29,38 @@ _COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(_COMPILED))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
-hypothesis.settings.register_profile(
-    "akd_jax", deadline=None
-)  # The first example of a test compiles.
+# No deadline, because the first example of a test compiles.
+hypothesis.settings.register_profile("akd_jax", deadline=None)
 hypothesis.settings.load_profile("akd_jax")
 
 
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # Not in the workers of xdist, which start later.
         shutil.rmtree(_COMPILED, ignore_errors=True)
+
+
+# Files of few tests that take long. They run first: the two processes of pytest take whole files,
+# and would otherwise end far apart.
+_LONG_FILES = (
+    "test_golden.py",
+    "test_resume.py",
+    "test_cluster.py",
+    "test_text_methods.py",
+    "test_processes.py",
+    "test_readme.py",
+    "test_remote.py",
+    "test_text.py",
+    "test_fuzz.py",
+    "test_cache.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    def rank(item):
+        name = item.path.name
+        return _LONG_FILES.index(name) if name in _LONG_FILES else len(_LONG_FILES)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture

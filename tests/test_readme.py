@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -39,7 +40,12 @@ def output(tmp_path_factory):
     done = subprocess.run(
         [sys.executable, script],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "PYTHONWARNINGS": "error"},
+        env={
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "error",
+            "JAX_PLATFORMS": "cpu",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"],
+        },
         capture_output=True,
         text=True,
     )

@@ -71,8 +71,10 @@ def wait_for_end(pair):
     return [process.returncode for process in pair], lines
 
 
+@pytest.mark.slow  # It starts two pairs of processes, and a third to resume.
 def test_lost_process_and_signal_end_both_and_the_same_command_resumes(tmp_path):
-    workdir, epochs = tmp_path / "run", 20
+    # Enough epochs that the run cannot end before the signal arrives, on a busy machine either.
+    workdir, epochs = tmp_path / "run", 300
 
     pair = start(workdir, epochs)
     wait_for_epochs(workdir, 1, pair)

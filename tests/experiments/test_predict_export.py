@@ -1,4 +1,4 @@
-"""Prediction and export of image networks; tests/test_text_run.py has those of texts."""
+"""Prediction and export of image networks; tests/runs/test_text.py has those of texts."""
 
 import jax
 import numpy as np

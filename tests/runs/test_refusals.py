@@ -45,7 +45,7 @@ def relabelled(monkeypatch, labels, name):
         ({"annealing_kd.max_temperature": 6}, "expected 1 to 5, the epochs of stage I, got 6"),
         ({"annealing_kd.max_temperature": 0}, "greater than or equal to 1, got 0"),
         ({"student.model": "plain_cnn:4 M"}, "config.student.model: plain_cnn:4 M: expected FC"),
-        ({"student.model": "plain_cnn:4 M M M M FC"}, "config.student.model: .* take out an M"),
+        ({"student.model": "plain_cnn:4 M M M M FC"}, "config.student.model: .* remove an M"),
         ({"teacher.model": "plain_cnn:4 M"}, "config.teacher.model: plain_cnn:4 M: expected FC"),
         (
             {"method": "takd", "teacher.model": "resnet:9"},  # Behind the assistant.

@@ -65,7 +65,7 @@ def test_killed_run_ends_like_an_undisturbed_run(
     assert_same_run(workdir, finished_run)
 
 
-@pytest.mark.parametrize("steps_per_loop", [1, 2])
+@pytest.mark.parametrize("steps_per_loop", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_run_stopped_several_times_ends_like_an_undisturbed_run(
     config, tmp_path, monkeypatch, steps_per_loop
 ):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from akd_jax import methods, runs
+from akd_jax import runs
 from akd_jax.plan import make_plan
 from tests.support.encoders import save, save_tokenizer
 from tests.support.runs import assert_refused, read_metrics
@@ -17,7 +17,15 @@ def config(texts_config):
 
 
 # tests/runs/test_text.py trains by KD.
-@pytest.mark.parametrize("method", [name for name in methods.METHODS if name != "kd"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "scratch",
+        "annealing_kd",
+        "continuation_kd",
+        pytest.param("takd", marks=pytest.mark.slow),  # It fine-tunes an assistant, too.
+    ],
+)
 def test_every_method_learns_from_texts(config, tmp_path, method):
     config.method = method
     results = runs.run(config, tmp_path)
@@ -66,7 +74,7 @@ def regression(config, tmp_path):
     return config
 
 
-@pytest.mark.parametrize("method", ["kd", "annealing_kd"])
+@pytest.mark.parametrize("method", [pytest.param("kd", marks=pytest.mark.slow), "annealing_kd"])
 def test_regression_run(regression, tmp_path, method):
     regression.method = method
     results = runs.run(regression, tmp_path / "run")

@@ -40,7 +40,7 @@ _FROM_RUNS = ("evaluate", "predict", "run")
 
 
 def __getattr__(name: str) -> Any:
-    """Import whole runs on first use, since Orbax and pydantic take seconds to import."""
+    """Imports `methods` and the functions of `runs` on first use: Orbax takes seconds to import."""
     import importlib
 
     if name in _FROM_RUNS:
@@ -48,3 +48,8 @@ def __getattr__(name: str) -> Any:
     if name == "methods":
         return importlib.import_module("akd_jax.methods")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Lists the names that are imported on first use, too."""
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""Dry run: builds and compiles a run, takes two steps of each stage, and writes nothing."""
+"""Dry run: builds all networks, takes two steps of each of the student's stages, writes nothing."""
 
 import itertools
 import pathlib

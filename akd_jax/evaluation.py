@@ -49,7 +49,7 @@ class Predictor:
             fetched.append(np.asarray(logits).reshape(-1, logits.shape[-1]))
 
         for batch in batches.epoch(view):
-            interrupts.raise_if_stop_requested("a pass over a split")
+            interrupts.raise_if_stop_requested("evaluation")
             assert batch.ids is not None, "expected a batch with the ids of its examples"
             ids.append(np.asarray(batch.ids))
             weights.append(np.asarray(batch.weights))

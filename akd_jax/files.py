@@ -110,8 +110,10 @@ def replace_text(path: Path, text: str) -> None:
 def lock(folder: Path, exit_stack: contextlib.ExitStack, *, wait: bool) -> None:
     """Creates a folder and locks it against other processes until `exit_stack` is closed.
 
-    The operating system releases the lock when the process ends, even if it is killed. A remote
-    folder is created but not locked, because the stores that etils.epath reads have no locks.
+    The operating system releases the lock when the process ends, even if it is killed. On a file
+    system without such locks, filelock uses a lock file instead, which a killed process can leave
+    behind. A remote folder is created but not locked, because the stores that etils.epath reads
+    have no locks.
 
     Args:
       folder: the folder to lock.
@@ -129,6 +131,8 @@ def lock(folder: Path, exit_stack: contextlib.ExitStack, *, wait: bool) -> None:
             file_lock.acquire(blocking=wait)
         except filelock.Timeout:
             raise BlockingIOError(errno.EAGAIN, "another process holds the lock") from None
+        except NotImplementedError:  # Old versions of filelock, on a file system without locks.
+            raise OSError(errno.ENOSYS, "the file system does not support locks") from None
         exit_stack.callback(file_lock.release)
 
 

@@ -67,5 +67,5 @@ def raise_if_stop_requested(label: str) -> None:
     """
     if stop_requested():
         raise StoppedError(
-            f"{label}: stopped by a signal; progress is saved, run the same command to resume"
+            f"{label}: stopped by a signal; saved progress is kept, run the same command to resume"
         )

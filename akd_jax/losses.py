@@ -92,8 +92,8 @@ def squared_error(student_logits: Array, labels: Array) -> jax.Array:
     """
     if student_logits.shape != (*labels.shape, 1):
         raise ValueError(
-            f"expected logits of shape {(*labels.shape, 1)} for labels of shape {labels.shape},"
-            f" got {student_logits.shape}"
+            f"student_logits: expected shape {(*labels.shape, 1)} for labels of shape"
+            f" {labels.shape}, got {student_logits.shape}"
         )
     return jnp.square(student_logits[..., 0].astype(jnp.float32) - labels.astype(jnp.float32))
 
@@ -128,8 +128,8 @@ def supervised(
         )
     if axis not in (-1, student_logits.ndim - 1) or where is not None or ignore_index is not None:
         raise ValueError(
-            "expected axis -1, no where and no ignore_index for floating-point labels, got"
-            f" axis {axis}, where {where} and ignore_index {ignore_index}"
+            "labels: expected class indices together with axis, where or ignore_index, got"
+            f" {labels.dtype}; omit these arguments in a regression"
         )
     return squared_error(student_logits, labels)
 
@@ -210,7 +210,7 @@ def annealed_mse(
 
     Raises:
       ValueError: the shapes of the logits differ, class_reduction is unknown, a concrete
-        max_temperature is no positive integer, or the mask does not fit the logits.
+        max_temperature is not a positive integer, or the mask does not fit the logits.
     """
     if class_reduction not in ("mean", "sum"):
         raise ValueError(f"class_reduction: expected 'mean' or 'sum', got {class_reduction!r}")
@@ -267,7 +267,7 @@ def continuation(
 
     Raises:
       ValueError: as `annealed_mse` and `supervised`, or psi or margin has another shape than
-        the rows, or a concrete psi is not between 0 and 1.
+        the rows, or a concrete psi or margin is out of range.
     """
     hard = supervised(student_logits, labels, axis=axis, where=where, ignore_index=ignore_index)
     error = annealed_mse(
@@ -281,6 +281,7 @@ def continuation(
     )
     factor = _annealing_factor(temperature_step, max_temperature, hard.shape)
     checks.check_values("psi", psi, "values from 0 to 1", lambda w: (w >= 0) & (w <= 1))
+    checks.check_values("margin", margin, "values of at least 0", lambda m: m >= 0)
     psi = checks.scalar_or_per_row("psi", psi, hard.shape)
     margin = checks.scalar_or_per_row("margin", margin, hard.shape)
     return psi * hard + (1 - psi) * jax.nn.relu(error - margin * factor)

@@ -218,7 +218,7 @@ def check_batch_size(batch_size: int, grad_accumulation_steps: int = 1) -> None:
       grad_accumulation_steps: the parts into which each device cuts its examples.
 
     Raises:
-      InputError: the batch size is no multiple of the number of parts.
+      InputError: the batch size is not a multiple of the number of parts.
     """
     devices = jax.device_count()
     count = devices * grad_accumulation_steps

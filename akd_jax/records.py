@@ -173,8 +173,8 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     record = read(folder / CONFIG)
     if record is not None and not {"kind", "config", "resume_key"} <= record.keys():
         raise InputError(
-            f"{folder / CONFIG}: expected the record of a run, got a file of another program;"
-            " choose another workdir"
+            f"{folder / CONFIG}: expected the record of a run, got a file of another program or"
+            " of akd_jax 0.1.0; choose another workdir"
         )
     return record
 

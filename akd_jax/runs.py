@@ -236,11 +236,15 @@ def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str,
     """
     folder = absolute(workdir)
     record = processes.on_primary(lambda: records.read_config(folder))
-    if record is None or record["kind"] != "run" or _read_results(folder) is None:
-        kind = "run" if record is None else record["kind"]
-        actual = "none" if record is None else f"a {kind}" if kind != "run" else "an unfinished one"
+    if record is None or record["kind"] != "run":
+        actual = "none" if record is None else f"a {record['kind']}"
         raise InputError(
-            f"{folder}: expected a finished run, got {actual}; run experiments.train on it first"
+            f"{folder}: expected a finished run, got {actual}; give the workdir of a run"
+        )
+    if _read_results(folder) is None:
+        raise InputError(
+            f"{folder}: expected a finished run, got an unfinished one; run experiments.train on it"
+            " first"
         )
     plan = make_plan(record["config"], teachers=teachers)
     current_key = resume_key(plan)

@@ -33,7 +33,7 @@ def replace_nonfinite(record: Mapping[str, Any], path: Path) -> dict[str, Any]:
     finite: dict[str, Any] = replace(record, "")
     if fields:
         logging.warning(
-            "%s: expected finite numbers in %s, got others; they are written as null",
+            "%s: expected finite numbers, got NaN or infinity in %s; null is written instead",
             path,
             ", ".join(fields),
         )

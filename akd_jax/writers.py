@@ -123,7 +123,7 @@ class MetricWriter:
 
 
 class ProgressBar:
-    """The progress of a stage in one terminal line; silent if standard error is no terminal.
+    """The progress of a stage in one terminal line; silent if standard error is not a terminal.
 
     Args:
       label: the name of what is trained.

@@ -134,8 +134,8 @@ def notes(
         f"test: {task.metric} of the checkpoint with the best validation score. last step:"
         f" {task.metric} of the last checkpoint.",
         "vs: 95 % confidence interval of the difference to that method, from a paired bootstrap"
-        " over seeds and test examples. An interval that contains 0 shows no difference. With few"
-        " seeds, an interval that barely excludes 0 is weak evidence.",
+        " over seeds and test examples. If an interval contains 0, the difference is not"
+        " significant. With few seeds, an interval that barely excludes 0 is weak evidence.",
         "agreement: share of the test examples to which student and teacher assign the same class."
         " ECE: expected calibration error with 15 bins.",
         "n: number of seeds. s: mean training time of a student in seconds. teacher s: time in"

@@ -8,7 +8,7 @@ from absl import flags
 from akd_jax import runs
 from akd_jax.plan import STUDENT
 from experiments import cli
-from experiments.tables import markdown_table
+from experiments.tables import markdown_table, percent
 
 _WORKDIR = cli.workdir_flag()
 _SPLIT = flags.DEFINE_string(
@@ -23,7 +23,7 @@ def main() -> None:
     metrics = runs.evaluate(cli.path(_WORKDIR), _SPLIT.value)
     names = list(metrics[STUDENT])
     rows = [
-        (network, *(f"{values[name]:.2%}" for name in names)) for network, values in metrics.items()
+        (network, *(percent(values[name]) for name in names)) for network, values in metrics.items()
     ]
     cli.print_on_primary(markdown_table((_SPLIT.value, *names), rows))
 

@@ -20,7 +20,7 @@ from absl import flags
 from jax import export as jax_export
 
 from akd_jax import records, runs
-from akd_jax.errors import InputError
+from akd_jax.errors import InputError, require
 from akd_jax.files import Path
 from akd_jax.models import huggingface
 from akd_jax.models.encoder import Encoder
@@ -53,6 +53,8 @@ def export_network(workdir: Path, format_name: str, output: Path, model: str = S
     """
     if format_name not in FORMATS:
         raise InputError(f"--format: expected one of {', '.join(FORMATS)}, got {format_name!r}")
+    if format_name == "stablehlo":  # Fail before the run is loaded.
+        require("flatbuffers", "export")
     plan, models = runs.load(workdir, teachers=model != STUDENT)
     if model not in models:
         raise InputError(f"--model: expected one of {', '.join(models)}, got {model!r}")

@@ -34,8 +34,8 @@ def set_up_jax() -> None:
     xla_flags = os.environ.get("XLA_FLAGS", "").strip()
     # XLA reads XLA_FLAGS as the path of a file of flags if it does not start with a dash.
     is_file = xla_flags and not xla_flags.startswith("-")
-    # XLA aborts the process on a flag that it does not know.
-    flag_exists = jaxlib.version.__version_info__[:2] <= (0, 12)
+    # XLA aborts the process on a flag that it does not know, as version 0.8 does.
+    flag_exists = (0, 10) <= jaxlib.version.__version_info__[:2] <= (0, 12)
     if flag_exists and not is_file and _YNNPACK_FLAG not in xla_flags:
         os.environ["XLA_FLAGS"] = f"{xla_flags} {_YNNPACK_FLAG}=-individual_convolution".strip()
 

@@ -27,7 +27,7 @@ from absl import flags
 
 from akd_jax import records
 from akd_jax.data import Source, cifar, idx, tsv
-from akd_jax.errors import InputError
+from akd_jax.errors import InputError, require
 from akd_jax.files import Path
 from experiments import cli
 
@@ -180,7 +180,7 @@ def write_movie_reviews(archive: bytes, data_dir: Path) -> None:
 
 
 def _prepare_with_tfds(dataset: str, data_dir: Path) -> None:
-    import tensorflow_datasets as tfds
+    tfds = require("tensorflow_datasets", "images")
 
     try:
         builder = tfds.builder(dataset, data_dir=data_dir, file_format="array_record")

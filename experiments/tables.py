@@ -1,11 +1,12 @@
 """Text of tables."""
 
+import math
 from collections.abc import Sequence
 
 
 def percent(score: float | None) -> str:
-    """Returns a score in percent, or '-' if there is none because it was not finite."""
-    return "-" if score is None else f"{score:.2%}"
+    """Returns a score in percent, or '-' for a score that is None or not finite."""
+    return f"{score:.2%}" if score is not None and math.isfinite(score) else "-"
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,8 +2,8 @@
 
 python -m experiments.train --config=configs/digits.py:annealing_kd --workdir=DIR
 
-The same command resumes an interrupted run from its last checkpoint. --dry_run compiles the whole
-run, takes two steps of each stage, prints their cost, and writes nothing.
+The same command resumes an interrupted run from its last checkpoint. --dry_run builds all
+networks, takes two steps of each of the student's stages, prints their cost, and writes nothing.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,9 @@ from experiments.tables import markdown_table, percent
 
 _CONFIG = cli.config_flag()
 _WORKDIR = cli.workdir_flag()
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Compile the run, print its cost and write nothing.")
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Compile the student's stages, print their cost and write nothing."
+)
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _WIDTH = 60  # Largest number of characters of a drawn schedule.

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 # XLA reads the size of its thread pools from NPROC. With two cores and four devices, the
@@ -24,9 +25,12 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_debug_nans", True)
-# The processes of a test session share their compiled programs.
-_COMPILED = Path(__file__).parents[1] / ".pytest_cache" / "jax"
-jax.config.update("jax_compilation_cache_dir", str(_COMPILED))
+# The processes of a test session, which inherit the environment, share their compiled programs.
+_IS_FIRST_PROCESS = "AKD_JAX_TEST_CACHE" not in os.environ
+_CACHE = os.environ.get("AKD_JAX_TEST_CACHE") or tempfile.mkdtemp(prefix="akd_jax_tests_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["AKD_JAX_TEST_CACHE"] = _CACHE
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 # No deadline, because the first example of a test compiles.
@@ -34,9 +38,9 @@ hypothesis.settings.register_profile("akd_jax", deadline=None)
 hypothesis.settings.load_profile("akd_jax")
 
 
-def pytest_configure(config):
-    if not hasattr(config, "workerinput"):  # Not in the workers of xdist, which start later.
-        shutil.rmtree(_COMPILED, ignore_errors=True)
+def pytest_unconfigure():
+    if _IS_FIRST_PROCESS:
+        shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 # Files of few tests that take long. They run first: the two processes of pytest take whole files,

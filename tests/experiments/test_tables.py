@@ -18,3 +18,4 @@ def test_columns_are_aligned():
 def test_percent_of_a_score_that_was_not_finite_is_a_dash():
     assert percent(0.12345) == "12.35%"
     assert percent(None) == "-"
+    assert percent(float("nan")) == "-"

@@ -130,14 +130,13 @@ runpy.run_module("experiments.train", run_name="__main__")
 def train(workdir, *start, **fields):
     """Runs experiments.train on `small_config` in another process."""
     overrides = [f"--config.{name}={value}" for name, value in fields.items()]
-    cache = str(ROOT / ".pytest_cache" / "jax")
     return subprocess.run(
         [
             *(sys.executable, *start),
             *("--config=tests/support/configs.py", f"--workdir={workdir}", *overrides),
         ],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": cache},
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         timeout=600,

@@ -36,7 +36,6 @@ def launch(*arguments: object, **environment: str) -> subprocess.Popen[str]:
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": "2",
             "JAX_NUMPY_DTYPE_PROMOTION": "strict",
-            "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
             **environment,
         },

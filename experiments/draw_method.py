@@ -1,4 +1,4 @@
-"""Draw the picture of Annealing-KD that the README shows, from a finished run.
+"""Draws the picture of Annealing-KD that the README shows, from a finished run.
 
 python -m experiments.draw_method --workdir=DIR --output=docs/method.png
 
@@ -23,7 +23,7 @@ _BLUE, _GREEN = "#3465a4", "#4e9a06"
 
 
 def draw(image: np.ndarray, logits: np.ndarray, label: int, max_temperature: int) -> Figure:
-    """Draw the targets of both stages.
+    """Draws the targets of both stages.
 
     Args:
       image: the example, [H, W].
@@ -65,7 +65,7 @@ def draw(image: np.ndarray, logits: np.ndarray, label: int, max_temperature: int
 
 
 def main() -> None:
-    """Draw the picture and write it."""
+    """Draws the picture and write it."""
     plan, models = runs.load(cli.path(_WORKDIR))
     if "teacher" not in models:
         raise InputError(

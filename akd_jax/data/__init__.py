@@ -36,7 +36,7 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
 
 @functools.lru_cache(maxsize=2)
 def load(config: DatasetConfig) -> Dataset:
-    """Read a data set and hold out its validation split. The last two data sets are cached.
+    """Reads a data set and holds out its validation split. The last two data sets are cached.
 
     Raises:
       InputError: the name is unknown, the files are missing or damaged, the data set is smaller

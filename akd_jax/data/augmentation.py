@@ -32,7 +32,7 @@ class Augmentation:
     seed: int
 
     def __call__(self, batch: Batch) -> Batch:
-        """Return the batch with each image of [B, H, W, channels] replaced by its view."""
+        """Returns the batch with each image of [B, H, W, channels] replaced by its view."""
         if not self.crop_padding and not self.flip:
             return batch
         dm_pix = require("dm_pix", "images")

@@ -63,11 +63,11 @@ class Batches:
         self._bucket = np.searchsorted(self.buckets, lengths)
 
     def __len__(self) -> int:
-        """Return the number of batches of an epoch."""
+        """Returns the number of batches of an epoch."""
         return -(-len(self.examples) // self.batch_size)
 
     def padding(self) -> float:
-        """Return the fraction of padding among the tokens of the first epoch's batches."""
+        """Returns the fraction of padding among the tokens of the first epoch's batches."""
         lengths = text.longest(self.examples.inputs)
         sizes = [
             self.batch_size * self.buckets[bucket]
@@ -76,7 +76,7 @@ class Batches:
         return 1 - float(lengths.sum() / np.sum(sizes))
 
     def epoch(self, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, starting at batch number `first`.
+        """Yields the batches of an epoch, starting at batch number `first`.
 
         Every call with the same arguments yields the same batches.
         """
@@ -89,7 +89,7 @@ class Batches:
                 yield batch
 
     def groups(self, size: int, epoch: int = 0, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch in stacks of `size`, [size, batch_size, ...].
+        """Yields the batches of an epoch in stacks of `size`, [size, batch_size, ...].
 
         The last stack is smaller if `size` does not divide the number of batches. The inputs
         must have a fixed shape.
@@ -103,7 +103,7 @@ class Batches:
     def _chunks(
         self, epoch: int, first: int, multiple: int = 1
     ) -> Iterator[tuple[Batch, Sequence[int]]]:
-        """Yield the batches of an epoch in chunks [K, batch_size, ...], with their buckets.
+        """Yields the batches of an epoch in chunks [K, batch_size, ...], with their buckets.
 
         K is a multiple of `multiple`, except in the last chunk. Gathering a whole chunk at once
         is faster than gathering one batch at a time.
@@ -116,7 +116,7 @@ class Batches:
             yield self._gather(ids, order, epoch), buckets
 
     def _gather(self, ids: Sequence[np.ndarray], order: np.ndarray, epoch: int) -> Batch:
-        """Return this process's part of K padded batches, [K, batch_size / count, ...]."""
+        """Returns this process's part of K padded batches, [K, batch_size / count, ...]."""
 
         def pad(real: np.ndarray) -> np.ndarray:
             missing = self.batch_size - len(real)
@@ -145,7 +145,7 @@ class Batches:
         return np.random.default_rng((self.seed, epoch)).permutation(order)
 
     def _assign(self, order: np.ndarray, epoch: int) -> list[tuple[np.ndarray, int]]:
-        """Return the example ids of each batch, without padding rows, and its bucket index."""
+        """Returns the example ids of each batch, without padding rows, and its bucket index."""
         batches: list[tuple[np.ndarray, int]] = []
         waiting = order[:0]
         for bucket in np.unique(self._bucket):

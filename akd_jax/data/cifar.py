@@ -68,7 +68,7 @@ ARCHIVES = {
 
 
 def load(name: str, data_dir: Path | None) -> Source:
-    """Read CIFAR as uint8 images [N, 32, 32, 3].
+    """Reads CIFAR as uint8 images [N, 32, 32, 3].
 
     The normalisation uses the mean and the standard deviation of the Annealing-KD paper.
 
@@ -111,7 +111,7 @@ load_cifar100 = functools.partial(load, "cifar100")
 
 
 def _read_files(read: Callable[[str], bytes], archive: Archive) -> tuple[Examples, Examples]:
-    """Return the training and test examples; `read` returns the content of a file by its name."""
+    """Returns the training and test examples; `read` returns the content of a file by its name."""
 
     def examples(files: Sequence[str]) -> Examples:
         parts = [np.frombuffer(read_records(file), np.uint8) for file in files]

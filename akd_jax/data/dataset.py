@@ -29,7 +29,7 @@ class Examples:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Examples":
-        """Return the examples at `indices`, in that order."""
+        """Returns the examples at `indices`, in that order."""
         inputs = jax.tree.map(lambda array: array[indices], self.inputs)
         return Examples(inputs, self.labels[indices])
 
@@ -47,7 +47,7 @@ class Normalise:
     std: tuple[float, ...]
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Return the normalised images."""
+        """Returns the normalised images."""
         mean, std = jnp.float32(self.mean), jnp.float32(self.std)
         return (images.astype(jnp.float32) - mean) / std
 
@@ -103,7 +103,7 @@ class Dataset:
 
 
 def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, Examples]:
-    """Divide examples at random into splits of the given sizes.
+    """Divides examples at random into splits of the given sizes.
 
     Args:
       examples: the examples to divide.
@@ -116,7 +116,7 @@ def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, 
 
 
 def hold_out(source: Source, *, validation_size: int, train_size: int, seed: int) -> Dataset:
-    """Hold out a validation split from the training examples of a source.
+    """Holds out a validation split from the training examples of a source.
 
     Args:
       source: the published data set.

@@ -16,7 +16,7 @@ SIZES = {"train": 1297, "test": 500}
 
 
 def load(data_dir: Path | None) -> Source:
-    """Return the digits as uint8 images [N, 8, 8, 1] with values from 0 to 16.
+    """Returns the digits as uint8 images [N, 8, 8, 1] with values from 0 to 16.
 
     The test split is fixed.
 

@@ -103,7 +103,7 @@ TASKS: Mapping[str, GlueTask] = {
 
 
 def load(name: str, data_dir: Path | None) -> Source:
-    """Read the texts and labels of a task.
+    """Reads the texts and labels of a task.
 
     Args:
       name: a name in TASKS.

@@ -27,7 +27,7 @@ FILES = {
 
 
 def load_fashion_mnist(data_dir: Path | None) -> Source:
-    """Read Fashion-MNIST: 28x28x1 images, 10 classes.
+    """Reads Fashion-MNIST: 28x28x1 images, 10 classes.
 
     Xiao et al., 2017, https://arxiv.org/abs/1708.07747. Without a folder, read the files of
     Debian's package dataset-fashion-mnist. Raise InputError like `load`.
@@ -36,7 +36,7 @@ def load_fashion_mnist(data_dir: Path | None) -> Source:
 
 
 def load(data_dir: Path | None) -> Source:
-    """Read the four files of a data set, which have the names of MNIST's files.
+    """Reads the four files of a data set, which have the names of MNIST's files.
 
     Each file may be compressed with gzip.
 
@@ -70,7 +70,7 @@ def load(data_dir: Path | None) -> Source:
 
 
 def _read(data_dir: Path, name: str, dimensions: int) -> np.ndarray:
-    """Return the array in an IDX file of unsigned bytes."""
+    """Returns the array in an IDX file of unsigned bytes."""
     path = data_dir / name
     if not path.exists():
         path = data_dir / f"{name}.gz"

@@ -8,12 +8,12 @@ from akd_jax.files import Path, local_copy
 
 
 def default_dir() -> pathlib.Path:
-    """Return the default data folder of tensorflow-datasets."""
+    """Returns the default data folder of tensorflow-datasets."""
     return pathlib.Path.home() / "tensorflow_datasets"
 
 
 def find(name: str, data_dir: Path, remedy: str) -> Any:
-    """Return the tensorflow-datasets builder of a prepared data set.
+    """Returns the tensorflow-datasets builder of a prepared data set.
 
     Args:
       name: name of the data set, such as 'cifar10' or 'glue/rte'.
@@ -42,6 +42,6 @@ def find(name: str, data_dir: Path, remedy: str) -> Any:
 
 
 def records(builder: Any, split: str, order: str) -> list[dict[str, Any]]:
-    """Return the records of a split, sorted by the field `order`; on disk they are shuffled."""
+    """Returns the records of a split, sorted by the field `order`; on disk they are shuffled."""
     source = builder.as_data_source(split)
     return sorted((source[i] for i in range(len(source))), key=lambda record: record[order])

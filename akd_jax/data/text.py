@@ -36,13 +36,13 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: "Tokenizer") -> "Vocabulary":
-        """Return the vocabulary of a tokenizer; its padding and truncation are disabled."""
+        """Returns the vocabulary of a tokenizer; its padding and truncation are disabled."""
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return cls(hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:12], tokenizer)
 
     def __call__(self, inputs: Mapping[str, Tokens]) -> Tokens:
-        """Return the tokens of this vocabulary."""
+        """Returns the tokens of this vocabulary."""
         return inputs[self.key]
 
 
@@ -77,7 +77,7 @@ class TokenisedSplits(Mapping[str, Examples]):
         return len(self._splits)
 
     def truncated(self) -> dict[str, int]:
-        """Return the number of texts in each split that any vocabulary truncates."""
+        """Returns the number of texts in each split that any vocabulary truncates."""
         return {
             name: int(np.any([self._read(name, v)[1] for v in self._vocabularies], axis=0).sum())
             for name in self
@@ -87,7 +87,7 @@ class TokenisedSplits(Mapping[str, Examples]):
 def tokenise(
     tokenizer: "Tokenizer", texts: np.ndarray, max_length: int
 ) -> tuple[Tokens, np.ndarray]:
-    """Tokenise texts and pad or truncate them to `max_length`; pairs lose their longer text first.
+    """Tokenises texts and pads or truncates them to `max_length`; pairs lose their longer text first.
 
     Args:
       tokenizer: the tokenizer; its settings of padding and truncation are changed.
@@ -114,7 +114,7 @@ def tokenise(
 def read(
     vocabularies: Iterable[Vocabulary], texts: np.ndarray, max_length: int
 ) -> tuple[dict[str, Tokens], np.ndarray]:
-    """Tokenise texts with several vocabularies; see `tokenise`.
+    """Tokenises texts with several vocabularies; see `tokenise`.
 
     Returns:
       The tokens by the key of the vocabulary, and whether any vocabulary truncated a text, [N].
@@ -125,17 +125,17 @@ def read(
 
 
 def bucket_lengths(max_length: int) -> tuple[int, ...]:
-    """Return the padded lengths of batches in increasing order; the last one is `max_length`."""
+    """Returns the padded lengths of batches in increasing order; the last one is `max_length`."""
     return (*(length for length in _LENGTHS if length < max_length), max_length)
 
 
 def longest(inputs: Any) -> np.ndarray:
-    """Return the largest number of tokens of each text over all vocabularies, [N]."""
+    """Returns the largest number of tokens of each text over all vocabularies, [N]."""
     return np.max([tokens.lengths for tokens in _tokens(inputs)], axis=0)
 
 
 def crop(inputs: Any, length: int) -> Any:
-    """Return the inputs with all tokens truncated to a length."""
+    """Returns the inputs with all tokens truncated to a length."""
 
     def crop_tokens(tokens: Tokens) -> Tokens:
         return Tokens(

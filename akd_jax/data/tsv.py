@@ -19,7 +19,7 @@ MOVIE_REVIEWS = {"0": "negative", "1": "positive"}  # Maps the labels in the fil
 
 
 def load(data_dir: Path | None) -> Source:
-    """Read a custom classification task from train.tsv, dev.tsv and test.tsv in a folder.
+    """Reads a custom classification task from train.tsv, dev.tsv and test.tsv in a folder.
 
     The files have the columns `sentence` and `label`, or `sentence1`, `sentence2` and `label`.
     Other columns are ignored. The classes are the labels of train.tsv, sorted by value if all of
@@ -34,7 +34,7 @@ def load(data_dir: Path | None) -> Source:
 
 
 def load_movie_reviews(data_dir: Path | None) -> Source:
-    """Read sentences of movie reviews with the labels negative and positive.
+    """Reads sentences of movie reviews with the labels negative and positive.
 
     The labels come from the ratings published with VADER (Hutto and Gilbert, ICWSM 2014).
     `experiments.prepare` writes the three files.
@@ -84,7 +84,7 @@ class Table:
 
 
 def read(path: Path, columns: Sequence[str] | Sequence[int], *, skip_broken: bool = False) -> Table:
-    """Read columns of a file.
+    """Reads columns of a file.
 
     Args:
       path: path of the file.
@@ -125,7 +125,7 @@ def read(path: Path, columns: Sequence[str] | Sequence[int], *, skip_broken: boo
 
 
 def examples(table: Table, labels: Mapping[str, str]) -> Examples:
-    """Convert a table to examples. The last column is the label; the others are texts.
+    """Converts a table to examples. The last column is the label; the others are texts.
 
     Args:
       table: the table, from `read`.
@@ -150,7 +150,7 @@ def examples(table: Table, labels: Mapping[str, str]) -> Examples:
 
 
 def _parse_number(text: str) -> float | None:
-    """Return the finite number that a text contains, or None."""
+    """Returns the finite number that a text contains, or None."""
     try:
         number = float(text)
     except ValueError:
@@ -159,12 +159,12 @@ def _parse_number(text: str) -> float | None:
 
 
 def texts(table: Table, end: int | None = None) -> np.ndarray:
-    """Return the first `end` columns of a table as an array of str, [N, columns]."""
+    """Returns the first `end` columns of a table as an array of str, [N, columns]."""
     return np.array([row[:end] for row in table.rows.values()], object)
 
 
 def _classes(table: Table) -> dict[str, str]:
-    """Return the sorted labels of a table, as a mapping of each label to itself."""
+    """Returns the sorted labels of a table, as a mapping of each label to itself."""
     names = {row[-1] for row in table.rows.values()}
     if len(names) < 2 or "" in names:
         raise InputError(
@@ -177,7 +177,7 @@ def _classes(table: Table) -> dict[str, str]:
 
 
 def _text_columns(path: Path) -> tuple[str, ...]:
-    """Return the names of the columns that hold the texts of a file, from its header."""
+    """Returns the names of the columns that hold the texts of a file, from its header."""
     header = _read_lines(path)[0].split("\t")
     for columns in _TEXT_COLUMNS:
         if set(columns) <= set(header):
@@ -189,7 +189,7 @@ def _text_columns(path: Path) -> tuple[str, ...]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Return the lines of a file, without the empty lines at its end."""
+    """Returns the lines of a file, without the empty lines at its end."""
     try:
         # str.splitlines would also split at Unicode separators, which occur within sentences.
         text = path.read_bytes().decode("utf-8-sig")

@@ -19,7 +19,7 @@ MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
 
 
 def folder(spec: str) -> huggingface.Folder | None:
-    """Return the Hugging Face folder of a specification; None for other models.
+    """Returns the Hugging Face folder of a specification; None for other models.
 
     Raises:
       InputError: the folder does not exist.
@@ -29,13 +29,13 @@ def folder(spec: str) -> huggingface.Folder | None:
 
 
 def absolute(spec: str) -> str:
-    """Return the specification with an absolute path, if it contains a path."""
+    """Returns the specification with an absolute path, if it contains a path."""
     source = folder(spec)
     return spec if source is None else f"huggingface:{source.absolute()}"
 
 
 def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
-    """Build the module of a specification NAME:ARGUMENT.
+    """Builds the module of a specification NAME:ARGUMENT.
 
     Args:
       spec: one of

@@ -104,7 +104,7 @@ class Encoder(nn.Module):
     def __call__(
         self, tokens: Tokens, *, train: bool = False, axis_name: str | None = None
     ) -> Outputs:
-        """Map tokens [B, L] to logits [B, C] and the feature 'last_hidden_state' [B, L, D].
+        """Maps tokens [B, L] to logits [B, C] and the feature 'last_hidden_state' [B, L, D].
 
         Args:
           tokens: padded texts; no token attends to padding.
@@ -142,7 +142,7 @@ class Embeddings(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Tokens, real: jax.Array) -> jax.Array:
-        """Map tokens [B, L] to embeddings [B, L, D]; `real` [B, L] is False for padding."""
+        """Maps tokens [B, L] to embeddings [B, L, D]; `real` [B, L] is False for padding."""
         config = self.config
         embed = functools.partial(
             nn.Embed,
@@ -172,7 +172,7 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, real: jax.Array, *, train: bool) -> jax.Array:
-        """Map [B, L, D] to [B, L, D]; no token attends to those that are not `real` [B, L]."""
+        """Maps [B, L, D] to [B, L, D]; no token attends to those that are not `real` [B, L]."""
         config = self.config
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_normal(config))
         dropout = nn.Dropout(config.hidden_dropout_prob, deterministic=not train)

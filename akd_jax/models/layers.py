@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def conv(channels: int, dtype: Any, *, size: int = 3, stride: int = 1) -> nn.Conv:
-    """Return a convolution without bias, padded by size // 2 on every side as in PyTorch.
+    """Returns a convolution without bias, padded by size // 2 on every side as in PyTorch.
 
     Flax's 'SAME' would pad a strided convolution only on the right and at the bottom. The kernel
     is initialised from a normal distribution with variance 2 / (size * size * channels).
@@ -25,7 +25,7 @@ def conv(channels: int, dtype: Any, *, size: int = 3, stride: int = 1) -> nn.Con
 
 
 def batch_norm(dtype: Any, *, train: bool, axis_name: str | None) -> nn.BatchNorm:
-    """Return a batch norm with PyTorch's momentum and epsilon.
+    """Returns a batch norm with PyTorch's momentum and epsilon.
 
     The statistics are float32 and, in training, means over the devices of `axis_name`.
     """

@@ -50,7 +50,7 @@ class PlainCNN(nn.Module):
     def __call__(
         self, images: jax.Array, *, train: bool = False, axis_name: str | None = None
     ) -> Outputs:
-        """Map images [B, H, W, channels] to logits [B, C].
+        """Maps images [B, H, W, channels] to logits [B, C].
 
         Args:
           images: images of any height and width that leave at least one pixel after the pools.
@@ -79,7 +79,7 @@ class PlainCNN(nn.Module):
 
 
 def build(layers: str, num_classes: int, dtype: Any) -> PlainCNN:
-    """Build a plain CNN.
+    """Builds a plain CNN.
 
     Args:
       layers: words as in `PlainCNN`, or the depth of one of the paper's networks: '2', '4', '6',

@@ -39,7 +39,7 @@ class ResNet(nn.Module):
     def __call__(
         self, images: jax.Array, *, train: bool = False, axis_name: str | None = None
     ) -> Outputs:
-        """Map images [B, H, W, channels] to logits [B, C].
+        """Maps images [B, H, W, channels] to logits [B, C].
 
         Args:
           images: images of any height, width and number of channels.
@@ -71,7 +71,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, axis_name: str | None) -> jax.Array:
-        """Map [B, H, W, channels in] to [B, H / stride, W / stride, channels]."""
+        """Maps [B, H, W, channels in] to [B, H / stride, W / stride, channels]."""
 
         def normalise(y: jax.Array) -> jax.Array:
             return batch_norm(self.dtype, train=train, axis_name=axis_name)(y)
@@ -89,7 +89,7 @@ _JitBasicBlock = nn.jit(BasicBlock, static_argnames=("train", "axis_name"))
 
 
 def build(depth: str, num_classes: int, dtype: Any) -> ResNet:
-    """Build the ResNet of a depth in DEPTHS; `depth` is a string such as '8'.
+    """Builds the ResNet of a depth in DEPTHS; `depth` is a string such as '8'.
 
     Raises:
       InputError: the depth is not in DEPTHS.

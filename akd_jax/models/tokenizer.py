@@ -22,7 +22,7 @@ FILES = (
 
 
 def load(path: Path) -> "Tokenizer":
-    """Load the tokenizer of a folder.
+    """Loads the tokenizer of a folder.
 
     The folder contains tokenizer.json, or vocab.txt (BERT), or vocab.json and merges.txt
     (RoBERTa). The first of these is used.
@@ -52,7 +52,7 @@ def load(path: Path) -> "Tokenizer":
 
 
 def _word_piece(vocab: Path, options: Mapping[str, Any]) -> "Tokenizer":
-    """Return BERT's tokenizer with the options of tokenizer_config.json."""
+    """Returns BERT's tokenizer with the options of tokenizer_config.json."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     tokenizer = Tokenizer(models.WordPiece.from_file(str(vocab), unk_token="[UNK]"))
@@ -70,7 +70,7 @@ def _word_piece(vocab: Path, options: Mapping[str, Any]) -> "Tokenizer":
 
 
 def _byte_level(vocab: Path, merges: Path, options: Mapping[str, Any]) -> "Tokenizer":
-    """Return RoBERTa's tokenizer with the options of tokenizer_config.json."""
+    """Returns RoBERTa's tokenizer with the options of tokenizer_config.json."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
 
     prefix_space = options.get("add_prefix_space", False)

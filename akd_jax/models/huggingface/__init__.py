@@ -15,7 +15,7 @@ __all__ = ["CONFIG", "WEIGHTS", "Folder", "Weights", "build", "is_folder", "writ
 
 
 def build(argument: str, num_classes: int, dtype: Any) -> Encoder:
-    """Build the encoder of a folder. `Weights` reads its weights.
+    """Builds the encoder of a folder. `Weights` reads its weights.
 
     Args:
       argument: 'DIR', or 'DIR,every=N' for every N-th layer.

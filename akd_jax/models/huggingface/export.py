@@ -18,7 +18,7 @@ from akd_jax.types import Task, Variables
 def write_folder(
     output: Path, source: Folder, module: nn.Module, variables: Variables, task: Task
 ) -> None:
-    """Write a folder that AutoModelForSequenceClassification of transformers loads.
+    """Writes a folder that AutoModelForSequenceClassification of transformers loads.
 
     Args:
       output: the new folder; it is created if necessary.

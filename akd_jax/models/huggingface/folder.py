@@ -25,7 +25,7 @@ _FILES = (CONFIG, WEIGHTS, WEIGHTS_INDEX, *tokenizer.FILES)
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a path is a Hugging Face folder."""
+    """Returns whether a path is a Hugging Face folder."""
     return (path / CONFIG).is_file() and "model_type" in _read_json(path / CONFIG)
 
 
@@ -44,7 +44,7 @@ class Folder:
 
     @classmethod
     def parse(cls, argument: str) -> "Folder":
-        """Parse 'DIR' or 'DIR,every=N'.
+        """Parses 'DIR' or 'DIR,every=N'.
 
         Raises:
           InputError: the argument has another form, or there is no such folder.
@@ -62,7 +62,7 @@ class Folder:
         return cls(as_path(path), int(option or 1))
 
     def absolute(self) -> str:
-        """Return the argument for `parse` with an absolute path."""
+        """Returns the argument for `parse` with an absolute path."""
         return f"{absolute(self.path)}" + (f",every={self.every}" if self.every > 1 else "")
 
     @property
@@ -81,7 +81,7 @@ class Folder:
         return range(self._full_encoder_config().num_hidden_layers)
 
     def encoder_config(self) -> EncoderConfig:
-        """Return the configuration of the encoder with the layers that are used.
+        """Returns the configuration of the encoder with the layers that are used.
 
         Raises:
           InputError: config.json does not describe a BERT or RoBERTa, or no layer is used.
@@ -95,7 +95,7 @@ class Folder:
         return dataclasses.replace(config, num_hidden_layers=len(self.layers))
 
     def _full_encoder_config(self) -> EncoderConfig:
-        """Return the configuration of the encoder with all layers."""
+        """Returns the configuration of the encoder with all layers."""
         settings = self.read_config()
         if settings.get("model_type") not in ("bert", "roberta"):
             raise InputError(
@@ -117,11 +117,11 @@ class Folder:
             ) from None
 
     def read_config(self) -> dict[str, Any]:
-        """Return the content of config.json; raise InputError if it is not a JSON object."""
+        """Returns the content of config.json; raises InputError if it is not a JSON object."""
         return _read_json(self.path / CONFIG)
 
     def labels(self) -> tuple[str, ...]:
-        """Return the names of the head's outputs, in order; empty if they are LABEL_0, LABEL_1, ...
+        """Returns the names of the head's outputs in order; empty if they are LABEL_0, LABEL_1, ...
 
         Raises:
           InputError: config.json has a malformed id2label.
@@ -136,13 +136,13 @@ class Folder:
         return () if all(re.fullmatch("LABEL_[0-9]+", name) for name in ordered) else ordered
 
     def digest(self) -> str:
-        """Return a digest of all files that are read and of `every`."""
+        """Returns a digest of all files that are read and of `every`."""
         paths = (self.local_path / name for name in _FILES)
         digests = {path.name: _file_digest(path) for path in paths if path.exists()}
         return hashlib.sha256(f"{digests} {self.every}".encode()).hexdigest()[:16]
 
     def load_tokenizer(self) -> "Tokenizer":
-        """Return the tokenizer of the folder."""
+        """Returns the tokenizer of the folder."""
         return tokenizer.load(self.local_path)
 
 

@@ -40,7 +40,7 @@ HEAD_MODULES = {"bert": ("classifier",), "roberta": ("pooler", "classifier")}
 
 
 def module_names(model_type: str, layers: Sequence[int], prefix: str) -> dict[ParameterPath, str]:
-    """Return Hugging Face's name of each module, by the path of the Flax module.
+    """Returns Hugging Face's name of each module, by the path of the Flax module.
 
     Args:
       model_type: 'bert' or 'roberta'.
@@ -60,27 +60,27 @@ def module_names(model_type: str, layers: Sequence[int], prefix: str) -> dict[Pa
 
 
 def tensor_name(modules: Mapping[ParameterPath, str], path: ParameterPath) -> str:
-    """Return the name of a parameter's tensor."""
+    """Returns the name of a parameter's tensor."""
     return f"{modules[path[:-1]]}.{_LEAVES[path[-1]]}"
 
 
 def unknown_tensors(names: Sequence[str], modules: Mapping[ParameterPath, str]) -> list[str]:
-    """Return the names of encoder tensors that belong to none of the modules."""
+    """Returns the names of encoder tensors that belong to none of the modules."""
     known = {f"{name}.{leaf}" for name in modules.values() for leaf in _LEAVES.values()}
     return [name for name in names if name not in known and _ENCODER_TENSOR.match(name)]
 
 
 def convert_kernel(path: ParameterPath, value: np.ndarray) -> np.ndarray:
-    """Convert between Flax's (in, out) and PyTorch's (out, in) layout of kernels, both ways."""
+    """Converts between Flax's (in, out) and PyTorch's (out, in) layout of kernels, both ways."""
     return value.T if path[-1] == "kernel" else value
 
 
 def torch_shape(path: ParameterPath, shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of a parameter's tensor in PyTorch's layout."""
+    """Returns the shape of a parameter's tensor in PyTorch's layout."""
     return tuple(reversed(shape)) if path[-1] == "kernel" else tuple(shape)
 
 
 def current_name(name: str) -> str:
-    """Return the current name of a tensor; old files use gamma and beta in layer norms."""
+    """Returns the current name of a tensor; old files use gamma and beta in layer norms."""
     name = re.sub(r"(?<=LayerNorm\.)gamma$", "weight", name)
     return re.sub(r"(?<=LayerNorm\.)beta$", "bias", name)

@@ -35,7 +35,7 @@ class Weights:
     fine_tuned: bool = False
 
     def __call__(self, shapes: Variables) -> dict[ParameterPath, np.ndarray]:
-        """Read the variables that the folder contains, as float32 arrays by path.
+        """Reads the variables that the folder contains, as float32 arrays by path.
 
         Args:
           shapes: the variables of the network, or their shapes.
@@ -57,7 +57,7 @@ class Weights:
         return variables
 
     def match(self, shapes: Variables) -> dict[ParameterPath, str]:
-        """Return the tensor name of each parameter that the folder contains; read no values.
+        """Returns the tensor name of each parameter that the folder contains; reads no values.
 
         Args:
           shapes: the variables of the network, or their shapes.
@@ -91,7 +91,7 @@ class Weights:
         stored: Mapping[str, tuple[int, ...]],
         unknown: Sequence[str],
     ) -> None:
-        """Raise InputError unless the file contains exactly the expected tensors."""
+        """Raises InputError unless the file contains exactly the expected tensors."""
         missing = [name for name in tensors.values() if name not in stored]
         expected = {
             name: names.torch_shape(path, params[path].shape) for path, name in tensors.items()
@@ -129,7 +129,7 @@ class Weights:
             )
 
     def _head_fits(self, stored: Mapping[str, Sequence[int]]) -> bool:
-        """Return whether the folder has a head for the task.
+        """Returns whether the folder has a head for the task.
 
         Raises:
           InputError: it has none, and `fine_tuned` is True.
@@ -162,7 +162,7 @@ class Weights:
 
 
 def _label_order(names: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
-    """Return the index of each wanted label in `names`, or None if the labels differ.
+    """Returns the index of each wanted label in `names`, or None if the labels differ.
 
     The comparison ignores case, unless two names differ only in case.
     """
@@ -177,7 +177,7 @@ def _label_order(names: Sequence[str], wanted: Sequence[str]) -> list[int] | Non
 
 
 def _open_weights(folder: Folder) -> Any:
-    """Open the weights of a folder."""
+    """Opens the weights of a folder."""
     safetensors = require("safetensors", "text")
     path, file = folder.path, folder.path / WEIGHTS
     if not file.exists() and (path / _PICKLE).exists():
@@ -203,5 +203,5 @@ def _open_weights(folder: Folder) -> Any:
 
 
 def _stored_names(file: Any) -> dict[str, str]:
-    """Return the name of each tensor in an open file, by its current name."""
+    """Returns the name of each tensor in an open file, by its current name."""
     return {names.current_name(name): name for name in list(file.keys())}

@@ -65,7 +65,7 @@ def draw(image: np.ndarray, logits: np.ndarray, label: int, max_temperature: int
 
 
 def main() -> None:
-    """Draws the picture and write it."""
+    """Draws the picture and writes it."""
     plan, models = runs.load(cli.path(_WORKDIR))
     if "teacher" not in models:
         raise InputError(

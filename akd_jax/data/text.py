@@ -87,7 +87,7 @@ class TokenisedSplits(Mapping[str, Examples]):
 def tokenise(
     tokenizer: "Tokenizer", texts: np.ndarray, max_length: int
 ) -> tuple[Tokens, np.ndarray]:
-    """Tokenises texts and pads or truncates them to `max_length`; pairs lose their longer text first.
+    """Tokenises texts, padded or truncated to `max_length`; pairs lose their longer text first.
 
     Args:
       tokenizer: the tokenizer; its settings of padding and truncation are changed.

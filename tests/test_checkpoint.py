@@ -49,7 +49,10 @@ def test_nonfinite_progress_is_saved_as_null(tmp_path, caplog):
     best = {"best": {"w": np.zeros(2)}}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, best, {"epoch": 1, "score": -math.inf})
-    assert any("expected finite numbers in score" in message for message in caplog.messages)
+    assert any(
+        "expected finite numbers, got NaN or infinity in score" in message
+        for message in caplog.messages
+    )
     with Checkpoints(tmp_path) as checkpoints:
         _, progress = checkpoints.restore(best)
     assert progress == {"epoch": 1, "score": None}

@@ -127,7 +127,10 @@ def test_file_that_cannot_be_read_is_refused(tmp_path):
         ("{", r"config\.json: expected a JSON object"),
         ("[]", r"config\.json: expected a JSON object"),
         ("\udcff", r"config\.json: expected a JSON object"),
-        ('{"hidden_size": 1}', "a file of another program; choose another workdir"),
+        (
+            '{"hidden_size": 1}',
+            "a file of another program or of akd_jax 0.1.0; choose another workdir",
+        ),
     ],
 )
 def test_config_json_of_another_program_is_refused_and_kept(tmp_path, content, message):
@@ -156,8 +159,8 @@ def test_nonfinite_numbers_are_written_as_null(tmp_path, caplog):
     assert records.read(path) == expected
     (warning,) = caplog.messages
     assert warning == (
-        f"{path}: expected finite numbers in stages.0.pearson, stages.0.losses.1,"
-        " stages.0.losses.2.0, got others; they are written as null"
+        f"{path}: expected finite numbers, got NaN or infinity in stages.0.pearson, stages.0.losses.1,"
+        " stages.0.losses.2.0; null is written instead"
     )
 
 

@@ -72,7 +72,7 @@ def test_nonfinite_numbers_are_written_as_null_and_not_sent_to_tensorboard(tmp_p
     assert json.loads(line) == {**make_record(1), "validation_pearson": None}
     assert read_scalars(tmp_path) == {("stage_1/train_loss", 1): 1.0}
     (warning,) = caplog.messages
-    assert "expected finite numbers in validation_pearson" in warning
+    assert "expected finite numbers, got NaN or infinity in validation_pearson" in warning
 
     resumed = MetricWriter(tmp_path)
     resumed.rewind(1)

@@ -159,8 +159,8 @@ def test_nonfinite_numbers_are_written_as_null(tmp_path, caplog):
     assert records.read(path) == expected
     (warning,) = caplog.messages
     assert warning == (
-        f"{path}: expected finite numbers, got NaN or infinity in stages.0.pearson, stages.0.losses.1,"
-        " stages.0.losses.2.0; null is written instead"
+        f"{path}: expected finite numbers, got NaN or infinity in stages.0.pearson,"
+        " stages.0.losses.1, stages.0.losses.2.0; null is written instead"
     )
 
 

@@ -118,6 +118,15 @@ def _compare(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[
     return differing, sorted(old.keys() ^ new.keys())
 
 
+def _distance(names: list[str], old: dict[str, Any], new: dict[str, Any]) -> float:
+    """The largest difference, relative to the largest number of each value; inf for texts."""
+    try:
+        pairs = [(np.asarray(old[name], float), np.asarray(new[name], float)) for name in names]
+        return max(float(np.abs(a - b).max() / np.abs(a).max()) for a, b in pairs)
+    except (TypeError, ValueError):
+        return float("inf")
+
+
 def main(argv: list[str]) -> None:
     """Trains, compares and prints a line per run."""
     del argv
@@ -140,10 +149,13 @@ def main(argv: list[str]) -> None:
                 f" {len(sides[0][1])} recorded values, {len(records[0])} differ",
                 flush=True,
             )
-            for differing, one_sided in (arrays, records):
+            for (differing, one_sided), values in zip(
+                (arrays, records), zip(*sides, strict=True), strict=True
+            ):
                 failed = failed or bool(differing)
                 if differing:
-                    print(f"  differ: {', '.join(differing[:5])}")
+                    print(f"  differ: {', '.join(differing[:3])}{' ...' if differing[3:] else ''}")
+                    print(f"  largest relative difference: {_distance(differing, *values):.0e}")
                 if one_sided:
                     print(f"  recorded by one side only: {', '.join(one_sided[:5])}")
             failed = failed or sides[0][0].keys() != sides[1][0].keys()

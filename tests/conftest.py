@@ -33,8 +33,14 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 jax.config.update("jax_compilation_cache_dir", _CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
-# No deadline, because the first example of a test compiles.
-hypothesis.settings.register_profile("akd_jax", deadline=None)
+# No deadline, because the first example of a test compiles. The examples are the same in every
+# run, so that a test fails in all runs or in none.
+hypothesis.settings.register_profile(
+    "akd_jax",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("akd_jax")
 
 
@@ -43,26 +49,35 @@ def pytest_unconfigure():
         shutil.rmtree(_CACHE, ignore_errors=True)
 
 
+_TESTS = Path(__file__).parent
 # Files of few tests that take long. They run first: the two processes of pytest take whole files,
 # and would otherwise end far apart.
-_LONG_FILES = (
-    "test_golden.py",
-    "test_resume.py",
-    "test_cluster.py",
-    "test_text_methods.py",
-    "test_processes.py",
-    "test_readme.py",
-    "test_remote.py",
-    "test_text.py",
-    "test_fuzz.py",
-    "test_cache.py",
-)
+_LONG_FILES = [
+    _TESTS / name
+    for name in (
+        "test_golden.py",
+        "runs/test_resume.py",
+        "experiments/test_cluster.py",
+        "runs/test_text_methods.py",
+        "test_processes.py",
+        "test_readme.py",
+        "test_remote.py",
+        "runs/test_text.py",
+        "test_fuzz.py",
+        "runs/test_cache.py",
+    )
+]
 
 
 def pytest_collection_modifyitems(items):
+    missing = [str(path) for path in _LONG_FILES if not path.exists()]
+    if missing:
+        raise pytest.UsageError(
+            f"tests/conftest.py: _LONG_FILES: expected existing files, got {', '.join(missing)}"
+        )
+
     def rank(item):
-        name = item.path.name
-        return _LONG_FILES.index(name) if name in _LONG_FILES else len(_LONG_FILES)
+        return _LONG_FILES.index(item.path) if item.path in _LONG_FILES else len(_LONG_FILES)
 
     items.sort(key=rank)
 

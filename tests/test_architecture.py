@@ -4,7 +4,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "akd_jax"
-PAGE = (ROOT / "docs" / "architecture.md").read_text()
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 # Rows of the table of modules: | FLOOR | `NAME.py` or `NAME/` | CONTENT |
 ROWS = re.findall(r"^\| (\d+) \| `(\w+)(?:\.py|/)` \| \S", PAGE, flags=re.MULTILINE)
 FLOORS = {name: int(floor) for floor, name in ROWS}
@@ -21,7 +21,7 @@ def module_files():
 
 def imports(path):
     """The names of the top-level modules of akd_jax that a file imports."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module == "akd_jax":
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("akd_jax."):
@@ -49,15 +49,8 @@ def test_modules_import_only_from_lower_floors():
 
 def test_package_imports_neither_configs_nor_experiments():
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom):
                 modules = [node.module or ""]
             assert not {"configs", "experiments"} & {m.split(".")[0] for m in modules}, path
-
-
-def test_links_between_the_pages_lead_somewhere():
-    for page in (ROOT / "docs").rglob("*.md"):
-        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-            if not link.startswith("http"):
-                assert (page.parent / link).exists(), f"{page.name}: {link}"

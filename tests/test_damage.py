@@ -10,6 +10,8 @@ from akd_jax import records, runs
 from akd_jax.errors import InputError, StoppedError
 from akd_jax.plan import STUDENT
 from tests.support.configs import small_config
+from tests.support.launching import GUARD_SECONDS
+from tests.support.runs import read_progress
 from tests.support.stopping import stop_at_check
 
 
@@ -42,12 +44,13 @@ def small_disk(tmp_path):
 
     def mount(options):
         command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        done = subprocess.run(command, capture_output=True, check=False, timeout=GUARD_SECONDS)
+        return done.returncode == 0
 
     if os.geteuid() or not mount("size=1m"):
         pytest.skip("needs the right to mount a tmpfs, which root has on most machines")
     yield folder, lambda options: mount(f"remount,{options}")
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=GUARD_SECONDS)
 
 
 def load_student(workdir):
@@ -82,6 +85,8 @@ def test_read_only_workdir_is_refused(config, small_disk):
 def test_run_resumes_from_the_checkpoint_before_a_damaged_one(config, tmp_path, expected_student):
     with stop_at_check(40), pytest.raises(StoppedError):
         runs.run(config, tmp_path / "truncated")
+    progress = read_progress(tmp_path / "truncated" / "student" / "kd")
+    assert (progress["epoch"], progress["step"]) == (4, 5)
     shutil.copytree(tmp_path / "truncated", tmp_path / "deleted")
     for damage in ("truncated", "deleted"):
         workdir = tmp_path / damage

@@ -1,4 +1,4 @@
-"""Dry runs."""
+"""Dry runs measure a run and write nothing."""
 
 import jax
 import numpy as np

@@ -51,6 +51,8 @@ def test_waiting_lock_is_granted_when_the_other_process_releases_it(tmp_path):
                 lock(tmp_path)
             exit_stack.close()
             wait_for_line(process, "locked")
+            with pytest.raises(BlockingIOError):  # Now the other process has the lock.
+                lock(tmp_path)
 
 
 def test_lock_works_without_fcntl(tmp_path):

@@ -20,7 +20,7 @@ def digits():
 
 
 @pytest.mark.parametrize("name", ["digits", "texts"])
-def test_the_first_updates_of_every_stage_are_those_recorded(name, request):
+def test_first_updates_of_every_stage_equal_the_recorded_ones(name, request):
     recorded = request.getfixturevalue(name)
     expected = json.loads((record.FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     assert jax.tree.structure(recorded) == jax.tree.structure(expected)

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.support.launching import launch
+from tests.support.launching import GUARD_SECONDS, launch
 
 # Runs in a separate process, because this process has already imported the optional packages.
 PROGRAM = """
@@ -63,7 +63,7 @@ print(json.dumps({
 
 def test_core_works_without_optional_packages():
     process = launch("-c", PROGRAM)
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=GUARD_SECONDS)
     assert process.returncode == 0, output
     install = "install it with: pip install 'akd_jax"
     assert json.loads(output.splitlines()[-1]) == {

@@ -15,6 +15,7 @@ from akd_jax import evaluation, metrics, runs
 from akd_jax.data import Batches, Examples, glue
 from akd_jax.errors import InputError
 from akd_jax.types import Model, Network, Outputs, Task, WeightedSum
+from tests.support.launching import GUARD_SECONDS
 
 REFERENCES = {
     "accuracy": sklearn.metrics.accuracy_score,
@@ -233,6 +234,10 @@ def test_losses_types_and_step_do_not_import_optional_packages():
         "print({'sklearn', 'scipy.stats', 'pydantic', 'ml_collections'} & set(sys.modules))"
     )
     output = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=GUARD_SECONDS,
     )
     assert output.stdout.strip() == "set()"

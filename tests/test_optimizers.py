@@ -49,7 +49,7 @@ def descend(config, gradients, start):
     return {name: float(p.squeeze()) for name, p in params.items()}
 
 
-def test_sgd_by_hand_as_in_pytorch():
+def test_sgd_equals_two_steps_of_pytorch_by_hand():
     # v1 = 1 + .1*2 = 1.2, p = 2 - .5*1.2 = 1.4; v2 = .9*1.2 + (1 + .1*1.4) = 2.22, p = .29.
     config = OptimizerConfig(name="sgd", learning_rate=0.5, momentum=0.9, weight_decay=0.1)
     params = descend(config, [1.0, 1.0], start=2.0)

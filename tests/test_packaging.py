@@ -2,11 +2,10 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import akd_jax
+from tests.support.launching import GUARD_SECONDS, ROOT
 
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -23,7 +22,7 @@ def lines(name):
     return [line for line in stripped if line and not line.startswith("-")]
 
 
-def test_requirements_are_those_of_the_package_with_all_extras():
+def test_requirements_file_equals_the_dependencies_with_all_extras():
     extras = PROJECT["optional-dependencies"]
     assert set(extras["all"][0].removeprefix("akd_jax[").removesuffix("]").split(",")) == {
         name for name in extras if name != "all"
@@ -41,9 +40,9 @@ def test_public_names_exist_and_importing_them_is_lazy():
     for name in akd_jax.__all__:
         assert getattr(akd_jax, name) is not None, name
     check = "import sys, akd_jax; assert 'orbax.checkpoint' not in sys.modules; akd_jax.run"
-    subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, timeout=GUARD_SECONDS)
 
 
-def test_version_is_that_of_changelog_and_citation():
+def test_changelog_and_citation_have_the_current_version():
     assert f"## {akd_jax.__version__}" in (ROOT / "CHANGELOG.md").read_text()
     assert f"version: {akd_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()

@@ -10,6 +10,7 @@ from akd_jax.plan import STUDENT
 from akd_jax.step import train_step
 from tests.support import shared_run
 from tests.support.launching import finish, free_port, launch
+from tests.support.runs import read_progress
 from tests.support.stopping import stop_at_check
 
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -27,12 +28,14 @@ def folder(tmp_path_factory):
     config = shared_run.make_config()
     with stop_at_check(shared_run.TEACHER_CHECK), pytest.raises(StoppedError, match="teacher"):
         runs.run(config, folder / "stopped")
+    assert read_progress(folder / "stopped/teacher/scratch")["epoch"] == 1
     port = str(free_port())
     pair = [launch("-m", "tests.support.pair", number, port, folder) for number in range(2)]
     for process, output in zip(pair, finish(pair), strict=True):
         assert process.returncode == 0, output
         assert "stage_1: stopped by a signal" in output
         assert output.splitlines()[-1] == "finished"
+    assert read_progress(folder / "stopped/student/stage_1")["epoch"] == 1
     runs.run(config, folder / "stopped")
     runs.run(config, folder / "whole")
     return folder

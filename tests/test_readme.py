@@ -1,12 +1,13 @@
+import collections
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.support.launching import GUARD_SECONDS, ROOT
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICKSTART, CUSTOM_LOSS, CUSTOM_METHOD = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
@@ -48,6 +49,7 @@ def output(tmp_path_factory):
         },
         capture_output=True,
         text=True,
+        timeout=GUARD_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -76,10 +78,25 @@ def test_quickstart_has_at_most_12_lines_of_code():
     assert len([line for line in QUICKSTART.splitlines() if line.strip()]) <= 12
 
 
-def test_links_lead_to_files():
+def anchors(document):
+    """The anchors of a Markdown file's headings, as GitHub creates them."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.M | re.S)
+    counts = collections.Counter()
+    for heading in re.findall(r"^#+ +(.+?)[ #]*$", text, flags=re.MULTILINE):
+        title = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)  # The text of a link.
+        slug = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        yield f"{slug}-{counts[slug]}" if counts[slug] else slug
+        counts[slug] += 1
+
+
+def test_links_lead_to_files_and_headings():
     documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     for document in documents:
         text = document.read_text(encoding="utf-8")
-        for target in re.findall(r"\]\(([^)#]+)", text):
-            if "://" not in target:
-                assert (document.parent / target).exists(), f"{document}: {target}"
+        for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", text):
+            if "://" in target:
+                continue
+            path = document.parent / target if target else document
+            assert path.exists(), f"{document}: {target}"
+            if anchor:
+                assert anchor in anchors(path), f"{document}: {target}#{anchor}"

@@ -43,7 +43,7 @@ def test_config_json_records_configuration_and_environment(tmp_path):
     environment = record["environment"]
     assert environment["packages"]["jax"]
     assert environment["devices"] == {"kind": "cpu", "count": 4, "processes": 1}
-    assert environment["git_revision"]
+    assert environment["git_revision"] == records.git_revision(Path(records.__file__))
 
 
 def test_same_configuration_can_reopen_the_folder(tmp_path):
@@ -111,7 +111,8 @@ def test_folder_that_cannot_be_created_is_refused_in_one_line(tmp_path, obstacle
 @pytest.mark.skipif(sys.platform != "linux", reason="uses a folder that Linux protects")
 def test_folder_that_cannot_be_written_is_refused():
     # Root can write to almost every folder, but not to /sys.
-    with pytest.raises(InputError, match="can be written, got: Permission denied"):
+    reasons = "(Permission denied|Operation not permitted|Read-only file system)"
+    with pytest.raises(InputError, match=f"can be written, got: {reasons}"):
         lock_workdir(Path("/sys/run"), {})
 
 
@@ -127,10 +128,7 @@ def test_file_that_cannot_be_read_is_refused(tmp_path):
         ("{", r"config\.json: expected a JSON object"),
         ("[]", r"config\.json: expected a JSON object"),
         ("\udcff", r"config\.json: expected a JSON object"),
-        (
-            '{"hidden_size": 1}',
-            "a file of another program or of akd_jax 0.1.0; choose another workdir",
-        ),
+        ('{"hidden_size": 1}', r"a file of another program or .*; choose another workdir"),
     ],
 )
 def test_config_json_of_another_program_is_refused_and_kept(tmp_path, content, message):
@@ -171,6 +169,6 @@ def test_configuration_with_an_infinite_number_can_resume(tmp_path):
 
 
 def test_revision_of_another_projects_checkout_is_not_recorded(tmp_path):
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True, timeout=GUARD_SECONDS)
     (tmp_path / "records.py").touch()
     assert records.git_revision(tmp_path / "records.py") is None

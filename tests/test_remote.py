@@ -17,6 +17,8 @@ from akd_jax.models.huggingface import Folder
 from akd_jax.plan import STUDENT
 from tests.support import shared_run
 from tests.support.encoders import MINILM
+from tests.support.launching import GUARD_SECONDS
+from tests.support.runs import read_progress
 from tests.support.stopping import stop_at_check
 
 fake_gcs = pytest.importorskip(
@@ -44,7 +46,7 @@ def bucket():
             data=json.dumps({"name": "bucket"}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request):
+        with urllib.request.urlopen(request, timeout=GUARD_SECONDS):
             yield "gs://bucket"
 
 
@@ -58,8 +60,10 @@ def test_run_in_a_bucket_resumes_and_equals_a_local_run(bucket, tmp_path):
     config = shared_run.make_config()
     with stop_at_check(shared_run.TEACHER_CHECK), pytest.raises(StoppedError, match="teacher"):
         runs.run(config, f"{bucket}/run")
+    assert read_progress(epath.Path(f"{bucket}/run/teacher/scratch"))["epoch"] == 1
     with stop_at_check(shared_run.STUDENT_CHECK), pytest.raises(StoppedError, match="stage_1"):
         runs.run(config, f"{bucket}/run")
+    assert read_progress(epath.Path(f"{bucket}/run/student/stage_1"))["epoch"] == 1
     remote = runs.run(config, f"{bucket}/run")
     local = runs.run(config, tmp_path / "run")
     for name in ("teacher", "student"):

@@ -5,14 +5,12 @@ import struct
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from akd_jax.writers import MetricWriter, ProgressBar
-
-ROOT = Path(__file__).parents[1]
+from tests.support.launching import GUARD_SECONDS, ROOT
 
 
 def make_record(step):
@@ -108,5 +106,6 @@ def test_without_tensorboardx_only_json_lines_are_written(tmp_path):
         "writer = MetricWriter(Path(sys.argv[1])); writer.write({'stage': 's', 'step': 1});"
         "writer.close()"
     )
-    subprocess.run([sys.executable, "-c", code, tmp_path], cwd=ROOT, check=True)
+    command = [sys.executable, "-c", code, tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=GUARD_SECONDS)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]

@@ -67,22 +67,22 @@ def test_value_can_follow_its_flag_after_a_space(assert_refused, tmp_path):
     assert_refused("type int, such as 0, got '1.5'", *arguments, "--config.seed", "1.5")
 
 
-def test_wrong_flag_of_one_launcher(assert_refused, tmp_path):
+def test_wrong_flag_of_one_launcher_is_reported(assert_refused, tmp_path):
     arguments = (CONFIG, "--methods=kd", f"--workdir={tmp_path}", "--seeds=x")
     assert_refused("flag --seeds=x", *arguments, main=compare.main)
 
 
-def test_missing_config_file(assert_refused, tmp_path):
+def test_missing_config_file_is_reported(assert_refused, tmp_path):
     message = "--config: expected a file such as configs/digits.py"
     assert_refused(message, "--config=configs/digit.py", f"--workdir={tmp_path / 'run'}")
 
 
-def test_config_file_that_raises(assert_refused, tmp_path):
+def test_config_file_that_raises_is_reported(assert_refused, tmp_path):
     message = "got 'configs/glue.py:imdb': ValueError: expected a task among cola"
     assert_refused(message, "--config=configs/glue.py:imdb", f"--workdir={tmp_path / 'run'}")
 
 
-def test_missing_flag(assert_refused):
+def test_missing_flag_is_reported(assert_refused):
     assert_refused("flag --workdir=None", CONFIG)
 
 

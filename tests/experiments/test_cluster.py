@@ -10,9 +10,8 @@ import time
 
 import pytest
 
-from tests.support.launching import free_port, launch
+from tests.support.launching import GUARD_SECONDS, finish, free_port, launch
 
-TIME_LIMIT = 600  # Seconds.
 FIELDS = {
     "batch_size": 100,
     "checkpoint_every": 1,
@@ -22,7 +21,7 @@ FIELDS = {
 }
 
 
-def start(workdir, epochs, program="experiments.train"):
+def start(workdir, epochs, program="experiments.train", **environment):
     """Starts two processes that train a student from labels, each with two devices."""
     port = free_port()
     config = {**FIELDS, "student.epochs": epochs}
@@ -36,6 +35,7 @@ def start(workdir, epochs, program="experiments.train"):
             "--num_processes=2",
             f"--process_id={number}",
             *(f"--config.{name}={value}" for name, value in config.items()),
+            **environment,
         )
         for number in range(2)
     ]
@@ -51,7 +51,7 @@ def recorded_epochs(workdir):
 
 def wait_for_epochs(workdir, count, pair):
     """Waits until the pair has recorded a number of epochs."""
-    deadline = time.monotonic() + TIME_LIMIT
+    deadline = time.monotonic() + GUARD_SECONDS
     while len(recorded_epochs(workdir)) < count:
         running = [process.poll() is None for process in pair]
         if not all(running) or time.monotonic() > deadline:
@@ -62,44 +62,38 @@ def wait_for_epochs(workdir, count, pair):
 
 def wait_for_end(pair):
     """Returns the exit codes and the last lines of both processes."""
-    try:
-        outputs = [process.communicate(timeout=TIME_LIMIT)[0] for process in pair]
-    finally:
-        for process in pair:
-            process.kill()
+    outputs = finish(pair)
     lines = [(output.splitlines() or [""])[-1] for output in outputs]
     return [process.returncode for process in pair], lines
 
 
-@pytest.mark.slow  # It starts two pairs of processes, and a third to resume.
-def test_lost_process_and_signal_end_both_and_the_same_command_resumes(tmp_path):
-    # Enough epochs that the run cannot end before the signal arrives, on a busy machine either.
-    workdir, epochs = tmp_path / "run", 300
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_loss_of_one_process_ends_the_other_and_the_same_command_resumes(tmp_path, lost):
+    program = "tests.support.killed_launcher"
+    codes, lines = wait_for_end(start(tmp_path, 4, program, KILLED_PROCESS=str(lost)))
+    assert (codes[lost], codes[1 - lost]) == (-signal.SIGKILL, os.EX_TEMPFAIL)
+    line = lines[1 - lost]
+    assert line.startswith("error: ")
+    assert "lost" in line
+    assert "run the same command again on all processes to resume" in line
+    assert recorded_epochs(tmp_path) in ([1], [1, 2])  # Process 0 may have recorded the second one.
 
-    pair = start(workdir, epochs)
-    wait_for_epochs(workdir, 1, pair)
-    pair[0].send_signal(signal.SIGKILL)
-    codes, lines = wait_for_end(pair)
-    assert codes == [-signal.SIGKILL, os.EX_TEMPFAIL]
-    assert lines[1].startswith("error: ")
-    assert "lost" in lines[1]
-    assert "run the same command again on all processes to resume" in lines[1]
+    codes, lines = wait_for_end(start(tmp_path, 4))
+    assert codes == [0, 0], lines
+    assert recorded_epochs(tmp_path) == [1, 2, 3, 4]
 
-    before = len(recorded_epochs(workdir))
-    assert before < epochs
-    pair = start(workdir, epochs)
-    wait_for_epochs(workdir, before + 1, pair)
+
+@pytest.mark.slow
+def test_signal_to_one_process_stops_both(tmp_path):
+    pair = start(tmp_path, epochs=100_000)  # More epochs than fit in the time of any test.
+    wait_for_epochs(tmp_path, 1, pair)
     pair[1].send_signal(signal.SIGTERM)
     codes, lines = wait_for_end(pair)
     assert codes == [os.EX_TEMPFAIL] * 2
     for number, line in enumerate(lines):
         assert line.startswith(f"error: process {number} of 2: ")
         assert "stopped by a signal" in line
-
-    assert len(recorded_epochs(workdir)) < epochs
-    codes, lines = wait_for_end(start(workdir, epochs))
-    assert codes == [0, 0], lines
-    assert recorded_epochs(workdir) == list(range(1, epochs + 1))
 
 
 def test_process_that_raises_ends_the_other(tmp_path):

@@ -2,15 +2,12 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import jaxlib.version
 import pytest
 
 from experiments.jax_setup import set_up_jax
-
-ROOT = Path(__file__).parents[2]
-XLA_VERSION = jaxlib.version.__version_info__[:2]
+from tests.support.launching import GUARD_SECONDS, ROOT
 
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type"
@@ -41,6 +38,7 @@ def test_convolutions_use_eigen_unless_the_environment_sets_the_flag(monkeypatch
 PAGE_FAULTS = """
 import ctypes, os, resource
 from experiments.jax_setup import set_up_jax
+from tests.support.launching import GUARD_SECONDS, ROOT
 import jax
 
 
@@ -81,6 +79,7 @@ def test_freed_memory_is_kept_on_cpu_unless_the_environment_configures_malloc():
         env={**environment, "JAX_COMPILATION_CACHE_DIR": "unused"},
         capture_output=True,
         text=True,
+        timeout=GUARD_SECONDS,
         check=True,
     )
     kept, configured_by_user, on_gpu = map(int, result.stdout.split())

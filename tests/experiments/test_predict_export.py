@@ -13,7 +13,7 @@ from tests.support.configs import small_config
 
 
 @pytest.fixture(scope="module")
-def finished_run(tmp_path_factory):
+def scratch_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     config = small_config()
     config.method = "scratch"
@@ -23,8 +23,8 @@ def finished_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def images(finished_run):
-    config = ConfigDict(records.read_config(finished_run)["config"])
+def images(scratch_run):
+    config = ConfigDict(records.read_config(scratch_run)["config"])
     return make_plan(config).dataset.splits["test"].inputs
 
 
@@ -34,21 +34,21 @@ def assert_refused(function, *args, match):
     assert "\n" not in str(error.value)
 
 
-def test_written_predictions_are_the_largest_logits(finished_run, images, tmp_path):
+def test_written_predictions_are_the_largest_logits(scratch_run, images, tmp_path):
     np.save(tmp_path / "images.npy", images)
     output = tmp_path / "new" / "out.tsv"
-    assert predict.predict_file(finished_run, tmp_path / "images.npy", output) == 500
-    best = runs.predict(finished_run)["student"].argmax(axis=-1)
+    assert predict.predict_file(scratch_run, tmp_path / "images.npy", output) == 500
+    best = runs.predict(scratch_run)["student"].argmax(axis=-1)
     rows = [f"{number}\t{label}" for number, label in enumerate(best)]
     assert output.read_text().splitlines() == ["index\tprediction", *rows]
 
 
-def test_wrong_input_or_output_is_refused(finished_run, images, tmp_path):
+def test_wrong_input_or_output_is_refused(scratch_run, images, tmp_path):
     output = tmp_path / "out.tsv"
     path = tmp_path / "images.npy"
     assert_refused(
         predict.predict_file,
-        finished_run,
+        scratch_run,
         path,
         output,
         match="expected a .npy file of images, got: ",
@@ -57,63 +57,63 @@ def test_wrong_input_or_output_is_refused(finished_run, images, tmp_path):
     given = tmp_path / "images.npz"
     assert_refused(
         predict.predict_file,
-        finished_run,
+        scratch_run,
         given,
         output,
         match="expected a .npy file of images, got: ",
     )
     np.save(path, images[:0])
     assert_refused(
-        predict.predict_file, finished_run, path, output, match=r"got uint8 \[0, 8, 8, 1\]"
+        predict.predict_file, scratch_run, path, output, match=r"got uint8 \[0, 8, 8, 1\]"
     )
     np.save(path, images[:, :7])
     assert_refused(
-        predict.predict_file, finished_run, path, output, match=r"got uint8 \[500, 7, 8, 1\]"
+        predict.predict_file, scratch_run, path, output, match=r"got uint8 \[500, 7, 8, 1\]"
     )
     np.save(path, np.float32(images))
     assert_refused(
-        predict.predict_file, finished_run, path, output, match=r"got float32 \[500, 8, 8, 1\]"
+        predict.predict_file, scratch_run, path, output, match=r"got float32 \[500, 8, 8, 1\]"
     )
     assert_refused(
         predict.predict_file,
-        finished_run,
+        scratch_run,
         path,
         path,
         match="the name of a file other than --input",
     )
     assert_refused(
-        predict.predict_file, finished_run, path, tmp_path, match="the name of a file other than"
+        predict.predict_file, scratch_run, path, tmp_path, match="the name of a file other than"
     )
     assert not output.exists()
 
 
-def test_stablehlo_of_an_image_network_reads_raw_images(finished_run, images, tmp_path):
-    export.export_network(finished_run, "stablehlo", tmp_path / "student.bin")
+def test_stablehlo_of_an_image_network_reads_raw_images(scratch_run, images, tmp_path):
+    export.export_network(scratch_run, "stablehlo", tmp_path / "student.bin")
     exported = jax.export.deserialize(bytearray((tmp_path / "student.bin").read_bytes()))
-    expected = runs.predict(finished_run)["student"]
+    expected = runs.predict(scratch_run)["student"]
     for count in (1, 500):
         np.testing.assert_allclose(exported.call(images[:count]), expected[:count], atol=1e-5)
 
 
-def test_unknown_format_or_network_is_refused(finished_run, tmp_path):
+def test_unknown_format_or_network_is_refused(scratch_run, tmp_path):
     output = tmp_path / "out"
     assert_refused(
         export.export_network,
-        finished_run,
+        scratch_run,
         "onnx",
         output,
         match="one of safetensors, stablehlo, got",
     )
     assert_refused(
         export.export_network,
-        finished_run,
+        scratch_run,
         "safetensors",
         output,
         match="expected stablehlo for a Plain",
     )
     assert_refused(
         export.export_network,
-        finished_run,
+        scratch_run,
         "stablehlo",
         output,
         "teacher",

@@ -13,7 +13,7 @@ import pytest
 
 from akd_jax import interrupts, records, runs
 from akd_jax.errors import StoppedError
-from tests.support.launching import launch
+from tests.support.launching import GUARD_SECONDS, ROOT, launch
 from tests.support.recorder import RecordingLoss
 from tests.support.runs import (
     assert_trees_equal,
@@ -25,8 +25,7 @@ from tests.support.runs import (
     without_times,
 )
 from tests.support.scripted import use_loss
-
-ROOT = Path(__file__).parents[2]
+from tests.support.stopping import stop_at_check
 
 
 def assert_same_run(one, other):
@@ -55,7 +54,7 @@ def test_killed_run_ends_like_an_undisturbed_run(
     workdir = tmp_path / "run"
     arguments = ("-m", "tests.support.killed_run", workdir, teacher_path, evaluation)
     process = launch(*arguments, JAX_NUM_CPU_DEVICES="4")
-    output, _ = process.communicate(timeout=600)
+    output, _ = process.communicate(timeout=GUARD_SECONDS)
     assert process.returncode == -signal.SIGKILL, output
     # The kill is between two checkpoints, so that an epoch is trained twice.
     assert len(read_metrics(workdir)) == evaluation - 1
@@ -65,11 +64,20 @@ def test_killed_run_ends_like_an_undisturbed_run(
     assert_same_run(workdir, finished_run)
 
 
-@pytest.mark.parametrize("steps_per_loop", [pytest.param(1, marks=pytest.mark.slow), 2])
+# The steps from each start to the next stop. Up to 9 more programs can run before the stop, and
+# with a whole epoch per program the run can only be stopped between two epochs.
+@pytest.mark.parametrize(
+    ("steps_per_loop", "stops_after"),
+    [
+        pytest.param(1, (4, 54, 40), marks=pytest.mark.slow),
+        (2, (4, 54, 40)),
+        pytest.param(50, (4,), marks=pytest.mark.slow),
+    ],
+)
 def test_run_stopped_several_times_ends_like_an_undisturbed_run(
-    config, tmp_path, monkeypatch, steps_per_loop
+    config, tmp_path, monkeypatch, steps_per_loop, stops_after
 ):
-    config.batch_size = 40  # 25 steps per epoch, more than the steps that run ahead of a stop.
+    config.batch_size = 20  # 50 steps per epoch, more than the steps that run ahead of a stop.
     config.student.epochs = 4
     config.steps_per_loop = steps_per_loop
     loss = RecordingLoss()
@@ -80,22 +88,19 @@ def test_run_stopped_several_times_ends_like_an_undisturbed_run(
     assert loss.examples == once
 
     loss.clear()
-    stops = 0
-    for steps in (2, 27, 20, None):
-        loss.stop_after = None if steps is None else 4 * steps  # The loss runs on four devices.
-        try:
-            with interrupts.listen():
-                runs.run(config, tmp_path / "stopped")
-        except StoppedError:
-            stops += 1
-            jax.effects_barrier()
-    assert stops == 3
+    for steps in stops_after:
+        loss.stop_after = 4 * steps  # The loss runs on four devices.
+        with interrupts.listen(), pytest.raises(StoppedError):
+            runs.run(config, tmp_path / "stopped")
+        jax.effects_barrier()
+    runs.run(config, tmp_path / "stopped")
+    jax.effects_barrier()
     assert loss.examples == once  # No step was missed or taken twice.
     assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed")
 
 
 def test_stop_within_an_epoch_saves_the_finished_steps(config, tmp_path, monkeypatch):
-    config.batch_size = 40
+    config.batch_size = 20
     config.student.epochs = 1
     loss = RecordingLoss()
     use_loss(monkeypatch, config, loss)
@@ -106,10 +111,30 @@ def test_stop_within_an_epoch_saves_the_finished_steps(config, tmp_path, monkeyp
     stage = tmp_path / "student/custom_0"
     progress = read_progress(stage)
     assert progress["epoch"] == 0
-    assert 0 < progress["step"] < 25
-    assert loss.examples.total() == 40 * progress["step"]
+    assert 0 < progress["step"] < 50
+    assert loss.examples.total() == 20 * progress["step"]
     assert int(checkpoint_folder(stage).name) == progress["step"]
     assert read_checkpoint(stage)["state"]["step"] == progress["step"]
+
+
+# In every epoch, 5 checks are before its steps, one is after them, and one is before each of the
+# two batches of the evaluation.
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpoint_every", [1, 100])
+@pytest.mark.parametrize("check", [7, 8, 16])
+def test_run_stopped_within_an_evaluation_ends_like_an_undisturbed_run(
+    config, tmp_path, check, checkpoint_every
+):
+    config.method = "scratch"
+    config.student.epochs = 3
+    config.checkpoint_every = checkpoint_every
+    with stop_at_check(check), pytest.raises(StoppedError, match="evaluation"):
+        runs.run(config, tmp_path / "stopped")
+    progress = read_progress(tmp_path / "stopped/student/scratch")
+    assert (progress["epoch"], progress["step"]) == ((check - 1) // 8, 5)
+    runs.run(config, tmp_path / "stopped")
+    runs.run(config, tmp_path / "undisturbed")
+    assert_same_run(tmp_path / "stopped", tmp_path / "undisturbed")
 
 
 # Runs experiments.train, and sends SIGTERM to it at the third evaluation.
@@ -139,7 +164,7 @@ def train(workdir, *start, **fields):
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=GUARD_SECONDS,
         check=False,
     )
 

@@ -3,18 +3,20 @@
 import dataclasses
 import functools
 import shutil
+import threading
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from akd_jax import methods, records, runs
+from akd_jax import methods, metrics, records, runs
 from akd_jax.errors import InputError
 from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.plan import make_plan
 from akd_jax.types import Method, Stage
+from tests.support.launching import GUARD_SECONDS
 from tests.support.recorder import RecordingLoss
 from tests.support.runs import (
     assert_refused,
@@ -96,9 +98,12 @@ def test_stages_after_a_retrained_stage_are_trained_again(config, finished_run, 
     results = records.read(workdir / "results.json")
     (workdir / "results.json").unlink()
     shutil.rmtree(workdir / "student/stage_1")
+    stage_2 = checkpoint_folder(workdir / "student/stage_2")
+    before = snapshot(stage_2)
     again = runs.run(config, workdir)
     assert results_without_times(again) == results_without_times(results)
-    assert again["stages"][1]["seconds"] != results["stages"][1]["seconds"]
+    assert checkpoint_folder(workdir / "student/stage_2") == stage_2
+    assert snapshot(stage_2) != before
     assert len(read_metrics(workdir)) == 10
 
 
@@ -156,17 +161,46 @@ def test_each_epoch_trains_once_on_each_example_in_its_own_order(config, tmp_pat
     assert len(batches) == len(loss.batches) == 4 * 5 * 4  # Epochs, steps and devices.
 
 
+def test_next_epoch_starts_before_the_scores_of_an_epoch_are_read(config, tmp_path, monkeypatch):
+    second_epoch_started, waits = threading.Event(), []
+    accuracy = metrics.METRICS["accuracy"]
+
+    def record_epoch(epochs):
+        if epochs[0] == 1:
+            second_epoch_started.set()
+
+    def loss(student, teachers, batch, temperature_step):
+        jax.debug.callback(record_epoch, batch.epochs)
+        return supervised_loss(student, teachers, batch, temperature_step)
+
+    def waiting_accuracy(labels, predictions):
+        waits.append(second_epoch_started.wait(GUARD_SECONDS))
+        return accuracy(labels, predictions)
+
+    use_loss(monkeypatch, config, loss)
+    monkeypatch.setitem(metrics.METRICS, "accuracy", waiting_accuracy)
+    config.student.epochs = 2
+    config.checkpoint_every = 100  # A checkpoint waits for the scores.
+    runs.run(config, tmp_path)
+    assert waits[0]
+
+
 def test_stages_can_start_from_the_initial_parameters(config, tmp_path, monkeypatch):
     def build(settings):
-        optimizer = settings.student.optimizer
-        return Method("custom", tuple(Stage(n, 1, supervised_loss, optimizer) for n in ("a", "b")))
+        def stage(name, learning_rate):
+            update = {"learning_rate": learning_rate}
+            optimizer = settings.student.optimizer.model_copy(update=update)
+            return Stage(name, 1, supervised_loss, optimizer, start=None)
+
+        return Method("custom", (stage("a", 1e-30), stage("b", 0.1), stage("c", 1e-30)))
 
     use_method(monkeypatch, config, build)
-    config.student.optimizer.learning_rate = 1e-30
     runs.run(config, tmp_path)
+    a, b, c = (read_checkpoint(tmp_path / "student" / name)["state"]["params"] for name in "abc")
     close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-20)
-    a, b = (read_checkpoint(tmp_path / "student" / name)["state"]["params"] for name in ("a", "b"))
-    jax.tree.map(close, a, b)
+    jax.tree.map(close, a, c)
+    with pytest.raises(AssertionError):
+        jax.tree.map(close, a, b)
 
 
 def test_custom_method_reads_the_teacher(config, teacher_path, tmp_path, monkeypatch):

@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,9 +15,16 @@ GUARD_SECONDS = 600  # Only stops a test that hangs; no test waits this long on 
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Returns a free port below the range from which the system assigns ports.
+
+    Until a child process binds it, no other program receives it by chance.
+    """
+    numbers = random.SystemRandom()  # Not seeded: two test sessions must draw different ports.
+    while True:
+        port = numbers.randrange(20_000, 30_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def launch(*arguments: object, **environment: str) -> subprocess.Popen[str]:
@@ -44,11 +53,14 @@ def launch(*arguments: object, **environment: str) -> subprocess.Popen[str]:
 
 @contextlib.contextmanager
 def start_python(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Like `launch`, for one process that is killed when the context ends."""
+    """Like `launch`, for one process that is killed when the context ends, or if it hangs."""
     with launch(*arguments) as process:
+        guard = threading.Timer(GUARD_SECONDS, process.kill)  # Ends a read from its output.
+        guard.start()
         try:
             yield process
         finally:
+            guard.cancel()
             process.kill()
 
 

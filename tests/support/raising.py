@@ -1,4 +1,4 @@
-"""experiments.train with an unexpected error in the second process, in the middle of an epoch."""
+"""Runs experiments.train; the second process raises an unexpected error within an epoch."""
 
 import itertools
 

@@ -3,6 +3,7 @@
 import collections
 import os
 import signal
+import threading
 
 import jax
 
@@ -22,6 +23,7 @@ class RecordingLoss:
 
     def __init__(self):
         self.traces = 0
+        self._lock = threading.Lock()  # Each device runs its callbacks in a thread.
         self.clear()
 
     def clear(self):
@@ -38,10 +40,11 @@ class RecordingLoss:
     def _record(self, epochs, views, ids, weights):
         epoch = int(epochs[0])
         real = [int(i) for i, weight in zip(ids, weights, strict=True) if weight > 0]
-        self.examples.update((epoch, i) for i in real)
-        self.views[epoch].update(int(view) for view in views)
-        self.batches.append((epoch, real))
-        if self.stop_after is not None:
-            self.stop_after -= 1
-            if self.stop_after == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
+        with self._lock:
+            self.examples.update((epoch, i) for i in real)
+            self.views[epoch].update(int(view) for view in views)
+            self.batches.append((epoch, real))
+            if self.stop_after is not None:
+                self.stop_after -= 1
+                if self.stop_after == 0:
+                    os.kill(os.getpid(), signal.SIGTERM)

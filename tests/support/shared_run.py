@@ -14,8 +14,8 @@ from akd_jax.step import train_step
 from akd_jax.types import TrainState
 from configs import digits
 
-# For `stop_at_check`. The first lies in the teacher's second epoch. In a run resumed from there,
-# the second lies in the second epoch of the student's first stage.
+# For `stop_at_check`. The first is in the teacher's second epoch. In a run resumed from there,
+# the second is in the second epoch of the student's first stage. The tests check both places.
 TEACHER_CHECK = 11
 STUDENT_CHECK = 33
 

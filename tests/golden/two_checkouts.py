@@ -25,6 +25,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import app, flags, logging
 
+from tests.support.launching import GUARD_SECONDS
 from tests.support.texts import write_folders
 
 _OLD = flags.DEFINE_string("old", None, "The checkout to compare with.", required=True)
@@ -76,7 +77,9 @@ def _flags(config: str, fields: dict[str, Any]) -> list[str]:
 
 def _train(checkout: Path, run_flags: list[str], workdir: Path) -> None:
     command = [sys.executable, "-m", "experiments.train", *run_flags, f"--workdir={workdir}"]
-    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=checkout, capture_output=True, text=True, timeout=GUARD_SECONDS
+    )
     if done.returncode:
         raise RuntimeError(f"{checkout}: training failed: {done.stderr.splitlines()[-1]}")
 

@@ -64,20 +64,21 @@ def test_killed_run_ends_like_an_undisturbed_run(
     assert_same_run(workdir, finished_run)
 
 
-# The steps from each start to the next stop. Up to 9 more programs can run before the stop, and
-# with a whole epoch per program the run can only be stopped between two epochs.
+# The steps from each start to the next stop. Up to 9 more programs can run before the stop, fewer
+# steps than the 50 of an epoch of batches of 20. With a whole epoch per program, the run can only
+# be stopped between two epochs; there, an epoch has 5 steps, because 50 take minutes to compile.
 @pytest.mark.parametrize(
-    ("steps_per_loop", "stops_after"),
+    ("batch_size", "steps_per_loop", "stops_after"),
     [
-        pytest.param(1, (4, 54, 40), marks=pytest.mark.slow),
-        (2, (4, 54, 40)),
-        pytest.param(50, (4,), marks=pytest.mark.slow),
+        pytest.param(20, 1, (4, 54, 40), marks=pytest.mark.slow),
+        (20, 2, (4, 54, 40)),
+        pytest.param(200, 5, (4,), marks=pytest.mark.slow),
     ],
 )
 def test_run_stopped_several_times_ends_like_an_undisturbed_run(
-    config, tmp_path, monkeypatch, steps_per_loop, stops_after
+    config, tmp_path, monkeypatch, batch_size, steps_per_loop, stops_after
 ):
-    config.batch_size = 20  # 50 steps per epoch, more than the steps that run ahead of a stop.
+    config.batch_size = batch_size
     config.student.epochs = 4
     config.steps_per_loop = steps_per_loop
     loss = RecordingLoss()

@@ -9,7 +9,7 @@ import pytest
 from experiments.jax_setup import set_up_jax
 from tests.support.launching import GUARD_SECONDS, ROOT
 
-
+XLA_VERSION = jaxlib.version.__version_info__[:2]
 FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 # Other versions of XLA abort on the flag.
 EIGEN = f"{FLAG}=-individual_convolution" if (0, 10) <= XLA_VERSION <= (0, 12) else ""

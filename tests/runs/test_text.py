@@ -105,6 +105,7 @@ def test_teacher_and_student_can_have_different_vocabularies(config, text_folder
     assert len(make_plan(config).dataset.splits["test"].inputs) == 2
 
 
+@pytest.mark.slow
 def test_stored_logits_train_like_a_live_teacher(finished, tmp_path):
     config = config_of(finished)
     config.teacher.views = 0

@@ -22,7 +22,7 @@ def config(texts_config):
     [
         "scratch",
         "annealing_kd",
-        "continuation_kd",
+        pytest.param("continuation_kd", marks=pytest.mark.slow),
         pytest.param("takd", marks=pytest.mark.slow),  # It fine-tunes an assistant, too.
     ],
 )

@@ -11,6 +11,11 @@ from tests.support.launching import GUARD_SECONDS, ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICKSTART, CUSTOM_LOSS, CUSTOM_METHOD = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
+SHARED_SETTINGS = (
+    "JAX_DISABLE_MOST_OPTIMIZATIONS",
+    "JAX_COMPILATION_CACHE_DIR",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+)
 # The examples train with the settings of the demo, cut down to seconds.
 SHORTER = """
 from configs import digits
@@ -45,7 +50,7 @@ def output(tmp_path_factory):
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": "error",
             "JAX_PLATFORMS": "cpu",
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"],
+            **{name: os.environ[name] for name in SHARED_SETTINGS},
         },
         capture_output=True,
         text=True,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax import losses
-from akd_jax.config import KDConfig, RunConfig
+from akd_jax.config import KDConfig, OptimizerConfig, RunConfig
 from akd_jax.types import Batch, Loss, Method, Outputs, Stage
 
 
@@ -39,15 +39,23 @@ def kd_loss(config: KDConfig, teacher: str) -> Loss:
     return loss
 
 
+def kd_stage(
+    name: str, epochs: int, optimizer: OptimizerConfig, config: KDConfig, teacher: str
+) -> Stage:
+    """Returns a stage with `kd_loss`, which records the temperature that the loss uses.
+
+    Args:
+      name: the name of the stage.
+      epochs: its epochs.
+      optimizer: the settings of its optimizer.
+      config: the settings of the loss.
+      teacher: the name of the teacher.
+    """
+    loss = kd_loss(config, teacher)
+    return Stage(name, epochs, loss, optimizer, temperature=config.temperature, teachers=(teacher,))
+
+
 def build(config: RunConfig) -> Method:
     """Returns one stage with `kd_loss` and the teacher."""
-    loss = kd_loss(config.kd, "teacher")
-    stage = Stage(
-        "kd",
-        config.student.epochs,
-        loss,
-        config.student.optimizer,
-        temperature=config.kd.temperature,
-        teachers=("teacher",),
-    )
-    return Method("kd", (stage,))
+    student = config.student
+    return Method("kd", (kd_stage("kd", student.epochs, student.optimizer, config.kd, "teacher"),))

@@ -5,34 +5,19 @@ student learns from the assistant by KD.
 """
 
 from akd_jax.config import RunConfig
-from akd_jax.methods.kd import kd_loss
-from akd_jax.types import Method, Stage
+from akd_jax.methods.kd import kd_stage
+from akd_jax.types import Method
 
 
 def build(config: RunConfig) -> Method:
     """Returns one stage with `kd_loss` and the assistant as the teacher."""
-    loss = kd_loss(config.kd, "assistant")
-    stage = Stage(
-        "takd",
-        config.student.epochs,
-        loss,
-        config.student.optimizer,
-        temperature=config.kd.temperature,
-        teachers=("assistant",),
-    )
+    student = config.student
+    stage = kd_stage("takd", student.epochs, student.optimizer, config.kd, "assistant")
     return Method("takd", (stage,))
 
 
 def build_assistant(config: RunConfig) -> Method:
     """Returns the method that trains the assistant: KD from the teacher."""
-    settings = config.takd.assistant
-    loss = kd_loss(config.kd, "teacher")
-    stage = Stage(
-        "kd",
-        settings.epochs,
-        loss,
-        settings.optimizer,
-        temperature=config.kd.temperature,
-        teachers=("teacher",),
-    )
+    assistant = config.takd.assistant
+    stage = kd_stage("kd", assistant.epochs, assistant.optimizer, config.kd, "teacher")
     return Method("assistant", (stage,))

@@ -8,12 +8,15 @@ that compose with any training loop. `train_step` is one pure update that works 
 from typing import TYPE_CHECKING, Any
 
 from akd_jax import losses, schedules
-from akd_jax.step import train_step
-from akd_jax.types import Batch, Loss, Method, Model, Network, Outputs, Stage, TrainState
+from akd_jax.models.network import Model, Network
+from akd_jax.training.stage import Method, Stage
+from akd_jax.training.state import TrainState
+from akd_jax.training.step import train_step
+from akd_jax.types import Batch, Loss, Outputs
 
 if TYPE_CHECKING:
     from akd_jax import methods
-    from akd_jax.runs import evaluate, predict, run
+    from akd_jax.runs.entry import evaluate, predict, run
 
 __version__ = "0.2.0"
 

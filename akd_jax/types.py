@@ -5,24 +5,17 @@ tokens of a text.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import struct, traverse_util
-
-from akd_jax.errors import InputError
-
-if TYPE_CHECKING:  # The configuration needs pydantic, which losses and steps do not.
-    from akd_jax.config import OptimizerConfig
+from flax import struct
 
 Array = jax.Array | np.ndarray
 Variables = Mapping[str, Any]  # Flax variables: {'params': ..., 'batch_stats': ...}.
-LearningRate = Callable[[Any], Any]  # Optax schedule: update number to learning rate.
+UNLABELLED = -100  # The class index of an example or token without a label, as in PyTorch.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +58,25 @@ class Task:
         return self.metrics[0]
 
 
+class Clock(struct.PyTreeNode):
+    """The time of an update within its stage. Every schedule is a function of it.
+
+    Attributes:
+      temperature_step: k, the number of finished temperatures, int32 [].
+      epoch: number of finished epochs, int32 [].
+      step: number of finished updates, int32 [].
+    """
+
+    temperature_step: jax.Array
+    epoch: jax.Array
+    step: jax.Array
+
+    @classmethod
+    def at(cls, *, temperature_step: int = 0, epoch: int = 0, step: int = 0) -> "Clock":
+        """Returns the clock of a time that is given in Python numbers."""
+        return cls(jnp.int32(temperature_step), jnp.int32(epoch), jnp.int32(step))
+
+
 class Tokens(struct.PyTreeNode):
     """Tokenized texts, padded to the same length.
 
@@ -78,18 +90,59 @@ class Tokens(struct.PyTreeNode):
     token_type_ids: Array
     lengths: Array
 
+    @property
+    def mask(self) -> jax.Array:
+        """Which positions hold a token and not padding, bool [B, L]."""
+        return jnp.arange(self.ids.shape[1]) < jnp.asarray(self.lengths)[:, None]
+
+
+class TopK(struct.PyTreeNode):
+    """The k largest of C logits, with what is needed for their probabilities.
+
+    The probability of an entry is exp(value - log_sum_exp).
+
+    Attributes:
+      values: the logits in decreasing order, [..., k].
+      indices: their classes, int32 [..., k].
+      log_sum_exp: log of the sum of the exponentials of all C logits, [...].
+    """
+
+    values: jax.Array
+    indices: jax.Array
+    log_sum_exp: jax.Array
+
+    @classmethod
+    def of(cls, logits: Array, k: int) -> "TopK":
+        """Returns the k largest logits of [..., C]."""
+        values, indices = jax.lax.top_k(jnp.asarray(logits), k)
+        return cls(values, indices, jax.nn.logsumexp(logits, axis=-1))
+
+
+class Outputs(struct.PyTreeNode):
+    """The outputs of a model.
+
+    Attributes:
+      logits: unnormalised scores [B, C] or, for every token, [B, L, C]. With `top_k`, C is 0.
+      features: name to hidden representation [B, ...].
+      top_k: the largest logits of a teacher that stores no others; None for all other models.
+    """
+
+    logits: jax.Array
+    features: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+    top_k: TopK | None = None
+
 
 class Batch(struct.PyTreeNode):
     """A batch of examples.
 
     Attributes:
       inputs: the model's inputs, an array [B, ...] or a tree of such arrays.
-      labels: class indices, int32 [B]; or the target numbers of a regression, float32 [B].
+      labels: class indices, int32 [B], or [B, L] for every token; or the target numbers of a
+        regression, float32 [B]. UNLABELLED, or NaN in a regression, marks missing labels.
       weights: weights of the examples, float32 [B]; 0 for padding rows of the last batch.
       ids: indices of the examples in their split, int32 [B].
       views: number of the augmented view of each example, int32 [B].
-      epochs: number of finished epochs, int32 [B], the same in all rows.
-      teacher_logits: teacher name to stored logits [B, C], for teachers not run in the step.
+      stored: teacher name to its stored outputs, for teachers that do not run in the step.
     """
 
     inputs: Any
@@ -97,20 +150,34 @@ class Batch(struct.PyTreeNode):
     weights: Array
     ids: Array | None = None
     views: Array | None = None
-    epochs: Array | None = None
-    teacher_logits: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    stored: Mapping[str, Outputs] = dataclasses.field(default_factory=dict)
+
+    @property
+    def labelled(self) -> jax.Array:
+        """Which labels are present, bool of the labels' shape."""
+        labels = jnp.asarray(self.labels)
+        if jnp.issubdtype(labels.dtype, jnp.floating):
+            return ~jnp.isnan(labels)
+        return labels != UNLABELLED
 
 
-class Outputs(struct.PyTreeNode):
-    """The outputs of a model.
+class Term(struct.PyTreeNode):
+    """One summand of a loss, with its own normaliser.
+
+    A loss is the sum over its terms of scale * sum(values * weights) / sum(weights). The sums
+    are taken over the whole batch: all devices and all accumulated parts. A term whose weights
+    are all 0 is 0.
 
     Attributes:
-      logits: unnormalised scores [B, C].
-      features: name to hidden representation [B, ...].
+      values: one value per example [B], or per token [B, L].
+      weights: the weights of the values, of the same shape. They get no gradient. They must be
+        0 where the example's weight is 0.
+      scale: the factor of this term, a scalar that is the same on all devices.
     """
 
-    logits: jax.Array
-    features: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
+    values: jax.Array
+    weights: Array
+    scale: jax.typing.ArrayLike = 1.0
 
 
 class WeightedSum(struct.PyTreeNode):
@@ -125,7 +192,7 @@ class WeightedSum(struct.PyTreeNode):
 
     @classmethod
     def of(cls, values: Array, weights: Array) -> "WeightedSum":
-        """Returns the sum of `values` [B] weighted by `weights` [B]."""
+        """Returns the sum of `values` weighted by `weights`, which have the same shape."""
         return cls(total=jnp.sum(values * weights), weight=jnp.sum(weights))
 
     def __add__(self, other: "WeightedSum") -> "WeightedSum":
@@ -139,126 +206,24 @@ class WeightedSum(struct.PyTreeNode):
 Metrics = Mapping[str, WeightedSum]
 
 
-class PackedMetrics(struct.PyTreeNode):
-    """The metrics of one or several steps in one array, so that the host fetches them at once.
-
-    Attributes:
-      sums: total and weight of each metric, float32 [metrics, 2]; [K, metrics, 2] for K steps.
-      names: names of the metrics.
-    """
-
-    sums: jax.Array
-    names: tuple[str, ...] = struct.field(pytree_node=False)
-
-    @classmethod
-    def of(cls, metrics: Metrics) -> "PackedMetrics":
-        """Packs metrics on the device."""
-        rows = [
-            jnp.stack([jnp.float32(x.total), jnp.float32(x.weight)], axis=-1)
-            for x in metrics.values()
-        ]
-        return cls(jnp.stack(rows, axis=-2) if rows else jnp.zeros((0, 2)), tuple(metrics))
-
-    def fetch(self) -> list[Metrics]:
-        """Waits for the steps and returns the metrics of each step on the host."""
-        sums = np.asarray(self.sums).reshape(-1, len(self.names), 2)
-        return [
-            {name: WeightedSum(*row) for name, row in zip(self.names, step, strict=True)}
-            for step in sums
-        ]
-
-
-class ApplyFn(Protocol):
-    """`flax.linen.Module.apply` of a module with the signature (inputs, train, axis_name)."""
-
-    def __call__(self, variables: Variables, *args: Any, **kwargs: Any) -> Any:
-        """Returns the outputs; with `mutable`, also the collections that the module changed."""
-
-
-class Preprocess(Protocol):
-    """Preprocessing of raw inputs, such as normalisation."""
-
-    def __call__(self, inputs: Any, /) -> Any:
-        """Returns the inputs of the module."""
-
-
-class Pretrained(Protocol):
-    """A source of pretrained weights."""
-
-    def __call__(self, shapes: Variables, /) -> Mapping[tuple[str, ...], Array]:
-        """Returns the pretrained variables by their paths in the tree of all variables."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A module with its preprocessing and its initial weights.
-
-    Attributes:
-      module: maps preprocessed inputs to `Outputs`.
-      preprocess: maps raw inputs to the inputs of the module.
-      pretrained: the source of pretrained weights; None for random initial weights.
-    """
-
-    module: nn.Module
-    preprocess: Preprocess
-    pretrained: Pretrained | None = None
-
-    def init(self, key: jax.Array, inputs: Any) -> Variables:
-        """Returns random variables; only the shapes of the raw inputs matter."""
-        return self.module.init(key, self.preprocess(inputs))
-
-    def initial_variables(self, key: jax.Array, inputs: Any) -> Variables:
-        """Returns the pretrained variables, and random ones where no pretrained ones exist."""
-        if self.pretrained is None:
-            return jax.jit(self.init)(key, inputs)
-        stored = self.pretrained(jax.eval_shape(self.init, key, inputs))
-
-        # Initialise only the variables that are missing from the checkpoint.
-        def missing_variables(key: jax.Array, inputs: Any) -> Any:
-            variables = traverse_util.flatten_dict(dict(self.init(key, inputs)))
-            return {path: value for path, value in variables.items() if path not in stored}
-
-        return traverse_util.unflatten_dict({**stored, **jax.jit(missing_variables)(key, inputs)})
-
-    def apply(self, variables: Variables, inputs: Any, **kwargs: Any) -> Any:
-        """Calls the module's `apply` on preprocessed raw inputs."""
-        return self.module.apply(variables, self.preprocess(inputs), **kwargs)
-
-
-class Model(struct.PyTreeNode):
-    """Variables and the function that applies them in inference mode."""
-
-    variables: Variables
-    apply_fn: ApplyFn = struct.field(pytree_node=False)
-
-    def __call__(self, inputs: Any) -> Outputs:
-        """Maps inputs [B, ...] to outputs, without dropout and with running statistics."""
-        return self.apply_fn(self.variables, inputs, train=False)
-
-
 class Loss(Protocol):
-    """A loss function that a stage minimises."""
+    """A loss that a stage minimises: a function, or a Flax module that owns variables.
+
+    A loss that combines the rows of all devices, such as a matrix of similarities, also has a
+    keyword argument `axis_name`, the axis of the surrounding pmap or None.
+    """
 
     def __call__(
         self,
         student: Outputs,
         teachers: Mapping[str, Outputs],
         batch: Batch,
-        temperature_step: jax.Array,
-    ) -> jax.Array:
-        """Returns one value per example, float32 [B]; the temperature step is an int32 scalar."""
+        clock: Clock,
+    ) -> jax.Array | Mapping[str, Term]:
+        """Returns one value per example, float32 [B], or the terms of the loss by name.
 
-
-class Augment(Protocol):
-    """An augmentation of training batches, applied before student and teachers read them."""
-
-    def __call__(self, batch: Batch) -> Batch:
-        """Returns the augmented batch, with the same shapes."""
-
-
-def no_augmentation(batch: Batch) -> Batch:
-    """Returns the batch unchanged."""
-    return batch
+        An array is one term, whose weights are those of the batch.
+        """
 
 
 class Teacher(Protocol):
@@ -266,134 +231,3 @@ class Teacher(Protocol):
 
     def __call__(self, batch: Batch) -> Outputs:
         """Returns the teacher's outputs for this device's share of a batch."""
-
-
-class TrainState(struct.PyTreeNode):
-    """The state that a training step reads and returns.
-
-    The last six fields are static: a state with another loss or optimizer is compiled again.
-
-    Attributes:
-      step: number of updates in this stage, int32 [].
-      params: the trainable parameters.
-      model_state: the model's other collections, such as {'batch_stats': ...}.
-      opt_state: the optimizer's state.
-      key: PRNG key of the stage, or its key data; a step folds its number into it.
-      apply_fn: the model's apply function.
-      optimizer: maps gradients to updates.
-      loss: the loss function.
-      augment: changes the batch before student and teachers read it.
-      grad_accumulation_steps: number of parts of a device's share of a batch. Their gradients
-        are added, so that the activations of only one part are in memory at a time.
-      skip_nonfinite: whether a step with a non-finite loss or gradient leaves the parameters
-        and the optimizer unchanged.
-    """
-
-    step: jax.Array
-    params: Any
-    model_state: Variables
-    opt_state: optax.OptState
-    key: jax.Array
-    apply_fn: ApplyFn = struct.field(pytree_node=False)
-    optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
-    loss: Loss = struct.field(pytree_node=False)
-    augment: Augment = struct.field(pytree_node=False, default=no_augmentation)
-    grad_accumulation_steps: int = struct.field(pytree_node=False, default=1)
-    skip_nonfinite: bool = struct.field(pytree_node=False, default=False)
-
-    @classmethod
-    def create(
-        cls,
-        apply_fn: ApplyFn,
-        variables: Variables,
-        *,
-        optimizer: optax.GradientTransformation,
-        loss: Loss,
-        key: jax.Array,
-        augment: Augment = no_augmentation,
-        grad_accumulation_steps: int = 1,
-        skip_nonfinite: bool = False,
-    ) -> "TrainState":
-        """Returns a state at step 0 with the given variables and a new optimizer state."""
-        model_state = {name: value for name, value in variables.items() if name != "params"}
-        return cls(
-            step=jnp.zeros((), jnp.int32),
-            params=variables["params"],
-            model_state=model_state,
-            opt_state=optimizer.init(variables["params"]),
-            key=key,
-            apply_fn=apply_fn,
-            optimizer=optimizer,
-            loss=loss,
-            augment=augment,
-            grad_accumulation_steps=grad_accumulation_steps,
-            skip_nonfinite=skip_nonfinite,
-        )
-
-    @property
-    def model(self) -> Model:
-        """The current model, for evaluation."""
-        return Model(variables={"params": self.params, **self.model_state}, apply_fn=self.apply_fn)
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """A part of a method, with its own loss, optimizer and temperature schedule.
-
-    Attributes:
-      name: the name of the stage and of its checkpoint folder.
-      epochs: number of passes over the training split.
-      loss: the loss function.
-      optimizer: settings of the optimizer; each stage starts with a new optimizer state.
-      max_temperature: tau_max; the temperature falls from tau_max to 1 over the epochs. Use 1
-        for losses that ignore the temperature step.
-      start: name of the stage whose best student this stage starts from; None for the
-        student's initial parameters.
-      teachers: names of the teachers whose outputs the loss reads.
-      temperature: the constant temperature of a loss that does not anneal; None for other losses.
-    """
-
-    name: str
-    epochs: int
-    loss: Loss
-    optimizer: "OptimizerConfig"
-    max_temperature: int = 1
-    start: str | None = None
-    teachers: tuple[str, ...] = ()
-    temperature: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise InputError(
-                f"{self.name}: expected at least 1 epoch, got {self.epochs}; set more epochs"
-            )
-        if not 1 <= self.max_temperature <= self.epochs:
-            raise InputError(
-                f"{self.name}: expected a max_temperature (tau_max) from 1 to its {self.epochs}"
-                f" epochs, got {self.max_temperature}; each temperature needs at least one epoch"
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A training method: stages in order. The best student of the last stage is the result."""
-
-    name: str
-    stages: tuple[Stage, ...]
-
-    @property
-    def teachers(self) -> tuple[str, ...]:
-        """Names of all teachers of the stages, in order of first use."""
-        return tuple(dict.fromkeys(name for stage in self.stages for name in stage.teachers))
-
-    @property
-    def epochs(self) -> int:
-        """Total number of epochs of all stages."""
-        return sum(stage.epochs for stage in self.stages)
-
-
-class MethodBuilder(Protocol):
-    """A function that builds a method from a run's configuration."""
-
-    def __call__(self, config: Any) -> Method:
-        """Returns the method; raises InputError if the settings do not fit the method."""

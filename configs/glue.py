@@ -14,7 +14,7 @@ The run first fine-tunes the teacher. --config.teacher.path=FOLDER uses a fine-t
 
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax.data.glue import TASKS
+from akd_jax.data.readers.glue import TASKS
 from configs import default
 
 # Number of training examples held out for validation: about a tenth, and 2,000 for large tasks.

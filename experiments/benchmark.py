@@ -16,8 +16,9 @@ from typing import Any
 import jax
 from absl import flags
 
-from akd_jax import parallel, records
-from akd_jax.errors import InputError
+from akd_jax.host import records
+from akd_jax.host.errors import InputError
+from akd_jax.training import parallel
 from experiments import cli
 from experiments.benchmarks import SUITES
 from experiments.tables import markdown_table

@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_dict, config_flags
 
-from akd_jax import config as config_schema
-from akd_jax import interrupts, processes
-from akd_jax.errors import DivergedError, InputError, StoppedError
-from akd_jax.files import Path, as_path, not_writable
+from akd_jax.host import interrupts, processes
+from akd_jax.host.errors import DivergedError, InputError, StoppedError
+from akd_jax.host.files import Path, as_path, not_writable
+from akd_jax.runs import config as config_schema
 from configs import default
 from experiments import cluster, help
 from experiments.cluster import EX_TEMPFAIL, Outcome

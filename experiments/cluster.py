@@ -18,8 +18,8 @@ from typing import NamedTuple, NoReturn
 import jax
 from absl import flags
 
-from akd_jax import processes
-from akd_jax.errors import InputError
+from akd_jax.host import processes
+from akd_jax.host.errors import InputError
 
 EX_TEMPFAIL = 75  # os.EX_TEMPFAIL, which Windows does not define.
 

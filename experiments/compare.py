@@ -16,11 +16,10 @@ from absl import flags
 from ml_collections.config_dict import ConfigDict
 
 from akd_jax import methods as all_methods
-from akd_jax import processes, records
-from akd_jax.errors import InputError
-from akd_jax.files import Path, absolute
-from akd_jax.plan import STUDENT, Plan, creates_teacher, make_plan, resume_key
-from akd_jax.runs import (
+from akd_jax.host import processes, records
+from akd_jax.host.errors import InputError
+from akd_jax.host.files import Path, absolute
+from akd_jax.runs.entry import (
     TEACHER,
     TEACHER_LOGITS,
     TrainedTeacher,
@@ -29,6 +28,7 @@ from akd_jax.runs import (
     predictor,
     run,
 )
+from akd_jax.runs.setup import STUDENT, Plan, creates_teacher, make_plan, resume_key
 from experiments import cli, comparison_table, html_report
 from experiments.tables import markdown_table, percent
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from akd_jax import records
-from akd_jax.errors import InputError
+from akd_jax.host import records
+from akd_jax.host.errors import InputError
 from experiments.tables import percent
 
 COMPARISON = "comparison.json"

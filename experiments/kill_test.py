@@ -20,9 +20,10 @@ import jax
 import numpy as np
 from absl import flags
 
-from akd_jax import records, runs
-from akd_jax.errors import InputError
-from akd_jax.plan import STUDENT
+from akd_jax.host import records
+from akd_jax.host.errors import InputError
+from akd_jax.runs import entry as runs
+from akd_jax.runs.setup import STUDENT
 from experiments import cli, html_report
 
 _SIGNAL = flags.DEFINE_enum("signal", "KILL", ["KILL", "TERM"], "Signal to send.")

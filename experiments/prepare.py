@@ -25,10 +25,11 @@ from collections.abc import Callable, Mapping
 
 from absl import flags
 
-from akd_jax import records
-from akd_jax.data import Source, cifar, idx, tsv
-from akd_jax.errors import InputError, require
-from akd_jax.files import Path
+from akd_jax.data import Source
+from akd_jax.data.readers import cifar, idx, tsv
+from akd_jax.host import records
+from akd_jax.host.errors import InputError, require
+from akd_jax.host.files import Path
 from experiments import cli
 
 _DATASET = flags.DEFINE_string(

@@ -11,10 +11,10 @@ from typing import Any
 
 from absl import flags
 
-from akd_jax import processes, records
-from akd_jax.dry_run import rehearse
-from akd_jax.plan import STUDENT
-from akd_jax.runs import run
+from akd_jax.host import processes, records
+from akd_jax.runs.dry_run import rehearse
+from akd_jax.runs.entry import run
+from akd_jax.runs.setup import STUDENT
 from experiments import cli, html_report
 from experiments.tables import markdown_table, percent
 

@@ -17,8 +17,8 @@ import jax
 import pytest
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import runs
-from akd_jax.plan import make_plan
+from akd_jax.runs import entry as runs
+from akd_jax.runs.setup import make_plan
 from tests.support.configs import small_config
 
 jax.config.update("jax_platforms", "cpu")

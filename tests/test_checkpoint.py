@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from akd_jax import parallel
-from akd_jax.checkpoint import Checkpoints
-from akd_jax.errors import InputError
+from akd_jax.host.checkpoint import Checkpoints
+from akd_jax.host.errors import InputError
+from akd_jax.training import parallel
 
 
 def make_state(value):

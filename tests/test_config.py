@@ -1,9 +1,9 @@
 import pytest
 from ml_collections import config_dict
 
-from akd_jax import config as schema
 from akd_jax import methods, models
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
+from akd_jax.runs import config as schema
 from configs import cifar10, cifar100, default, digits, fashion_mnist
 
 

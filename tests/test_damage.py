@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from akd_jax import records, runs
-from akd_jax.errors import InputError, StoppedError
-from akd_jax.plan import STUDENT
+from akd_jax.host import records
+from akd_jax.host.errors import InputError, StoppedError
+from akd_jax.runs import entry as runs
+from akd_jax.runs.setup import STUDENT
 from tests.support.configs import small_config
 from tests.support.launching import GUARD_SECONDS
 from tests.support.runs import read_progress

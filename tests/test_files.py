@@ -2,7 +2,7 @@ import contextlib
 
 import pytest
 
-from akd_jax import files
+from akd_jax.host import files
 from tests.support.launching import GUARD_SECONDS, start_python, wait_for_line
 
 LOCK = """

@@ -3,8 +3,8 @@ import signal
 
 import pytest
 
-from akd_jax import interrupts
-from akd_jax.errors import StoppedError
+from akd_jax.host import interrupts
+from akd_jax.host.errors import StoppedError
 
 
 def test_first_signal_requests_a_stop():

@@ -2,9 +2,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from akd_jax import optimizers
-from akd_jax.config import OptimizerConfig
-from akd_jax.types import Stage
+from akd_jax.training import optimizers
+from akd_jax.training.optimizers import OptimizerConfig
+from akd_jax.training.stage import Stage
 
 
 def rates(stage, steps_per_epoch):

@@ -4,11 +4,12 @@ import numpy as np
 import optax
 import pytest
 
-from akd_jax import parallel
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.step import train_step
-from akd_jax.types import Batch, Outputs, TrainState
+from akd_jax.training import parallel
+from akd_jax.training.state import TrainState
+from akd_jax.training.step import train_step
+from akd_jax.types import Batch, Outputs
 from experiments.benchmarks import hlo
 
 

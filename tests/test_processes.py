@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from akd_jax import processes, records, runs
-from akd_jax.errors import StoppedError
-from akd_jax.plan import STUDENT
-from akd_jax.step import train_step
+from akd_jax.host import processes, records
+from akd_jax.host.errors import StoppedError
+from akd_jax.runs import entry as runs
+from akd_jax.runs.setup import STUDENT
+from akd_jax.training.step import train_step
 from tests.support import shared_run
 from tests.support.launching import finish, free_port, launch
 from tests.support.runs import read_progress

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from akd_jax import records
-from akd_jax.errors import InputError
+from akd_jax.host import records
+from akd_jax.host.errors import InputError
 from tests.support.launching import GUARD_SECONDS, start_python, wait_for_line
 
 HOLD_THE_LOCK = """

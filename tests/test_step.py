@@ -7,10 +7,13 @@ import numpy as np
 import optax
 import pytest
 
-from akd_jax import losses, models, parallel
-from akd_jax.step import predict_step, train_step, train_steps
-from akd_jax.teachers import LiveTeacher
-from akd_jax.types import Batch, Model, Outputs, TrainState
+from akd_jax import losses, models
+from akd_jax.models.network import Model
+from akd_jax.teachers.live import LiveTeacher
+from akd_jax.training import parallel
+from akd_jax.training.state import TrainState
+from akd_jax.training.step import predict_step, train_step, train_steps
+from akd_jax.types import Batch, Outputs
 
 MAX_TEMPERATURE = 4
 

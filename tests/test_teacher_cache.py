@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from akd_jax import models, teacher_cache
-from akd_jax.errors import InputError
-from akd_jax.teacher_cache import Fingerprint, load_or_build
+from akd_jax import models
+from akd_jax.host.errors import InputError
+from akd_jax.teachers import stored as teacher_cache
+from akd_jax.teachers.stored import Fingerprint, load_or_build
 
 FINGERPRINT = Fingerprint(
     teacher="t", data="d", augmentation="crop_padding 4, flip True", seed=0, precision="float32"

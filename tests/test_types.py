@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from akd_jax.config import OptimizerConfig
-from akd_jax.errors import InputError
-from akd_jax.types import Method, Stage, WeightedSum
+from akd_jax.host.errors import InputError
+from akd_jax.training.optimizers import OptimizerConfig
+from akd_jax.training.stage import Method, Stage
+from akd_jax.types import WeightedSum
 
 OPTIMIZER = OptimizerConfig(learning_rate=0.1)
 

@@ -9,7 +9,7 @@ import time
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from akd_jax.writers import MetricWriter, ProgressBar
+from akd_jax.host.writers import MetricWriter, ProgressBar
 from tests.support.launching import GUARD_SECONDS, ROOT
 
 

@@ -3,12 +3,12 @@
 import functools
 from collections.abc import Callable, Mapping
 
-from akd_jax.config import DatasetConfig
-from akd_jax.data import cifar, digits, glue, idx, tsv
 from akd_jax.data.batches import Batches
 from akd_jax.data.dataset import Dataset, Examples, Normalise, Source, hold_out
-from akd_jax.errors import InputError
-from akd_jax.files import Path, readable_path
+from akd_jax.data.readers import cifar, digits, glue, idx, tsv
+from akd_jax.data.settings import DatasetConfig
+from akd_jax.host.errors import InputError
+from akd_jax.host.files import Path, readable_path
 
 __all__ = [
     "DATASETS",

@@ -4,9 +4,23 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from pydantic import Field
 
-from akd_jax.errors import require
+from akd_jax.host.errors import require
+from akd_jax.host.settings import NonNegativeInt, Section
 from akd_jax.types import Batch
+
+
+class ImageOptions(Section):
+    """The augmentation of images."""
+
+    crop_padding: NonNegativeInt = Field(
+        default=0,
+        description="Pixels of padding around an image before a random crop; 0 turns crops off.",
+    )
+    flip: bool = Field(
+        default=False, description="Whether images are flipped horizontally at random."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from akd_jax.data import text
 from akd_jax.data.dataset import Examples
-from akd_jax.types import Batch
+from akd_jax.types import Batch, Outputs
 
 
 class Batches:
@@ -30,7 +30,7 @@ class Batches:
         Empty for inputs of a fixed shape.
       views: number of augmented views per example; epoch e uses view e % views. 0 draws a new
         view in each epoch.
-      teacher_logits: maps a teacher's name to its stored logits, one array [N, C] per view.
+      stored: maps a teacher's name to its stored outputs, one tree of arrays [N, ...] per view.
       part: (index, count) of the part of each batch to yield, where each process of a
         multi-process run takes one part of [batch_size / count, ...].
       chunk_bytes: approximate size in bytes of the inputs that are gathered at once.
@@ -44,7 +44,7 @@ class Batches:
         seed: int | None = None,
         buckets: Sequence[int] = (),
         views: int = 0,
-        teacher_logits: Mapping[str, Sequence[np.ndarray]] | None = None,
+        stored: Mapping[str, Sequence[Outputs]] | None = None,
         part: tuple[int, int] = (0, 1),
         chunk_bytes: int = 8_000_000,
     ):
@@ -53,7 +53,7 @@ class Batches:
         self.seed = seed
         self.buckets = tuple(buckets)
         self.views = views
-        self.teacher_logits = teacher_logits or {}
+        self.stored = stored or {}
         index, count = part
         self._part = slice(index * batch_size // count, (index + 1) * batch_size // count)
         lengths = text.longest(examples.inputs) if buckets else np.zeros(len(examples), np.int32)
@@ -132,9 +132,9 @@ class Batches:
             (columns < np.array([[len(real)] for real in ids])).astype(np.float32),
             ids=rows,
             views=np.full_like(rows, view),
-            epochs=np.full_like(rows, epoch),
-            teacher_logits={
-                name: logits[view][rows] for name, logits in self.teacher_logits.items()
+            stored={
+                name: jax.tree.map(lambda array: array[rows], outputs[view])
+                for name, outputs in self.stored.items()
             },
         )
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
 from akd_jax.types import Task
 
 

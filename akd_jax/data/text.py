@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from pydantic import Field
 
 from akd_jax.data.dataset import Examples
+from akd_jax.host.settings import PositiveInt, Section
 from akd_jax.types import Tokens
 
 if TYPE_CHECKING:  # tokenizers is an optional package.
@@ -20,6 +22,20 @@ _LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 # Texts that are tokenised at once. The limit saves memory, because each encoding takes some kB.
 _CHUNK = 4096
+
+
+class TextOptions(Section):
+    """The lengths of texts."""
+
+    max_length: PositiveInt = Field(
+        default=128,
+        description="Largest length of a text in tokens, at least 3; longer ones are cut off.",
+    )
+    bucketing: bool = Field(
+        default=True,
+        description="Whether batches hold texts of similar lengths, so that they need less"
+        " padding.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

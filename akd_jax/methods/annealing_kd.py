@@ -1,17 +1,51 @@
 """Annealing-KD (Jafari et al., EACL 2021, https://arxiv.org/abs/2104.07163)."""
 
-from collections.abc import Mapping
+from typing import Literal
 
-import jax
+from pydantic import Field
 
-from akd_jax import losses
-from akd_jax.config import RunConfig
-from akd_jax.errors import InputError
-from akd_jax.methods.scratch import supervised_loss
-from akd_jax.types import Batch, Method, Outputs, Stage
+from akd_jax import losses, schedules
+from akd_jax.host.errors import InputError
+from akd_jax.host.settings import PositiveInt, Section
+from akd_jax.methods.base import MethodSpec, RunSettings
+from akd_jax.methods.scratch import default_teacher, supervised_loss
+from akd_jax.training.optimizers import OptimizerConfig
+from akd_jax.training.stage import Method, Stage
+from akd_jax.types import Task
 
 
-def build(config: RunConfig) -> Method:
+class StageOneConfig(Section):
+    """Settings of stage I of Annealing-KD."""
+
+    epochs: PositiveInt = Field(
+        default=200,
+        description="Number of epochs of stage I, at least 1 and fewer than student.epochs; stage"
+        " II trains for the remaining epochs.",
+    )
+    optimizer: OptimizerConfig = Field(
+        default=OptimizerConfig(), description="Optimizer of stage I."
+    )
+
+
+class Config(Section):
+    """Settings of Annealing-KD."""
+
+    max_temperature: PositiveInt = Field(
+        default=10,
+        description="Largest temperature tau_max, from 1 to stage_1.epochs; it falls to 1.",
+    )
+    class_reduction: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="Reduction of the squared errors over the classes: 'mean' as in the authors'"
+        " code, or 'sum' as in the paper's formula.",
+    )
+    stage_1: StageOneConfig = Field(
+        default=StageOneConfig(),
+        description="Stage I, in which the student learns the teacher's annealed logits.",
+    )
+
+
+def build(config: RunSettings, task: Task) -> Method:
     """Returns two stages: the first learns the teacher's annealed logits, the second the labels.
 
     Stage I minimises mean_c (z_s - Phi(T) z_t)^2 while T falls from tau_max to 1. Stage II
@@ -22,42 +56,29 @@ def build(config: RunConfig) -> Method:
     Raises:
       InputError: no epoch remains for stage II, or tau_max exceeds the epochs of stage I.
     """
-    settings = config.annealing_kd
+    del task
+    settings = config.section(Config)
     epochs = settings.stage_1.epochs
     if epochs >= config.student.epochs:
         raise InputError(
             f"config.annealing_kd.stage_1.epochs: expected fewer than config.student.epochs ="
             f" {config.student.epochs}, got {epochs}; stage II trains for the remaining epochs"
         )
-    max_temperature = settings.max_temperature
-    if max_temperature > epochs:
+    tau_max = settings.max_temperature
+    if tau_max > epochs:
         raise InputError(
             f"config.annealing_kd.max_temperature: expected 1 to {epochs}, the epochs of stage I,"
-            f" got {max_temperature}; each temperature needs at least one epoch"
+            f" got {tau_max}; each temperature needs at least one epoch"
         )
-
-    def annealed_loss(
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        temperature_step: jax.Array,
-    ) -> jax.Array:
-        del batch  # Stage I does not use the labels.
-        return losses.annealed_mse(
-            student.logits,
-            teachers["teacher"].logits,
-            temperature_step,
-            max_temperature,
-            class_reduction=settings.class_reduction,
-        )
-
+    phi = schedules.annealing_factor(tau_max)
     stage_1 = Stage(
         "stage_1",
         epochs,
-        annealed_loss,
+        losses.bind(losses.annealed_mse, factor=phi, class_reduction=settings.class_reduction),
         settings.stage_1.optimizer,
-        max_temperature=max_temperature,
         teachers=("teacher",),
+        temperature_step=schedules.temperature_step(epochs, tau_max),
+        schedules={"temperature": schedules.temperature(tau_max), "phi": phi},
     )
     stage_2 = Stage(
         "stage_2",
@@ -66,4 +87,7 @@ def build(config: RunConfig) -> Method:
         config.student.optimizer,
         start="stage_1",
     )
-    return Method("annealing_kd", (stage_1, stage_2))
+    return Method("annealing_kd", (stage_1, stage_2), default_teacher(config))
+
+
+SPEC = MethodSpec(build, Config)

@@ -1,21 +1,55 @@
 """Continuation-KD (Jafari et al., Findings of EMNLP 2022, https://arxiv.org/abs/2212.05998)."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from typing import Literal
 
-import jax
-import jax.numpy as jnp
+from pydantic import Field
 
 from akd_jax import losses, schedules
-from akd_jax.config import RunConfig
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
+from akd_jax.host.settings import NonNegative, PositiveInt, Section
 from akd_jax.methods import annealing_kd
-from akd_jax.types import Batch, Loss, Method, Outputs, Stage
+from akd_jax.methods.base import MethodSpec, RunSettings
+from akd_jax.methods.scratch import default_teacher
+from akd_jax.training.optimizers import OptimizerConfig
+from akd_jax.training.stage import Method, Stage
+from akd_jax.types import Task
 
-Psi = Callable[[Batch], jax.Array]  # Weight of the hard labels, scalar or [B].
+
+class Config(Section):
+    """Settings of Continuation-KD."""
+
+    max_temperature: PositiveInt = Field(
+        default=20,
+        description="Largest temperature tau_max, from 1 to student.epochs; it falls to 1.",
+    )
+    margin: NonNegative = Field(
+        default=0.0,
+        description="Margin m in squared logits, at least 0; an error below m * Phi gives no loss.",
+    )
+    psi: Literal["ramp", "step"] = Field(
+        default="ramp",
+        description="Schedule of psi, the weight of the hard labels: 'ramp' rises linearly; 'step'"
+        " is 0 and then 1, and uses the stages and settings of annealing_kd with this margin.",
+    )
+    psi_epochs: PositiveInt = Field(
+        default=300,
+        description="Number of epochs in which the ramp rises from 0 to 1, at least 1.",
+    )
+    psi_until: PositiveInt = Field(
+        default=300,
+        description="Epoch from which psi is 1, even if the ramp has not reached 1, at least 1.",
+    )
+    class_reduction: Literal["mean", "sum"] = Field(
+        default="mean",
+        description="Reduction of the squared errors over the classes: 'mean' or 'sum'.",
+    )
+    optimizer: OptimizerConfig = Field(
+        default=OptimizerConfig(), description="Optimizer of the single stage of the ramp."
+    )
 
 
-def build(config: RunConfig) -> Method:
+def build(config: RunSettings, task: Task) -> Method:
     """Returns the stages of a gradual change from the annealed teacher to the hard labels.
 
     The loss is psi CE(z_s, label) + (1 - psi) max(0, mean_c (z_s - Phi z_t)^2 - m Phi) with
@@ -28,75 +62,54 @@ def build(config: RunConfig) -> Method:
       InputError: max_temperature exceeds the epochs, psi never reaches 1, or no epoch remains
         for stage II.
     """
-    settings = config.continuation_kd
+    settings = config.section(Config)
     if settings.psi == "step":
-        stage_1, stage_2 = annealing_kd.build(config).stages
-        loss = continuation_loss(
-            config.annealing_kd.class_reduction,
-            settings.margin,
-            stage_1.max_temperature,
-            lambda batch: jnp.float32(0),
-        )
+        reduction = config.section(annealing_kd.Config).class_reduction
+        method = annealing_kd.build(config, task)
+        stage_1, stage_2 = method.stages
         # With psi = 1 only the hard-label loss remains, which is stage II of Annealing-KD.
-        return Method("continuation_kd", (dataclasses.replace(stage_1, loss=loss), stage_2))
-    if settings.max_temperature > config.student.epochs:
+        stage_1 = dataclasses.replace(
+            stage_1,
+            loss=losses.bind(
+                losses.continuation,
+                factor=stage_1.schedules["phi"],
+                psi=0.0,
+                margin=settings.margin,
+                class_reduction=reduction,
+            ),
+        )
+        return dataclasses.replace(method, name="continuation_kd", stages=(stage_1, stage_2))
+    epochs, tau_max = config.student.epochs, settings.max_temperature
+    if tau_max > epochs:
         raise InputError(
             "config.continuation_kd.max_temperature: expected 1 to"
-            f" {config.student.epochs}, the student's epochs, got {settings.max_temperature};"
-            " each temperature needs at least one epoch"
+            f" {epochs}, the student's epochs, got {tau_max}; each temperature needs at least one"
+            " epoch"
         )
-
-    if min(settings.psi_epochs, settings.psi_until) >= config.student.epochs:
+    if min(settings.psi_epochs, settings.psi_until) >= epochs:
         raise InputError(
             "config.continuation_kd: expected psi_epochs or psi_until below the student's"
-            f" {config.student.epochs} epochs, got {settings.psi_epochs} and"
+            f" {epochs} epochs, got {settings.psi_epochs} and"
             f" {settings.psi_until}; otherwise psi never reaches 1"
         )
-
-    def ramp(batch: Batch) -> jax.Array:
-        assert batch.epochs is not None, "expected a batch with epochs"
-        return schedules.mixing_weight(batch.epochs, settings.psi_epochs, settings.psi_until)
-
+    phi = schedules.annealing_factor(tau_max)
+    psi = schedules.mixing_weight(settings.psi_epochs, settings.psi_until)
     stage = Stage(
         "continuation",
-        config.student.epochs,
-        continuation_loss(
-            settings.class_reduction, settings.margin, settings.max_temperature, ramp
+        epochs,
+        losses.bind(
+            losses.continuation,
+            factor=phi,
+            psi=psi,
+            margin=settings.margin,
+            class_reduction=settings.class_reduction,
         ),
         settings.optimizer,
-        max_temperature=settings.max_temperature,
         teachers=("teacher",),
+        temperature_step=schedules.temperature_step(epochs, tau_max),
+        schedules={"temperature": schedules.temperature(tau_max), "phi": phi, "psi": psi},
     )
-    return Method("continuation_kd", (stage,))
+    return Method("continuation_kd", (stage,), default_teacher(config))
 
 
-def continuation_loss(
-    class_reduction: losses.ClassReduction, margin: float, max_temperature: int, psi: Psi
-) -> Loss:
-    """Returns the loss function `losses.continuation` with the outputs of the teacher.
-
-    Args:
-      class_reduction: 'mean' or 'sum'.
-      margin: m >= 0, in squared logits.
-      max_temperature: tau_max.
-      psi: maps a batch to the weight of the hard labels.
-    """
-
-    def loss(
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        temperature_step: jax.Array,
-    ) -> jax.Array:
-        return losses.continuation(
-            student.logits,
-            teachers["teacher"].logits,
-            batch.labels,
-            temperature_step,
-            max_temperature,
-            psi=psi(batch),
-            margin=margin,
-            class_reduction=class_reduction,
-        )
-
-    return loss
+SPEC = MethodSpec(build, Config, reads=("annealing_kd",))

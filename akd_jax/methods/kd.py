@@ -1,61 +1,69 @@
 """Vanilla knowledge distillation (Hinton et al., 2015, https://arxiv.org/abs/1503.02531)."""
 
-from collections.abc import Mapping
+from pydantic import Field
 
-import jax
-import jax.numpy as jnp
+from akd_jax import losses, schedules
+from akd_jax.host.settings import Fraction, Positive, Section
+from akd_jax.methods.base import MethodSpec, RunSettings
+from akd_jax.methods.scratch import default_teacher
+from akd_jax.training.optimizers import OptimizerConfig
+from akd_jax.training.stage import Method, Stage
+from akd_jax.types import Task
 
-from akd_jax import losses
-from akd_jax.config import KDConfig, OptimizerConfig, RunConfig
-from akd_jax.types import Batch, Loss, Method, Outputs, Stage
+
+class Config(Section):
+    """Settings of vanilla KD."""
+
+    temperature: Positive = Field(default=4.0, description="Softmax temperature T, greater than 0.")
+    weight: Fraction = Field(
+        default=0.9,
+        description="Weight of the soft-label loss, from 0 to 1; the hard-label loss has the"
+        " weight 1 - weight.",
+    )
 
 
-def kd_loss(config: KDConfig, teacher: str) -> Loss:
-    """Returns the loss (1 - a) CE(z_s, label) + a T^2 KL(softmax(z_t / T) || softmax(z_s / T)).
+def kd_stage(
+    name: str, epochs: int, optimizer: OptimizerConfig, config: Config, task: Task, teacher: str
+) -> Stage:
+    """Returns a stage with (1 - a) CE(z_s, label) + a T^2 KL(softmax(z_t/T) || softmax(z_s/T)).
 
     A regression has no class probabilities. Its loss is
     (1 - a) (z_s - label)^2 + a (z_s - z_t)^2.
 
     Args:
-      config: the settings; a is `weight`, T is `temperature`.
-      teacher: the name of the teacher.
-    """
-
-    def loss(
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        temperature_step: jax.Array,
-    ) -> jax.Array:
-        del temperature_step  # The temperature of KD is constant.
-        target = teachers[teacher].logits
-        hard = losses.supervised(student.logits, batch.labels)
-        if jnp.issubdtype(batch.labels.dtype, jnp.floating):
-            soft = losses.annealed_mse(student.logits, target, 0, 1)  # Phi = 1.
-        else:
-            soft = losses.distillation_kl(student.logits, target, config.temperature)
-        return (1 - config.weight) * hard + config.weight * soft
-
-    return loss
-
-
-def kd_stage(
-    name: str, epochs: int, optimizer: OptimizerConfig, config: KDConfig, teacher: str
-) -> Stage:
-    """Returns a stage with `kd_loss`, which records the temperature that the loss uses.
-
-    Args:
       name: the name of the stage.
       epochs: its epochs.
       optimizer: the settings of its optimizer.
-      config: the settings of the loss.
+      config: the settings of the loss; a is `weight`, T is `temperature`.
+      task: the task.
       teacher: the name of the teacher.
     """
-    loss = kd_loss(config, teacher)
-    return Stage(name, epochs, loss, optimizer, temperature=config.temperature, teachers=(teacher,))
+    temperature = schedules.constant(config.temperature)
+    if task.regression:
+        soft = losses.bind(losses.annealed_mse, teacher=teacher)
+    else:
+        soft = losses.bind(losses.kl, teacher=teacher, temperature=temperature)
+    loss = losses.compose(
+        hard=(1 - config.weight, losses.supervised),
+        soft=(config.weight, soft),
+    )
+    return Stage(
+        name,
+        epochs,
+        loss,
+        optimizer,
+        teachers=(teacher,),
+        schedules={} if task.regression else {"temperature": temperature},
+    )
 
 
-def build(config: RunConfig) -> Method:
-    """Returns one stage with `kd_loss` and the teacher."""
+def build(config: RunSettings, task: Task) -> Method:
+    """Returns one stage with the loss of KD and the teacher."""
     student = config.student
-    return Method("kd", (kd_stage("kd", student.epochs, student.optimizer, config.kd, "teacher"),))
+    stage = kd_stage(
+        "kd", student.epochs, student.optimizer, config.section(Config), task, "teacher"
+    )
+    return Method("kd", (stage,), default_teacher(config))
+
+
+SPEC = MethodSpec(build, Config)

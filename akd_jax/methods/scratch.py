@@ -1,30 +1,32 @@
 """Supervised training on the hard labels, without a teacher."""
 
-from collections.abc import Mapping
-
-import jax
-
 from akd_jax import losses
-from akd_jax.config import RunConfig
-from akd_jax.types import Batch, Method, Outputs, Stage
+from akd_jax.methods.base import MethodSpec, RunSettings, teacher_recipe
+from akd_jax.training.stage import Method, Recipe, Stage
+from akd_jax.types import Task
+
+# The cross-entropy, or the squared error in a regression.
+supervised_loss = losses.bind(losses.supervised)
 
 
-def supervised_loss(
-    student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, temperature_step: jax.Array
-) -> jax.Array:
-    """Returns the cross-entropy, or the squared error in a regression, [B]; ignores teachers."""
-    del teachers, temperature_step
-    return losses.supervised(student.logits, batch.labels)
-
-
-def build(config: RunConfig) -> Method:
+def build(config: RunSettings, task: Task) -> Method:
     """Returns one stage over all epochs of the student."""
-    stage = Stage("scratch", config.student.epochs, supervised_loss, config.student.optimizer)
-    return Method("scratch", (stage,))
+    del task
+    student = config.student
+    return Method(
+        "scratch", (Stage("scratch", student.epochs, supervised_loss, student.optimizer),)
+    )
 
 
-def build_teacher(config: RunConfig) -> Method:
-    """Returns the method that trains the teacher: one supervised stage."""
-    settings = config.teacher
-    stage = Stage("scratch", settings.epochs, supervised_loss, settings.optimizer)
-    return Method("teacher", (stage,))
+def default_teacher(config: RunSettings) -> dict[str, Recipe]:
+    """Returns the recipe of the teacher that the section `teacher` describes, by its name."""
+    section = config.teacher
+
+    def method() -> Method:
+        stage = Stage("scratch", section.epochs, supervised_loss, section.optimizer)
+        return Method("teacher", (stage,))
+
+    return {"teacher": teacher_recipe(section, "teacher", method)}
+
+
+SPEC = MethodSpec(build)

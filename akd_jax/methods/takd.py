@@ -4,20 +4,48 @@ An assistant, whose size is between teacher and student, learns from the teacher
 student learns from the assistant by KD.
 """
 
-from akd_jax.config import RunConfig
-from akd_jax.methods.kd import kd_stage
-from akd_jax.types import Method
+from pydantic import Field
+
+from akd_jax.host.settings import Section
+from akd_jax.methods import kd
+from akd_jax.methods.base import MethodSpec, RunSettings, TrainedConfig, teacher_recipe
+from akd_jax.methods.scratch import default_teacher
+from akd_jax.training.stage import Method, Recipe
+from akd_jax.types import Task
 
 
-def build(config: RunConfig) -> Method:
-    """Returns one stage with `kd_loss` and the assistant as the teacher."""
-    student = config.student
-    stage = kd_stage("takd", student.epochs, student.optimizer, config.kd, "assistant")
-    return Method("takd", (stage,))
+class Config(Section):
+    """Settings of teacher-assistant KD."""
+
+    assistant: TrainedConfig = Field(
+        default=TrainedConfig(),
+        description="The teacher assistant, which learns from the teacher by kd.",
+    )
 
 
-def build_assistant(config: RunConfig) -> Method:
-    """Returns the method that trains the assistant: KD from the teacher."""
-    assistant = config.takd.assistant
-    stage = kd_stage("kd", assistant.epochs, assistant.optimizer, config.kd, "teacher")
-    return Method("assistant", (stage,))
+def build(config: RunSettings, task: Task) -> Method:
+    """Returns one stage with the loss of KD and the assistant as the teacher."""
+    student, settings = config.student, config.section(kd.Config)
+    stage = kd.kd_stage("takd", student.epochs, student.optimizer, settings, task, "assistant")
+    return Method("takd", (stage,), {"assistant": _assistant(config, task)})
+
+
+def _assistant(config: RunSettings, task: Task) -> Recipe:
+    """Returns the recipe of the assistant, which learns from the teacher by KD."""
+    section, settings = config.section(Config).assistant, config.section(kd.Config)
+    teachers = default_teacher(config)
+
+    def method() -> Method:
+        stage = kd.kd_stage("kd", section.epochs, section.optimizer, settings, task, "teacher")
+        return Method("assistant", (stage,), teachers)
+
+    return teacher_recipe(
+        section,
+        "takd.assistant",
+        method,
+        kd=settings.model_dump(),
+        views=config.teacher.views,
+    )
+
+
+SPEC = MethodSpec(build, Config, reads=("kd",))

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
 from akd_jax.models import huggingface, plain_cnn, resnet
 
 # Maps the name in NAME:ARGUMENT to a function that builds the module from the argument, the number

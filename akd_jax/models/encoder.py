@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pydantic
 from pydantic import Field
 
-from akd_jax.config import Fraction, NonNegative, Positive, PositiveInt
+from akd_jax.host.settings import Fraction, NonNegative, Positive, PositiveInt
 from akd_jax.models.layers import classifier
 from akd_jax.types import Outputs, Tokens
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
 from akd_jax.models.layers import batch_norm, classifier, conv
 from akd_jax.types import Outputs
 

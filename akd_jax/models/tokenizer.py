@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from akd_jax.errors import InputError, require
-from akd_jax.files import Path
+from akd_jax.host.errors import InputError, require
+from akd_jax.host.files import Path
 
 if TYPE_CHECKING:  # tokenizers is an optional package.
     from tokenizers import Tokenizer

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from akd_jax import data, parallel
-from akd_jax.step import predict_step
-from akd_jax.teachers import CachedTeacher, LiveTeacher
+from akd_jax import data
+from akd_jax.teachers.live import CachedTeacher, LiveTeacher
+from akd_jax.training import parallel
+from akd_jax.training.step import predict_step
 from experiments.benchmarks import timing, workload
 
 # The whole stage I whose ratio is computed from the measured steps.

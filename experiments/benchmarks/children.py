@@ -75,7 +75,8 @@ def collective_bytes(spec: str, process_id: str, count: str, port: str) -> dict[
     """
     import jax
 
-    from akd_jax import data, processes
+    from akd_jax import data
+    from akd_jax.host import processes
     from experiments.benchmarks import hlo, workload
 
     if int(count) > 1:

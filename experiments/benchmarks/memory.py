@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from akd_jax import data
-from akd_jax.teachers import CachedTeacher, LiveTeacher
-from akd_jax.types import Batch, Teacher, TrainState
+from akd_jax.teachers.live import CachedTeacher, LiveTeacher
+from akd_jax.training.state import TrainState
+from akd_jax.types import Batch, Teacher
 from experiments.benchmarks import workload
 
 

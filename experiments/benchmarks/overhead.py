@@ -14,14 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from akd_jax import data, evaluation, loop, models, optimizers, parallel
-from akd_jax.checkpoint import Checkpoints
-from akd_jax.config import OptimizerConfig
-from akd_jax.data import digits
+from akd_jax import data, models
+from akd_jax.data.readers import digits
+from akd_jax.host.checkpoint import Checkpoints
+from akd_jax.host.writers import MetricWriter
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.step import predict_step
-from akd_jax.types import Network, Stage, Task, TrainState
-from akd_jax.writers import MetricWriter
+from akd_jax.models.network import Network
+from akd_jax.training import evaluate as evaluation
+from akd_jax.training import loop, optimizers, parallel
+from akd_jax.training.optimizers import OptimizerConfig
+from akd_jax.training.stage import Stage
+from akd_jax.training.state import TrainState
+from akd_jax.training.step import predict_step
+from akd_jax.types import Task
 from experiments.benchmarks import workload
 
 _CHECKPOINT_EVERY = 60  # Epochs, as in configs/digits.py.

@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from akd_jax import data, parallel
+from akd_jax import data
 from akd_jax.data import text as text_data
-from akd_jax.errors import InputError
-from akd_jax.plan import make_plan
-from akd_jax.runs import stage_state
-from akd_jax.step import train_step
+from akd_jax.host.errors import InputError
+from akd_jax.runs.entry import stage_state
+from akd_jax.runs.setup import make_plan
+from akd_jax.training import parallel
+from akd_jax.training.step import train_step
 from experiments import cli
 from experiments.benchmarks import timing
 

@@ -15,15 +15,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from akd_jax import data, parallel
-from akd_jax.config import OptimizerConfig
-from akd_jax.errors import InputError
-from akd_jax.evaluation import Predictor
+from akd_jax import data
+from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.models.encoder import Encoder, EncoderConfig
-from akd_jax.step import predict_step
-from akd_jax.teachers import CachedTeacher
-from akd_jax.types import Batch, Teacher, Tokens, TrainState
+from akd_jax.teachers.live import CachedTeacher
+from akd_jax.training import parallel
+from akd_jax.training.evaluate import Predictor
+from akd_jax.training.optimizers import OptimizerConfig
+from akd_jax.training.state import TrainState
+from akd_jax.training.step import predict_step
+from akd_jax.types import Batch, Teacher, Tokens
 from experiments.benchmarks import cache, timing, workload
 from experiments.benchmarks.shapes import ENCODER, tokens
 

@@ -7,12 +7,15 @@ import jax
 import numpy as np
 import optax
 
-from akd_jax import data, losses, models, optimizers, parallel
-from akd_jax.config import OptimizerConfig
+from akd_jax import data, losses, models
 from akd_jax.data.augmentation import Augmentation
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.step import train_step
-from akd_jax.types import Batch, Loss, Model, Network, Teacher, TrainState, Variables
+from akd_jax.models.network import Model, Network
+from akd_jax.training import optimizers, parallel
+from akd_jax.training.optimizers import OptimizerConfig
+from akd_jax.training.state import TrainState
+from akd_jax.training.step import train_step
+from akd_jax.types import Batch, Loss, Teacher, Variables
 from experiments.benchmarks.shapes import BATCH_SIZE as BATCH_SIZE
 
 MAX_TEMPERATURE = 10

@@ -11,9 +11,10 @@ from tensorflow_datasets.core import registered
 from tensorflow_datasets.image_classification.cifar import Cifar10
 
 from akd_jax import data
-from akd_jax.config import parse
-from akd_jax.data import Batches, cifar
-from akd_jax.errors import InputError
+from akd_jax.data import Batches
+from akd_jax.data.readers import cifar
+from akd_jax.host.errors import InputError
+from akd_jax.runs.config import parse
 
 RNG = np.random.default_rng(0)
 PER_FILE = 4

@@ -5,7 +5,7 @@ import pytest
 
 from akd_jax.data import Examples, Normalise, Source, hold_out
 from akd_jax.data.dataset import split
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
 from akd_jax.types import Task
 
 EXAMPLES = Examples(np.arange(10, dtype=np.float32)[:, None], np.arange(10, dtype=np.int32))

@@ -2,8 +2,8 @@ import numpy as np
 from sklearn import datasets
 
 from akd_jax import data
-from akd_jax.config import parse
-from akd_jax.data import digits
+from akd_jax.data.readers import digits
+from akd_jax.runs.config import parse
 
 # Computed once with numpy.random.RandomState(0): a permutation of all images, in the order of
 # scikit-learn, and then one of the training examples. A change would make old results incomparable.

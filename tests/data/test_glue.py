@@ -10,7 +10,7 @@ from tensorflow_datasets.core import registered
 from tensorflow_datasets.text.glue import Glue
 
 from akd_jax import data
-from akd_jax.data import glue, tsv
+from akd_jax.data.readers import glue, tsv
 from tests.support.errors import error_of
 
 

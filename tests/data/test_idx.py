@@ -4,8 +4,8 @@ import struct
 import numpy as np
 import pytest
 
-from akd_jax.data import idx
-from akd_jax.errors import InputError
+from akd_jax.data.readers import idx
+from akd_jax.host.errors import InputError
 
 FASHION_MNIST = pytest.mark.skipif(
     not idx.FASHION_MNIST_DIR.exists(),

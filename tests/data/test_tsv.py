@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from akd_jax.data import tsv
-from akd_jax.errors import InputError
+from akd_jax.data.readers import tsv
+from akd_jax.host.errors import InputError
 from tests.support.errors import error_of
 
 TRAIN = "sentence\tlabel\nGood .\tpos\nBad .\tneg\n"

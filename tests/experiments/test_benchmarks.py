@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from akd_jax import data, models
-from akd_jax.types import Network
+from akd_jax.models.network import Network
 from experiments.benchmarks import cache, children, hlo, memory, overhead, scaling, timing, workload
 
 

@@ -5,11 +5,12 @@ from statistics import stdev
 
 import pytest
 
-from akd_jax import methods, runs
-from akd_jax.errors import InputError
+from akd_jax import methods
+from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.plan import make_plan
-from akd_jax.types import Method, Stage
+from akd_jax.runs import entry as runs
+from akd_jax.runs.setup import make_plan
+from akd_jax.training.stage import Method, Stage
 from experiments import comparison_table, html_report
 from experiments.compare import check_equal_epochs, compare_methods
 from tests.support.configs import small_config

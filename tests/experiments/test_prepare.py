@@ -9,8 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from akd_jax.data import cifar, idx
-from akd_jax.errors import InputError
+from akd_jax.data.readers import cifar, idx
+from akd_jax.host.errors import InputError
 from experiments import prepare
 from experiments.prepare import prepare_dataset
 

@@ -25,13 +25,16 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import loop, methods
+from akd_jax import methods
 from akd_jax.data import Batches
-from akd_jax.plan import Plan, make_plan
-from akd_jax.runs import stage_state
-from akd_jax.step import train_step
-from akd_jax.teachers import LiveTeacher
-from akd_jax.types import Batch, Method, Model, Network, Variables
+from akd_jax.models.network import Model, Network
+from akd_jax.runs.entry import stage_state
+from akd_jax.runs.setup import Plan, make_plan
+from akd_jax.teachers.live import LiveTeacher
+from akd_jax.training import loop
+from akd_jax.training.stage import Method
+from akd_jax.training.step import train_step
+from akd_jax.types import Batch, Variables
 from configs import digits
 
 FOLDER = Path(__file__).parent

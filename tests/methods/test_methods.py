@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from akd_jax import methods
-from akd_jax.config import parse
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
 from akd_jax.methods.continuation_kd import continuation_loss
+from akd_jax.runs.config import parse
 from akd_jax.types import Batch, Outputs
 
 # Expected losses are NumPy formulas in float64; they do not use the library's losses.

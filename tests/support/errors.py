@@ -2,7 +2,7 @@
 
 import pytest
 
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
 
 
 def error_of(function, *args):

@@ -8,7 +8,8 @@ import signal
 import sys
 from pathlib import Path
 
-from akd_jax import metrics, runs
+from akd_jax import metrics
+from akd_jax.runs import entry as runs
 from tests.support.configs import small_config
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import jax
 
-from akd_jax import interrupts
+from akd_jax.host import interrupts
 from experiments import cli, train
 
 _original, _checks = interrupts.stop_requested, itertools.count(1)

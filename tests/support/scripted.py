@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from akd_jax import data, methods, metrics
-from akd_jax.types import Method, Stage, Task
+from akd_jax.training.stage import Method, Stage
+from akd_jax.types import Task
 
 
 def use_scripted_scores(monkeypatch, config, scores):

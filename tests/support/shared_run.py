@@ -6,12 +6,13 @@ import numpy as np
 import optax
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import models, parallel
+from akd_jax import models
 from akd_jax.data import Batches, Examples
-from akd_jax.errors import InputError
+from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.step import train_step
-from akd_jax.types import TrainState
+from akd_jax.training import parallel
+from akd_jax.training.state import TrainState
+from akd_jax.training.step import train_step
 from configs import digits
 
 # For `stop_at_check`. The first is in the teacher's second epoch. In a run resumed from there,

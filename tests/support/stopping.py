@@ -4,7 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 
-from akd_jax import interrupts
+from akd_jax.host import interrupts
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ Weights are read and written only as safetensors, because loading a pickle can r
 
 from typing import Any
 
-from akd_jax.errors import require
+from akd_jax.host.errors import require
 from akd_jax.models.encoder import Encoder
 from akd_jax.models.huggingface.export import write_folder
 from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder, is_folder

@@ -6,8 +6,8 @@ import flax.linen as nn
 import numpy as np
 from flax import traverse_util
 
-from akd_jax.errors import InputError, require
-from akd_jax.files import Path
+from akd_jax.host.errors import InputError, require
+from akd_jax.host.files import Path
 from akd_jax.models import tokenizer
 from akd_jax.models.encoder import Encoder
 from akd_jax.models.huggingface import names

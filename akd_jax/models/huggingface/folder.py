@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from akd_jax.config import describe
-from akd_jax.errors import InputError
-from akd_jax.files import Path, absolute, as_path, local_copy, readable_path
+from akd_jax.host.errors import InputError
+from akd_jax.host.files import Path, absolute, as_path, local_copy, readable_path
+from akd_jax.host.settings import problem_message
 from akd_jax.models import tokenizer
 from akd_jax.models.encoder import EncoderConfig
 
@@ -112,7 +112,7 @@ class Folder:
             return EncoderConfig(**{k: v for k, v in settings.items() if k in fields})
         except pydantic.ValidationError as error:
             raise InputError(
-                f"{self.path / CONFIG}: {describe(error.errors()[0])}; fetch the {CONFIG} of the"
+                f"{self.path / CONFIG}: {problem_message(error.errors()[0])}; fetch the {CONFIG} of the"
                 " model again"
             ) from None
 

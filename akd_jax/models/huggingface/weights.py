@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 from flax import traverse_util
 
-from akd_jax.errors import InputError, require
+from akd_jax.host.errors import InputError, require
 from akd_jax.models.huggingface import names
 from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, WEIGHTS_INDEX, Folder
 from akd_jax.models.huggingface.names import ParameterPath

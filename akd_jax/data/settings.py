@@ -1,0 +1,31 @@
+"""The section `dataset` of the configuration, composed of the options of all kinds of data."""
+
+from pydantic import Field
+
+from akd_jax.data.augmentation import ImageOptions
+from akd_jax.data.text import TextOptions
+from akd_jax.host.settings import NonNegativeInt, Seed
+
+
+class DatasetConfig(ImageOptions, TextOptions):
+    """The data set, its splits and its options."""
+
+    name: str = Field(default="digits", description="Data set: a name in akd_jax.data.DATASETS.")
+    data_dir: str = Field(
+        default="",
+        description="Folder of the data set; empty for the default folder of its reader.",
+    )
+    validation_size: NonNegativeInt = Field(
+        default=297,
+        description="Number of examples held out of the training split for validation; 0 uses the"
+        " data set's own validation split.",
+    )
+    train_size: NonNegativeInt = Field(
+        default=0,
+        description="Number of examples to train on, after the validation split; 0 uses all.",
+    )
+    seed: Seed = Field(
+        default=0,
+        description="Seed of the validation split and of the augmentation, from 0 to 2^32 - 1;"
+        " the same for the teacher and for all students.",
+    )

@@ -1,0 +1,188 @@
+"""Composition of losses: `bind` reads outputs and labels for a function of arrays, `compose` adds.
+
+loss = losses.compose(
+ce=(0.1, losses.cross_entropy),
+kd=(0.9, losses.bind(losses.kl, temperature=4.0)),
+hint=(schedules.linear(100.0, 0.0, epochs=10), losses.Hint("group_2")),
+)
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from akd_jax.schedules import Schedule, as_schedule
+from akd_jax.types import Array, Batch, Clock, Loss, Outputs, Term, Tokens
+
+Layers = str | tuple[str, str]  # A feature of student and teacher, or one of each.
+
+UNNAMED = ""  # The name of the only term of a loss.
+_READ = ("student_logits", "teacher_logits", "student_features", "teacher_features", "labels")
+
+
+def layer_names(layers: Layers) -> tuple[str, str]:
+    """Returns the names of a student's and of a teacher's feature."""
+    return (layers, layers) if isinstance(layers, str) else layers
+
+
+def bind(
+    function: Callable[..., jax.Array],
+    *,
+    teacher: str = "teacher",
+    layers: Layers = "pooled",
+    **options: Any,
+) -> Loss:
+    """Returns a loss that calls a function of arrays with the outputs of student and teacher.
+
+    The names of the function's parameters say what it reads: `student_logits`, `teacher_logits`,
+    `student_features`, `teacher_features` and `labels`. A parameter `axis_name` receives the axis
+    of the surrounding pmap. Examples, or tokens, without a label have weight 0 in a function of
+    labels. Tokens beyond the length of their text have weight 0 in values per token.
+
+    Args:
+      function: a function of this package, or one of the same form. It returns one value per
+        example [B], or per token [B, L].
+      teacher: the name of the teacher.
+      layers: the feature that student and teacher call by this name; or a pair, the student's
+        feature and the teacher's.
+      **options: further arguments of the function. A `Schedule` is evaluated at the clock.
+
+    Raises:
+      ValueError: the function has a parameter without a value, or does not have an option.
+    """
+    parameters = inspect.signature(function).parameters
+    required = {n for n, p in parameters.items() if p.default is p.empty}
+    missing = required - {*_READ, "axis_name", *options}
+    unknown = options.keys() - parameters.keys()
+    name = getattr(function, "__name__", "loss")
+    if missing or unknown:
+        problem = f"a value for {min(missing)!r}" if missing else f"no option {min(unknown)!r}"
+        raise ValueError(
+            f"{name}: expected {problem}, which bind does not know; its parameters are"
+            f" {', '.join(parameters)}"
+        )
+    student_layer, teacher_layer = layer_names(layers)
+
+    def loss(
+        student: Outputs,
+        teachers: Mapping[str, Outputs],
+        batch: Batch,
+        clock: Clock,
+        *,
+        axis_name: str | None = None,
+    ) -> Mapping[str, Term]:
+        readers: dict[str, Callable[[], Any]] = {
+            "student_logits": lambda: student.logits,
+            "teacher_logits": lambda: teachers[teacher].logits,
+            "student_features": lambda: student.features[student_layer],
+            "teacher_features": lambda: teachers[teacher].features[teacher_layer],
+            "labels": lambda: jnp.where(batch.labelled, batch.labels, 0),
+            "axis_name": lambda: axis_name,
+        }
+        arguments = {name: read() for name, read in readers.items() if name in parameters}
+        for option, value in options.items():
+            arguments[option] = value(clock) if isinstance(value, Schedule) else value
+        values = function(**arguments)
+        weights = value_weights(values, batch, labels="labels" in parameters)
+        return {UNNAMED: Term(values, weights)}
+
+    return loss
+
+
+def value_weights(values: Array, batch: Batch, *, labels: bool) -> jax.Array:
+    """Returns the weights of values [B] or [B, L]: those of the examples, 0 for padding tokens.
+
+    Args:
+      values: one value per example or token.
+      batch: the batch.
+      labels: whether the values need labels; then those without a label have weight 0.
+    """
+    weights = jnp.asarray(batch.weights)
+    if values.ndim == 2:
+        weights = jnp.broadcast_to(weights[:, None], values.shape)
+        if isinstance(batch.inputs, Tokens):
+            weights *= batch.inputs.mask
+    if labels and batch.labelled.shape == values.shape:
+        weights *= batch.labelled
+    return weights
+
+
+def compose(**terms: tuple[Callable[[Clock], ArrayLike] | float, Callable[..., Any]]) -> Loss:
+    """Returns the sum of several losses, each with a scheduled weight.
+
+    loss = sum over the terms of weight(clock) * mean of the term
+
+    Every mean is taken over the weights of its own term: examples, tokens, or those with a label.
+    The records show every mean, without its weight, under the name of the term, and the weight
+    under NAME_scale.
+
+    Args:
+      **terms: the name of a term, with a pair of its weight and its loss. The weight is a number
+        or a function of the clock, such as those of `schedules`. The loss is a loss; or a
+        function of arrays, as for `bind` with its default values.
+
+    Returns:
+      A Flax module. It owns the variables of those losses that are modules.
+
+    Raises:
+      ValueError: there is no term, or a function of arrays needs an option.
+    """
+    if not terms:
+        raise ValueError("compose: expected at least one term, got none; give NAME=(weight, loss)")
+    return Sum(
+        weights={name: as_schedule(weight) for name, (weight, _) in terms.items()},
+        losses={name: _as_loss(loss) for name, (_, loss) in terms.items()},
+    )
+
+
+class Sum(nn.Module):
+    """A sum of losses; use `compose` to create it.
+
+    Attributes:
+      weights: the schedule of each weight, by the name of the term.
+      losses: the losses by the same names.
+    """
+
+    weights: Mapping[str, Schedule]
+    losses: Mapping[str, Loss]
+
+    def __call__(
+        self,
+        student: Outputs,
+        teachers: Mapping[str, Outputs],
+        batch: Batch,
+        clock: Clock,
+        *,
+        axis_name: str | None = None,
+    ) -> Mapping[str, Term]:
+        """Returns the terms by name."""
+        terms: dict[str, Term] = {}
+        for name, loss in self.losses.items():
+            options = {"axis_name": axis_name} if takes_axis_name(loss) else {}
+            result = loss(student, teachers, batch, clock, **options)
+            weight = self.weights[name](clock)
+            if not isinstance(result, Mapping):
+                terms[name] = Term(result, value_weights(result, batch, labels=False), weight)
+                continue
+            for part, term in result.items():
+                full_name = name if len(result) == 1 else f"{name}_{part}"
+                terms[full_name] = term.replace(scale=weight * term.scale)
+        return terms
+
+
+def takes_axis_name(loss: Loss) -> bool:
+    """Returns whether a loss combines the rows of all devices of an axis."""
+    return "axis_name" in inspect.signature(loss).parameters
+
+
+def _as_loss(loss: Callable[..., Any]) -> Loss:
+    """Returns a loss as it is, and a function of arrays bound with the default options."""
+    if isinstance(loss, nn.Module):
+        return loss
+    names = set(inspect.signature(loss).parameters)
+    return bind(loss) if names & {*_READ} else loss

@@ -1,0 +1,344 @@
+"""Losses: pure functions of logits that return one value per row.
+
+A row is an example of a batch or a token of a text. Logits have the shape [..., C]: rows [...]
+and C classes, on the last axis unless `axis` names another one. A regression has one logit,
+C = 1, and floating-point labels. The caller multiplies the values by the weights of the rows
+and reduces them. All losses compute in float32. The teacher's logits get no gradient.
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from akd_jax import checks
+from akd_jax.types import Array
+
+ClassReduction = Literal["mean", "sum"]
+
+
+def cross_entropy(
+    student_logits: Array,
+    labels: Array,
+    *,
+    axis: int = -1,
+    where: Array | None = None,
+    ignore_index: int | None = None,
+) -> jax.Array:
+    """Returns the cross-entropy against integer labels: -log softmax(z_s)[label].
+
+    Args:
+      student_logits: z_s, [..., C].
+      labels: class indices from 0 to C - 1, int [...]. Traced labels out of this range give
+        NaN, since their values are unknown while the function is compiled.
+      axis: the axis of the classes.
+      where: the classes that count, bool, broadcastable to the shape of the logits; None for
+        all classes. A label whose class does not count gives +inf. A row in which no class
+        counts gives 0.
+      ignore_index: a label, such as -100, that marks masked positions. Their loss and gradient
+        are 0. Give these positions weight 0 too: otherwise they still count in a mean.
+
+    Returns:
+      float32 [...], in nats.
+
+    Raises:
+      ValueError: the labels are not integers, their shape is not that of the logits without
+        the class axis, a label is out of range, or the mask does not fit the logits.
+    """
+    logits, where = _prepare(student_logits, axis, where)
+    rows, classes = logits.shape[:-1], logits.shape[-1]
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"labels: expected integers, got {labels.dtype}")
+    if labels.shape != rows:
+        raise ValueError(
+            f"labels: expected shape {rows} for logits {student_logits.shape}, got {labels.shape}"
+        )
+    checks.check_values(
+        "labels",
+        labels,
+        f"class indices from 0 to {classes - 1}",
+        lambda values: ((values >= 0) & (values < classes)) | (values == ignore_index),
+        "mark masked positions with ignore_index",
+    )
+    labels = jnp.asarray(labels, jnp.int32)
+    in_range = (labels >= 0) & (labels < classes)
+    loss = optax.losses.softmax_cross_entropy_with_integer_labels(
+        _exclude_masked(logits, where), jnp.where(in_range, labels, 0)
+    )
+    if where is not None:
+        loss = jnp.where(where.any(axis=-1), loss, 0)
+    if ignore_index is not None:
+        ignored = labels == ignore_index
+        loss, in_range = jnp.where(ignored, 0, loss), in_range | ignored
+    # The product makes the gradient NaN too: a label out of range must not train the network.
+    return loss * jnp.where(in_range, 1, jnp.nan)
+
+
+def squared_error(student_logits: Array, labels: Array) -> jax.Array:
+    """Returns the squared error of a regression: (z_s - label)^2.
+
+    Args:
+      student_logits: z_s, [..., 1].
+      labels: the target numbers, floating [...].
+
+    Returns:
+      float32 [...], in squared units of the labels.
+
+    Raises:
+      ValueError: the shape of the logits is not [..., 1]. [B, 1] against [B] would broadcast
+        to [B, B] without an error.
+    """
+    if student_logits.shape != (*labels.shape, 1):
+        raise ValueError(
+            f"student_logits: expected shape {(*labels.shape, 1)} for labels of shape"
+            f" {labels.shape}, got {student_logits.shape}"
+        )
+    return jnp.square(student_logits[..., 0].astype(jnp.float32) - labels.astype(jnp.float32))
+
+
+def supervised(
+    student_logits: Array,
+    labels: Array,
+    *,
+    axis: int = -1,
+    where: Array | None = None,
+    ignore_index: int | None = None,
+) -> jax.Array:
+    """Returns `squared_error` for floating-point labels, and `cross_entropy` for class indices.
+
+    Args:
+      student_logits: z_s, [..., C].
+      labels: class indices, int [...]; or the target numbers of a regression, floating [...].
+      axis: as for `cross_entropy`.
+      where: as for `cross_entropy`.
+      ignore_index: as for `cross_entropy`.
+
+    Returns:
+      float32 [...].
+
+    Raises:
+      ValueError: as `cross_entropy` or `squared_error`, or a regression has another class axis
+        than the last one, `where` or `ignore_index`.
+    """
+    if not jnp.issubdtype(labels.dtype, jnp.floating):
+        return cross_entropy(
+            student_logits, labels, axis=axis, where=where, ignore_index=ignore_index
+        )
+    if axis not in (-1, student_logits.ndim - 1) or where is not None or ignore_index is not None:
+        raise ValueError(
+            "labels: expected class indices together with axis, where or ignore_index, got"
+            f" {labels.dtype}; omit these arguments in a regression"
+        )
+    return squared_error(student_logits, labels)
+
+
+def kl(
+    student_logits: Array,
+    teacher_logits: Array,
+    temperature: ArrayLike,
+    *,
+    axis: int = -1,
+    where: Array | None = None,
+) -> jax.Array:
+    """Returns the KD loss T^2 KL(softmax(z_t / T) || softmax(z_s / T)).
+
+    The factor T^2 keeps the size of the gradient independent of T, so that the weight of this
+    loss has the same meaning at every temperature.
+
+    Logits may be -inf. A class that the teacher excludes has probability 0 and contributes 0;
+    a class that only the student excludes gives +inf. All gradients are finite.
+
+    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015,
+    https://arxiv.org/abs/1503.02531.
+
+    Args:
+      student_logits: z_s, [..., C].
+      teacher_logits: z_t, [..., C].
+      temperature: T > 0, a scalar or one value per row [...].
+      axis: the axis of the classes.
+      where: the classes that count, as for `cross_entropy`.
+
+    Returns:
+      float32 [...], in nats; never negative.
+
+    Raises:
+      ValueError: the shapes of the logits differ, the temperature has another shape, a
+        concrete temperature is not positive, or the mask does not fit the logits.
+    """
+    student, teacher, where = _prepare_pair(student_logits, teacher_logits, axis, where)
+    checks.check_values("temperature", temperature, "values greater than 0", lambda t: t > 0)
+    temperature = checks.scalar_or_per_row("temperature", temperature, student.shape[:-1])
+    divisor = temperature[..., None]
+    divergence = _kl_divergence(
+        _log_softmax(teacher, divisor, where), _log_softmax(student, divisor, where)
+    )
+    return temperature**2 * divergence
+
+
+def annealed_mse(
+    student_logits: Array,
+    teacher_logits: Array,
+    factor: ArrayLike = 1.0,
+    *,
+    class_reduction: ClassReduction = "mean",
+    axis: int = -1,
+    where: Array | None = None,
+) -> jax.Array:
+    """Returns the loss of Annealing-KD's stage I: mean over the classes of (z_s - Phi(T) z_t)^2.
+
+    The paper's formula is the squared norm, a sum over the classes. The authors' code takes
+    the mean, which is C times smaller; their learning rates belong to the mean. The gradient
+    of the mean is 2 (z_s - Phi z_t) / C.
+
+    Source: Jafari et al., "Annealing Knowledge Distillation", EACL 2021,
+    https://arxiv.org/abs/2104.07163.
+
+    Args:
+      student_logits: z_s, [..., C].
+      teacher_logits: z_t, [..., C].
+      factor: Phi from 0 to 1, a scalar or [...], such as the value of
+        `schedules.annealing_factor`; 1 for the teacher's logits as they are.
+      class_reduction: 'mean' or 'sum' over the classes that count.
+      axis: the axis of the classes.
+      where: the classes that count, as for `cross_entropy`.
+
+    Returns:
+      float32 [...], in squared logits.
+
+    Raises:
+      ValueError: the shapes of the logits differ, class_reduction is unknown, a concrete factor
+        is out of range or has another shape, or the mask does not fit the logits.
+    """
+    if class_reduction not in ("mean", "sum"):
+        raise ValueError(f"class_reduction: expected 'mean' or 'sum', got {class_reduction!r}")
+    student, teacher, where = _prepare_pair(student_logits, teacher_logits, axis, where)
+    factor = _annealing_factor(factor, student.shape[:-1])
+    # Masked logits are 0 in both, so that their error is 0.
+    squares = jnp.square(student - factor[..., None] * teacher)
+    if class_reduction == "sum":
+        return squares.sum(axis=-1)
+    if where is None:
+        return squares.mean(axis=-1)
+    return squares.sum(axis=-1) / jnp.maximum(where.sum(axis=-1, dtype=jnp.float32), 1)
+
+
+def continuation(
+    student_logits: Array,
+    teacher_logits: Array,
+    labels: Array,
+    factor: ArrayLike,
+    *,
+    psi: ArrayLike,
+    margin: ArrayLike,
+    class_reduction: ClassReduction = "mean",
+    axis: int = -1,
+    where: Array | None = None,
+    ignore_index: int | None = None,
+) -> jax.Array:
+    """Returns the Continuation-KD loss psi S(z_s, label) + (1 - psi) max(0, E - margin Phi(T)).
+
+    S is `supervised`: the cross-entropy in the paper. E is `annealed_mse`. An error E within
+    the margin, which grows with Phi, gives no loss. With margin 0 this is Annealing-KD: psi 0
+    gives its stage I, and psi 1 its stage II. In the paper E is the sum over the classes, and
+    the margin is C times the margin of the mean.
+
+    Source: Jafari et al., "Continuation KD", Findings of EMNLP 2022,
+    https://arxiv.org/abs/2212.05998.
+
+    Args:
+      student_logits: z_s, [..., C].
+      teacher_logits: z_t, [..., C].
+      labels: class indices, int [...]; or the target numbers of a regression, floating [...].
+      factor: Phi, as for `annealed_mse`.
+      psi: the weight of the hard labels, from 0 to 1, a scalar or [...].
+      margin: m >= 0, in squared logits, a scalar or [...].
+      class_reduction: 'mean' or 'sum' over the classes that count.
+      axis: the axis of the classes.
+      where: the classes that count, as for `cross_entropy`.
+      ignore_index: as for `cross_entropy`; it sets S to 0, but not E.
+
+    Returns:
+      float32 [...].
+
+    Raises:
+      ValueError: as `annealed_mse` and `supervised`, or psi or margin has another shape than
+        the rows, or a concrete psi or margin is out of range.
+    """
+    hard = supervised(student_logits, labels, axis=axis, where=where, ignore_index=ignore_index)
+    error = annealed_mse(
+        student_logits,
+        teacher_logits,
+        factor,
+        class_reduction=class_reduction,
+        axis=axis,
+        where=where,
+    )
+    factor = _annealing_factor(factor, hard.shape)
+    checks.check_values("psi", psi, "values from 0 to 1", lambda w: (w >= 0) & (w <= 1))
+    checks.check_values("margin", margin, "values of at least 0", lambda m: m >= 0)
+    psi = checks.scalar_or_per_row("psi", psi, hard.shape)
+    margin = checks.scalar_or_per_row("margin", margin, hard.shape)
+    return psi * hard + (1 - psi) * jax.nn.relu(error - margin * factor)
+
+
+def _prepare_pair(
+    student_logits: Array, teacher_logits: Array, axis: int, where: Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Prepares the logits of student and teacher; stops the gradient of the teacher's."""
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"teacher_logits: expected the student's shape {student_logits.shape}, got"
+            f" {teacher_logits.shape}"
+        )
+    student, mask = _prepare(student_logits, axis, where)
+    teacher, _ = _prepare(teacher_logits, axis, where)
+    return student, jax.lax.stop_gradient(teacher), mask
+
+
+def _prepare(logits: Array, axis: int, where: Array | None) -> tuple[jax.Array, jax.Array | None]:
+    """Returns float32 logits [..., C] with 0 in place of masked ones, and the mask [..., C]."""
+    classes_last = jnp.moveaxis(jnp.asarray(logits, jnp.float32), axis, -1)
+    if where is None:
+        return classes_last, None
+    where = jnp.moveaxis(checks.broadcast_mask("where", where, logits.shape), axis, -1)
+    return jnp.where(where, classes_last, 0), where
+
+
+def _exclude_masked(logits: jax.Array, where: jax.Array | None) -> jax.Array:
+    """Sets masked logits to -inf; to 0 in rows in which no class counts, to avoid NaN."""
+    if where is None:
+        return logits
+    return jnp.where(where, logits, jnp.where(where.any(axis=-1, keepdims=True), -jnp.inf, 0))
+
+
+def _annealing_factor(factor: ArrayLike, rows: tuple[int, ...]) -> jax.Array:
+    """Checks Phi and returns it as a scalar or as one value per row."""
+    checks.check_values("factor", factor, "values from 0 to 1", lambda f: (f >= 0) & (f <= 1))
+    return checks.scalar_or_per_row("factor", factor, rows)
+
+
+def _log_softmax(logits: jax.Array, temperature: ArrayLike, where: jax.Array | None) -> jax.Array:
+    """Returns log softmax(logits / T); it is -inf for masked classes and for logits of -inf."""
+    excluded = logits == -jnp.inf
+    # An infinite quotient must not depend on T: its derivative with respect to T would be NaN.
+    infinite = logits / jax.lax.stop_gradient(temperature)
+    scaled = jnp.where(excluded, infinite, jnp.where(excluded, 0, logits) / temperature)
+    return jax.nn.log_softmax(_exclude_masked(scaled, where))
+
+
+def _kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """Returns KL(p || q) = sum_c p_c (exp(d_c) - 1 - d_c), [...], with d = log q - log p.
+
+    It equals sum_c p_c (log p_c - log q_c), since p and q both sum to 1. No term is negative:
+    no digits are lost when p and q are nearly equal.
+    """
+    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    # For p = 0 the term p (exp(d) - 1 - d) is q. There d is set to 0: 0 * inf would be NaN.
+    possible = ~(p < jnp.finfo(p.dtype).tiny)
+    d = jnp.where(possible, log_q, 0) - jnp.where(possible, log_p, 0)
+    near = possible & (jnp.abs(d) < 0.1)
+    e = jnp.where(near, d, 0)
+    series = p * jnp.square(e) * (1 / 2 + e * (1 / 6 + e * (1 / 24 + e * (1 / 120 + e / 720))))
+    return jnp.sum(jnp.where(near, series, q - p - p * d), axis=-1)

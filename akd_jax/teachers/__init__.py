@@ -1,0 +1,1 @@
+"""Teachers: sources of teacher outputs for a batch, live or stored."""

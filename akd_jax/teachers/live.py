@@ -1,0 +1,41 @@
+"""Teachers as the training step calls them: networks that run in the step, or stored outputs."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from akd_jax.models.network import Model
+from akd_jax.types import Batch, Outputs
+
+
+class LiveTeacher(struct.PyTreeNode):
+    """A teacher that runs inside the step, in inference mode.
+
+    It is an argument of the step, not a constant. Another teacher with the same architecture
+    does not recompile the step, and the weights are in memory only once.
+    """
+
+    model: Model
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Returns the teacher's outputs for this device's share of a batch."""
+        return self.model(batch.inputs)
+
+
+class StoredTeacher(struct.PyTreeNode):
+    """A teacher whose outputs were stored earlier and are part of the batch.
+
+    Attributes:
+      name: the key of the outputs in the batch's `stored`.
+    """
+
+    name: str = struct.field(pytree_node=False)
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Returns the stored outputs for this device's share of a batch, in float32."""
+        return jax.tree.map(_widen, batch.stored[self.name])
+
+
+def _widen(array: jax.Array) -> jax.Array:
+    array = jnp.asarray(array)
+    return array.astype(jnp.float32) if jnp.issubdtype(array.dtype, jnp.floating) else array

@@ -1,0 +1,1 @@
+"""Training: the state, one update, the loop over a stage and the evaluation."""

@@ -1,0 +1,203 @@
+"""Methods: stages in order, and the recipes of the teachers that they read."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, Protocol
+
+from akd_jax.data import Dataset, Examples
+from akd_jax.host.errors import InputError
+from akd_jax.models.network import Model
+from akd_jax.schedules import Schedule
+from akd_jax.training.optimizers import OptimizerConfig
+from akd_jax.training.state import Prepare
+from akd_jax.types import Loss
+
+
+@dataclasses.dataclass(frozen=True)
+class StageContext:
+    """What the data and the evaluation of a stage can use.
+
+    Attributes:
+      dataset: the data set of the run.
+      models: the teachers of the method, and the best student of each finished stage, by name.
+      seed: the seed of the run.
+    """
+
+    dataset: Dataset
+    models: Mapping[str, Model]
+    seed: int
+
+
+class StageData(Protocol):
+    """Builds the training examples of a stage when it starts."""
+
+    def __call__(self, context: StageContext) -> Examples:
+        """Returns the examples, with the inputs that the networks of the run read."""
+
+
+class Evaluate(Protocol):
+    """Computes the validation scores of a model."""
+
+    def __call__(self, model: Model) -> Mapping[str, float]:
+        """Returns the scores by name; they include the one that selects the best student."""
+
+
+Select = tuple[str, Literal["max", "min"]]  # A score, and whether a larger or smaller one is best.
+
+
+def first_temperature(epoch: int) -> int:
+    """Returns temperature step 0 for every epoch, for losses that do not anneal."""
+    del epoch
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A part of a method, with its own loss, optimizer, schedules, data and evaluation.
+
+    Attributes:
+      name: the name of the stage and of its checkpoint folder.
+      epochs: number of passes over the training examples.
+      loss: the loss function or module.
+      optimizer: settings of the optimizer; each stage starts with a new optimizer state.
+      loss_optimizer: settings of the optimizer of the loss's own parameters; None for those of
+        the student's optimizer.
+      start: name of the earlier stage whose best student this stage starts from; None for the
+        student's initial parameters.
+      teachers: names of the teachers whose outputs the loss reads.
+      temperature_step: maps the number of finished epochs to the temperature step.
+      schedules: the scheduled values that the records of the stage show, by name, such as
+        'temperature' and 'phi'.
+      prepare: changes the batch on the device before teachers and student read it.
+      data: builds the training examples; None for the training split of the data set.
+      evaluate: builds the evaluation; None for the metrics of the task on the validation split.
+      select: the score that chooses the best student, and whether the best is the largest or
+        the smallest; None for the first metric of the task and the largest.
+    """
+
+    name: str
+    epochs: int
+    loss: Loss
+    optimizer: OptimizerConfig
+    loss_optimizer: OptimizerConfig | None = None
+    start: str | None = None
+    teachers: tuple[str, ...] = ()
+    temperature_step: Callable[[int], int] = first_temperature
+    schedules: Mapping[str, Schedule] = dataclasses.field(default_factory=dict)
+    prepare: Prepare | None = None
+    data: StageData | None = None
+    evaluate: Callable[[StageContext], Evaluate] | None = None
+    select: Select | None = None
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise InputError(
+                f"{self.name}: expected at least 1 epoch, got {self.epochs}; set more epochs"
+            )
+        if self.optimizer.warmup_epochs >= self.epochs:
+            raise InputError(
+                f"{self.name}: expected warmup_epochs below its {self.epochs} epochs, got"
+                f" {self.optimizer.warmup_epochs}; set fewer"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A recipe of a finished teacher.
+
+    Attributes:
+      path: the folder of an earlier run's teacher, or a fine-tuned Hugging Face folder.
+      field: the field of the configuration that holds the path, for messages.
+    """
+
+    path: str
+    field: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A recipe of a teacher that the run trains before the student.
+
+    Attributes:
+      model: the network, in the form that `akd_jax.models.build` reads.
+      method: the method that trains it; it can have teachers of its own.
+      seed: the seed of the initial parameters and of the order of the batches.
+      settings: everything that its training depends on, as JSON values; a finished teacher is
+        used again only if they match.
+      field: the field of the configuration that holds the network, for messages.
+    """
+
+    model: str
+    method: "Method"
+    seed: int
+    settings: Mapping[str, Any]
+    field: str
+
+
+Recipe = Pretrained | Trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A training method: stages in order. The best student of the last stage is the result.
+
+    Attributes:
+      name: the name of the method.
+      stages: the stages. A stage can start only from an earlier one.
+      teachers: the recipes of the teachers that the stages read, by name. The name is the
+        teacher's folder in the workdir.
+
+    Raises:
+      InputError: two stages have one name, a stage starts from one that is not earlier, a
+        stage reads a teacher without a recipe, or the recipes form a circle.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    teachers: Mapping[str, Recipe] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        earlier: list[str] = []
+        for stage in self.stages:
+            if stage.name in earlier:
+                raise InputError(
+                    f"{self.name}: expected stages with different names, got {stage.name!r} twice;"
+                    " rename one"
+                )
+            if stage.start is not None and stage.start not in earlier:
+                raise InputError(
+                    f"{self.name}: expected the stage {stage.name} to start from one of the earlier"
+                    f" stages ({', '.join(earlier) or 'there are none'}), got {stage.start!r};"
+                    " change its start or the order of the stages"
+                )
+            unknown = [name for name in stage.teachers if name not in self.teachers]
+            if unknown:
+                raise InputError(
+                    f"{self.name}: expected a recipe for each teacher of the stage {stage.name},"
+                    f" got none for {unknown[0]!r}; add it to the teachers of the method"
+                )
+            earlier.append(stage.name)
+        self._check_names(())
+
+    @property
+    def epochs(self) -> int:
+        """Total number of epochs of all stages."""
+        return sum(stage.epochs for stage in self.stages)
+
+    def all_teachers(self) -> Iterator[tuple[str, Recipe]]:
+        """Yields all teachers, each after the teachers that train it."""
+        for name, recipe in self.teachers.items():
+            if isinstance(recipe, Trained):
+                yield from recipe.method.all_teachers()
+            yield name, recipe
+
+    def _check_names(self, chain: tuple[str, ...]) -> None:
+        """Raises InputError if a teacher is among the teachers that train it."""
+        for name, recipe in self.teachers.items():
+            if name in chain:
+                raise InputError(
+                    "teachers: expected recipes without a circle, got"
+                    f" {' <- '.join([*chain, name])}; give each teacher a name of its own"
+                )
+            if isinstance(recipe, Trained):
+                recipe.method._check_names((*chain, name))

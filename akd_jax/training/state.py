@@ -1,0 +1,203 @@
+"""The state of a stage that a training step reads and returns."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from akd_jax.models.network import ApplyFn, Model
+from akd_jax.types import Batch, Clock, Loss, Outputs, Teacher, Variables
+
+
+class Prepare(Protocol):
+    """A change of a batch on the device, before teachers, student and loss read it.
+
+    Examples are random views of images, masks of spans, and prefixes that the student writes.
+    """
+
+    def __call__(
+        self,
+        student: Model,
+        teachers: Mapping[str, Teacher],
+        batch: Batch,
+        clock: Clock,
+        key: jax.Array,
+    ) -> Batch:
+        """Returns a batch of the same shapes and types; it is not differentiated.
+
+        The key is the same on all devices and differs between updates. Folding in the ids of the
+        examples gives numbers that do not depend on the batch or on the number of devices.
+        """
+
+
+class TrainState(struct.PyTreeNode):
+    """The state that a training step reads and returns.
+
+    The last seven fields are static: a state with another loss or optimizer is compiled again.
+
+    Attributes:
+      step: number of updates in this stage, int32 [].
+      params: the trainable parameters, {'student': ..., 'loss': ...}.
+      model_state: the student's other collections, such as {'batch_stats': ...}.
+      loss_state: the other collections of a loss that is a module.
+      opt_state: the state of the optimizers.
+      key: PRNG key of the stage, or its key data; a step folds its number into it.
+      apply_fn: the student's apply function.
+      optimizer: maps gradients to updates.
+      loss: the loss, a function or a Flax module.
+      prepare: changes the batch before teachers and student read it; None to use it as it is.
+      steps_per_epoch: number of updates per epoch, for the clock.
+      grad_accumulation_steps: number of parts of a device's share of a batch. Their gradients
+        are added, so that the activations of only one part are in memory at a time.
+      skip_nonfinite: whether a step with a non-finite loss or gradient leaves everything but
+        the step number unchanged.
+    """
+
+    step: jax.Array
+    params: Any
+    model_state: Variables
+    loss_state: Variables
+    opt_state: optax.OptState
+    key: jax.Array
+    apply_fn: ApplyFn = struct.field(pytree_node=False)
+    optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
+    loss: Loss = struct.field(pytree_node=False)
+    prepare: Prepare | None = struct.field(pytree_node=False)
+    steps_per_epoch: int = struct.field(pytree_node=False)
+    grad_accumulation_steps: int = struct.field(pytree_node=False)
+    skip_nonfinite: bool = struct.field(pytree_node=False)
+
+    @classmethod
+    def create(
+        cls,
+        apply_fn: ApplyFn,
+        variables: Variables,
+        *,
+        optimizer: optax.GradientTransformation,
+        loss: Loss,
+        key: jax.Array,
+        steps_per_epoch: int,
+        loss_variables: Variables | None = None,
+        loss_optimizer: optax.GradientTransformation | None = None,
+        prepare: Prepare | None = None,
+        grad_accumulation_steps: int = 1,
+        skip_nonfinite: bool = False,
+    ) -> "TrainState":
+        """Returns a state at step 0 with new states of the optimizers.
+
+        Args:
+          apply_fn: the student's apply function.
+          variables: the student's variables.
+          optimizer: the optimizer of the student's parameters.
+          loss: the loss.
+          key: PRNG key of the stage.
+          steps_per_epoch: number of updates per epoch.
+          loss_variables: the variables of a loss that has some, from `init_loss`.
+          loss_optimizer: the optimizer of the loss's parameters; None for the same as the
+            student's.
+          prepare: changes each batch.
+          grad_accumulation_steps: number of parts of a device's share of a batch.
+          skip_nonfinite: whether steps that are not finite change nothing.
+        """
+        student_params, model_state = _split(variables)
+        loss_params, loss_state = _split(loss_variables or {})
+        params = {"student": student_params, "loss": loss_params}
+        optimizer = optax.partition(
+            {"student": optimizer, "loss": loss_optimizer or optimizer},
+            {"student": "student", "loss": "loss"},
+        )
+        return cls(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            model_state=model_state,
+            loss_state=loss_state,
+            opt_state=optimizer.init(params),
+            key=key,
+            apply_fn=apply_fn,
+            optimizer=optimizer,
+            loss=loss,
+            prepare=prepare,
+            steps_per_epoch=steps_per_epoch,
+            grad_accumulation_steps=grad_accumulation_steps,
+            skip_nonfinite=skip_nonfinite,
+        )
+
+    @property
+    def model(self) -> Model:
+        """The current student, for evaluation."""
+        variables = {"params": self.params["student"], **self.model_state}
+        return Model(variables=variables, apply_fn=self.apply_fn)
+
+    def clock(self, temperature_step: jax.Array) -> Clock:
+        """Returns the time of the next update, at a temperature step."""
+        return Clock(
+            temperature_step=jnp.asarray(temperature_step, jnp.int32),
+            epoch=self.step // jnp.int32(self.steps_per_epoch),
+            step=self.step,
+        )
+
+
+def prepare_batch(
+    state: TrainState,
+    teachers: Mapping[str, Teacher],
+    batch: Batch,
+    clock: Clock,
+    key: jax.Array,
+) -> Batch:
+    """Returns the batch that teachers, student and loss read.
+
+    Raises:
+      ValueError: `state.prepare` changes the shape or the type of an array.
+    """
+    if state.prepare is None:
+        return batch
+    prepared = state.prepare(state.model, teachers, batch, clock, key)
+    expected, actual = _shapes(batch), _shapes(prepared)
+    for path in expected.keys() | actual.keys():
+        if expected.get(path) != actual.get(path):
+            raise ValueError(
+                f"prepare: expected batch{path} to stay {expected.get(path, 'absent')}, got"
+                f" {actual.get(path, 'none')}; pad to a fixed shape and set weights to 0"
+            )
+    return prepared
+
+
+def init_loss(
+    loss: Loss, key: jax.Array, student: Model, teachers: Mapping[str, Teacher], batch: Batch
+) -> Variables:
+    """Returns the initial variables of a loss; {} for a function, which has none.
+
+    Args:
+      loss: the loss.
+      key: PRNG key of the initial variables.
+      student: the student; only the shapes of its outputs matter.
+      teachers: the teachers by name; only the shapes of their outputs matter.
+      batch: a batch; only its shapes matter.
+    """
+    if not isinstance(loss, nn.Module):
+        return {}
+
+    def outputs(student: Model, batch: Batch) -> tuple[Outputs, dict[str, Outputs]]:
+        return student(batch.inputs), {name: teacher(batch) for name, teacher in teachers.items()}
+
+    shapes = jax.eval_shape(outputs, student, batch)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return jax.jit(loss.init)({"params": key, "loss": key}, *zeros, batch, Clock.at())
+
+
+def _split(variables: Variables) -> tuple[Any, dict[str, Any]]:
+    """Returns the parameters and the other collections."""
+    others = {name: value for name, value in variables.items() if name != "params"}
+    return variables.get("params", {}), others
+
+
+def _shapes(batch: Batch) -> dict[str, str]:
+    """Returns the type and shape of each array by its path."""
+    return {
+        jax.tree_util.keystr(path): f"{jnp.result_type(x)}{list(jnp.shape(x))}"
+        for path, x in jax.tree.leaves_with_path(batch)
+    }

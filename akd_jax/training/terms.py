@@ -1,0 +1,142 @@
+"""The terms of a loss: evaluation, checks, and sums over a batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from akd_jax.host.errors import InputError
+from akd_jax.losses.compose import UNNAMED, takes_axis_name
+from akd_jax.types import Batch, Clock, Loss, Metrics, Outputs, Term, Variables, WeightedSum
+
+_RESERVED = ("loss", "accuracy", "squared_error", "nonfinite")
+
+
+def evaluate_loss(
+    loss: Loss,
+    variables: Variables,
+    student: Outputs,
+    teachers: Mapping[str, Outputs],
+    batch: Batch,
+    clock: Clock,
+    *,
+    key: jax.Array,
+    axis_name: str | None,
+) -> tuple[dict[str, Term], Variables]:
+    """Returns the terms of a loss by name, and the changed collections of a loss module.
+
+    Args:
+      loss: the loss, a function or a Flax module.
+      variables: the variables of the module; {} for a function.
+      student: the student's outputs.
+      teachers: the teachers' outputs by name.
+      batch: the batch.
+      clock: the time of the update.
+      key: PRNG key of the module's random numbers.
+      axis_name: the axis of the surrounding pmap, for losses that combine rows of all devices.
+
+    Raises:
+      ValueError: a term has the wrong shape.
+      InputError: the loss reads a teacher or a feature that does not exist.
+    """
+    options: dict[str, Any] = {"axis_name": axis_name} if takes_axis_name(loss) else {}
+    changed: Variables = {}
+    try:
+        if isinstance(loss, nn.Module):
+            mutable = [name for name in variables if name != "params"]
+            result, changed = loss.apply(
+                variables,
+                student,
+                teachers,
+                batch,
+                clock,
+                rngs={"loss": key},
+                mutable=mutable,
+                **options,
+            )
+        else:
+            result = loss(student, teachers, batch, clock, **options)
+    except KeyError as error:
+        raise _missing(error, student, teachers) from error
+    if not isinstance(result, Mapping):
+        if result.shape != batch.weights.shape:
+            raise ValueError(
+                f"loss: expected one value per example, shape {batch.weights.shape}, got shape"
+                f" {result.shape}; return Terms for values with weights of their own"
+            )
+        return {UNNAMED: Term(result, batch.weights)}, changed
+    for name, term in result.items():
+        _check_term(name, term, len(batch.weights))
+    return dict(result), changed
+
+
+def sums(terms: Mapping[str, Term]) -> dict[str, WeightedSum]:
+    """Returns the weighted sum of each term, unscaled; its weights get no gradient."""
+    return {
+        name: WeightedSum.of(term.values, jax.lax.stop_gradient(term.weights))
+        for name, term in terms.items()
+    }
+
+
+def scaled_loss(
+    terms: Mapping[str, Term], sums: Mapping[str, WeightedSum], weights: Mapping[str, jax.Array]
+) -> jax.Array:
+    """Returns the sum of scale * total / weight over the terms, with the weights given by name."""
+    total = jnp.float32(0)
+    for name, term in terms.items():
+        positive = weights[name] > 0
+        inverse = jnp.where(positive, 1 / jnp.where(positive, weights[name], 1), 0)
+        total += jnp.float32(term.scale) * sums[name].total * inverse
+    return total
+
+
+def metrics(terms: Mapping[str, Term], sums: Mapping[str, WeightedSum]) -> Metrics:
+    """Returns NAME, the unscaled mean, and NAME_scale of each named term."""
+    named = {name: term for name, term in terms.items() if name != UNNAMED}
+    scales = {
+        f"{name}_scale": WeightedSum(jnp.float32(term.scale), jnp.float32(1))
+        for name, term in named.items()
+    }
+    return {**{name: sums[name] for name in named}, **scales}
+
+
+def _check_term(name: str, term: Any, rows: int) -> None:
+    """Raises ValueError if the shapes of a term do not fit each other or the batch."""
+    if name in _RESERVED:
+        raise ValueError(f"loss term {name!r}: expected another name, which no metric has")
+    if not isinstance(term, Term):
+        raise ValueError(f"loss term {name!r}: expected a Term, got {type(term).__name__}")
+    values, weights = jnp.shape(term.values), jnp.shape(term.weights)
+    if values != weights:
+        raise ValueError(
+            f"loss term {name!r}: expected weights of the shape {values} of its values, got"
+            f" {weights}; give one weight per value"
+        )
+    if values[:1] != (rows,):
+        raise ValueError(
+            f"loss term {name!r}: expected values for the {rows} examples, [{rows}] or"
+            f" [{rows}, L], got shape {values}"
+        )
+    if jnp.shape(term.scale) != ():
+        raise ValueError(
+            f"loss term {name!r}: expected a scalar as scale, got shape {jnp.shape(term.scale)};"
+            " multiply the values by factors that differ between examples"
+        )
+
+
+def _missing(
+    error: KeyError, student: Outputs, teachers: Mapping[str, Outputs]
+) -> InputError | KeyError:
+    """Returns the error of a loss that reads a teacher or a feature that does not exist."""
+    name = error.args[0]
+    if not isinstance(name, str):
+        return error
+    known = "; ".join(
+        f"{owner} has {', '.join(outputs.features) or 'none'}"
+        for owner, outputs in {"the student": student, **teachers}.items()
+    )
+    return InputError(
+        f"loss: expected the name of a teacher or of one of its features, got {name!r}; {known}"
+    )

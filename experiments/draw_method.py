@@ -11,9 +11,8 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
-from akd_jax import schedules
+from akd_jax import runs, schedules
 from akd_jax.host.errors import InputError
-from akd_jax.runs import entry as runs
 from experiments import cli
 
 _WORKDIR = cli.workdir_flag()

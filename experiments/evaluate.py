@@ -5,7 +5,7 @@ python -m experiments.evaluate --workdir=DIR --split=test
 
 from absl import flags
 
-from akd_jax.runs import entry as runs
+from akd_jax import runs
 from akd_jax.runs.setup import STUDENT
 from experiments import cli
 from experiments.tables import markdown_table, percent

@@ -19,13 +19,13 @@ import jax.numpy as jnp
 from absl import flags
 from jax import export as jax_export
 
+from akd_jax import runs
 from akd_jax.host import records
 from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path
 from akd_jax.models import huggingface
 from akd_jax.models.encoder import Encoder
 from akd_jax.models.network import Model, Network
-from akd_jax.runs import entry as runs
 from akd_jax.runs.setup import STUDENT, Plan
 from akd_jax.types import Tokens
 from experiments import cli

@@ -20,9 +20,9 @@ import jax
 import numpy as np
 from absl import flags
 
+from akd_jax import runs
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
-from akd_jax.runs import entry as runs
 from akd_jax.runs.setup import STUDENT
 from experiments import cli, html_report
 

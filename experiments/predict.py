@@ -10,13 +10,12 @@ of the predicted class or, for a regression, the predicted number.
 import numpy as np
 from absl import flags
 
-from akd_jax import metrics
+from akd_jax import metrics, runs
 from akd_jax.data import Examples
 from akd_jax.data.readers import tsv
 from akd_jax.host import processes
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute, reason
-from akd_jax.runs import entry as runs
 from akd_jax.runs.setup import STUDENT, Plan
 from experiments import cli
 

@@ -17,7 +17,7 @@ import jax
 import pytest
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax.runs import entry as runs
+from akd_jax import runs
 from akd_jax.runs.setup import make_plan
 from tests.support.configs import small_config
 

@@ -5,10 +5,9 @@ from statistics import stdev
 
 import pytest
 
-from akd_jax import methods
+from akd_jax import methods, runs
 from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.runs import entry as runs
 from akd_jax.runs.setup import make_plan
 from akd_jax.training.stage import Method, Stage
 from experiments import comparison_table, html_report

@@ -106,9 +106,9 @@ def value_weights(values: Array, batch: Batch, *, labels: bool) -> jax.Array:
     if values.ndim == 2:
         weights = jnp.broadcast_to(weights[:, None], values.shape)
         if isinstance(batch.inputs, Tokens):
-            weights *= batch.inputs.mask
+            weights = jnp.where(batch.inputs.mask, weights, 0)
     if labels and batch.labelled.shape == values.shape:
-        weights *= batch.labelled
+        weights = jnp.where(batch.labelled, weights, 0)
     return weights
 
 

@@ -185,11 +185,11 @@ class Method:
         return sum(stage.epochs for stage in self.stages)
 
     def all_teachers(self) -> Iterator[tuple[str, Recipe]]:
-        """Yields all teachers, each after the teachers that train it."""
+        """Yields all teachers, each before the teachers that train it."""
         for name, recipe in self.teachers.items():
+            yield name, recipe
             if isinstance(recipe, Trained):
                 yield from recipe.method.all_teachers()
-            yield name, recipe
 
     def _check_names(self, chain: tuple[str, ...]) -> None:
         """Raises InputError if a teacher is among the teachers that train it."""

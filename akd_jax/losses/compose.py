@@ -14,6 +14,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict
 from jax.typing import ArrayLike
 
 from akd_jax.schedules import Schedule, as_schedule
@@ -106,9 +107,9 @@ def value_weights(values: Array, batch: Batch, *, labels: bool) -> jax.Array:
     if values.ndim == 2:
         weights = jnp.broadcast_to(weights[:, None], values.shape)
         if isinstance(batch.inputs, Tokens):
-            weights *= batch.inputs.mask
+            weights = jnp.where(batch.inputs.mask, weights, 0)
     if labels and batch.labelled.shape == values.shape:
-        weights *= batch.labelled
+        weights = jnp.where(batch.labelled, weights, 0)
     return weights
 
 
@@ -134,9 +135,10 @@ def compose(**terms: tuple[Callable[[Clock], ArrayLike] | float, Callable[..., A
     """
     if not terms:
         raise ValueError("compose: expected at least one term, got none; give NAME=(weight, loss)")
+    # Frozen, because a compiled step compares and hashes its loss.
     return Sum(
-        weights={name: as_schedule(weight) for name, (weight, _) in terms.items()},
-        losses={name: _as_loss(loss) for name, (_, loss) in terms.items()},
+        weights=FrozenDict({name: as_schedule(weight) for name, (weight, _) in terms.items()}),
+        losses=FrozenDict({name: _as_loss(loss) for name, (_, loss) in terms.items()}),
     )
 
 

@@ -219,7 +219,7 @@ def label_metrics(outputs: Outputs, batch: Batch) -> Metrics:
     if outputs.logits.shape[:-1] != labels.shape:
         return {}
     rows = jnp.reshape(batch.weights, (-1,) + (1,) * (labels.ndim - 1))
-    weights = rows * batch.labelled
+    weights = jnp.where(batch.labelled, rows, 0)
     if jnp.issubdtype(labels.dtype, jnp.floating):
         errors = losses.squared_error(outputs.logits, jnp.where(batch.labelled, labels, 0))
         return {"squared_error": WeightedSum.of(errors, weights)}

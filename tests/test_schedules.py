@@ -205,9 +205,3 @@ def test_range_of_a_schedule_is_that_of_its_values(name):
     smallest = {"annealing_factor": 1 / 3}.get(name, schedule.minimum)  # Its bound is 0.
     assert min(values) == pytest.approx(smallest, abs=1e-6)
     assert max(values) == pytest.approx(schedule.maximum)
-
-
-def test_clock_of_python_numbers_has_int32_scalars():
-    clock = Clock.at(temperature_step=1, epoch=2, step=3)
-    assert jax.tree.leaves(clock) == [1, 2, 3]
-    assert all(leaf.dtype == jnp.int32 and leaf.shape == () for leaf in jax.tree.leaves(clock))

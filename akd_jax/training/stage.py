@@ -193,11 +193,14 @@ class Method:
         return sum(stage.epochs for stage in self.stages)
 
     def all_teachers(self) -> Iterator[tuple[str, Recipe]]:
-        """Yields all teachers, each after the teachers that train it."""
+        """Yields each teacher once, after the teachers that train it."""
+        seen: set[str] = set()
         for name, recipe in self.teachers.items():
-            if isinstance(recipe, Trained):
-                yield from recipe.method.all_teachers()
-            yield name, recipe
+            inner = recipe.method.all_teachers() if isinstance(recipe, Trained) else ()
+            for each in (*inner, (name, recipe)):
+                if each[0] not in seen:
+                    seen.add(each[0])
+                    yield each
 
     def _check_circles(self, chain: tuple[str, ...]) -> None:
         """Raises InputError if a teacher is among the teachers that train it."""

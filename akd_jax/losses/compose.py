@@ -169,10 +169,14 @@ class Sum(nn.Module):
             result = loss(student, teachers, batch, clock, **options)
             weight = self.weights[name](clock)
             if not isinstance(result, Mapping):
-                terms[name] = Term(result, value_weights(result, batch, labels=False), weight)
-                continue
+                result = {UNNAMED: Term(result, value_weights(result, batch, labels=False))}
             for part, term in result.items():
                 full_name = name if len(result) == 1 else f"{name}_{part}"
+                if full_name in terms:
+                    raise ValueError(
+                        f"compose: expected terms with different names, got {full_name!r} twice;"
+                        " rename one"
+                    )
                 terms[full_name] = term.replace(scale=weight * term.scale)
         return terms
 

@@ -193,11 +193,14 @@ class Method:
         return sum(stage.epochs for stage in self.stages)
 
     def all_teachers(self) -> Iterator[tuple[str, Recipe]]:
-        """Yields all teachers, each before the teachers that train it."""
+        """Yields each teacher once, before the teachers that train it."""
+        seen: set[str] = set()
         for name, recipe in self.teachers.items():
-            yield name, recipe
-            if isinstance(recipe, Trained):
-                yield from recipe.method.all_teachers()
+            inner = recipe.method.all_teachers() if isinstance(recipe, Trained) else ()
+            for each in ((name, recipe), *inner):
+                if each[0] not in seen:
+                    seen.add(each[0])
+                    yield each
 
     def _check_circles(self, chain: tuple[str, ...]) -> None:
         """Raises InputError if a teacher is among the teachers that train it."""

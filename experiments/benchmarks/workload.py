@@ -88,21 +88,22 @@ class Trainer:
 
     Attributes:
       compiled: the compiled step.
+      state: the current state, on all devices.
     """
 
     def __init__(self, run: StageRun):
         self.compiled = parallel.compile_train_step(train_step)
-        self._state, self._teachers = parallel.replicate((run.state, dict(run.teachers)))
+        self.state, self._teachers = parallel.replicate((run.state, dict(run.teachers)))
         self._temperature_step = parallel.replicate(np.int32(3))
 
     def arguments(self, batch: Batch) -> tuple[Any, ...]:
         """Returns the arguments of the compiled step for a batch."""
-        return self._state, self._teachers, parallel.shard(batch), self._temperature_step
+        return self.state, self._teachers, parallel.shard(batch), self._temperature_step
 
     def __call__(self, batch: Batch) -> None:
         """Makes one update on a batch and waits for it."""
-        self._state, metrics = self.compiled(*self.arguments(batch))
-        jax.block_until_ready((self._state, metrics))
+        self.state, metrics = self.compiled(*self.arguments(batch))
+        jax.block_until_ready((self.state, metrics))
 
 
 def epoch(run: StageRun) -> Callable[[], None]:

@@ -125,11 +125,14 @@ class Outputs(struct.PyTreeNode):
       logits: unnormalised scores [B, C] or, for every token, [B, L, C]. With `top_k`, C is 0.
       features: name to hidden representation [B, ...].
       top_k: the largest logits of a teacher that stores no others; None for all other models.
+      mask: which positions of a text hold a token and not padding, bool [B, L]; None for models
+        of other inputs.
     """
 
     logits: jax.Array
     features: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     top_k: TopK | None = None
+    mask: jax.Array | None = None
 
 
 class Batch(struct.PyTreeNode):

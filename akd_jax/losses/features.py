@@ -184,7 +184,7 @@ class Hint(nn.Module):
         if is_map if self.relu is None else self.relu:
             x = nn.relu(x)
         values = feature_mse(x, target)
-        return {UNNAMED: Term(values, value_weights(values, batch, labels=False))}
+        return {UNNAMED: Term(values, value_weights(values, student, batch))}
 
 
 def unit_rows(rows: jax.Array, weights: jax.Array | None = None) -> jax.Array:

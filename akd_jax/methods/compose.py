@@ -1,11 +1,13 @@
 """A sum of losses that the configuration names, each with a scheduled weight.
 
-    --config.method=compose --config.compose.kl.weight=0.9 --config.compose.hint.weight=100 \
+--config.method=compose --config.compose.kl.weight=0.9 --config.compose.hint.weight=100 \
         --config.compose.hint.layers=group_2 --config.compose.hint.schedule=linear
 """
 
+from collections.abc import Callable, Mapping
 from typing import Literal
 
+import jax
 from pydantic import Field
 
 from akd_jax import losses, schedules
@@ -103,7 +105,7 @@ class Config(Section):
     )
 
 
-_FEATURE_LOSSES = {
+_FEATURE_LOSSES: Mapping[str, Callable[..., jax.Array]] = {
     "attention_transfer": losses.attention_transfer,
     "similarity_preserving": losses.similarity_preserving,
     "rkd_distance": losses.rkd_distance,

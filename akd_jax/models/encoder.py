@@ -128,7 +128,7 @@ class Encoder(nn.Module):
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_normal(config))
         rate = config.hidden_dropout_prob
         head_rate = rate if config.classifier_dropout is None else config.classifier_dropout
-        real = jnp.arange(tokens.ids.shape[1]) < jnp.asarray(tokens.lengths)[:, None]  # [B, L]
+        real = tokens.mask
 
         x = Embeddings(config, self.dtype, name="embeddings")(tokens, real)
         x = nn.Dropout(rate, deterministic=not train)(x)
@@ -146,7 +146,8 @@ class Encoder(nn.Module):
         logits = classifier(self.num_classes, kernel_init=_normal(config), name="classifier")(
             pooled
         )
-        return Outputs(logits, {**features, "last_hidden_state": x, "pooled": pooled})
+        features = {**features, "last_hidden_state": x, "pooled": pooled}
+        return Outputs(logits, features, mask=real)
 
 
 class Embeddings(nn.Module):

@@ -1,5 +1,6 @@
 """Plain convolutional networks in the notation of the Annealing-KD paper."""
 
+import itertools
 import re
 from typing import Any
 
@@ -69,8 +70,7 @@ class PlainCNN(nn.Module):
         """
         x = images
         features: dict[str, jax.Array] = {}
-        *hidden, last = self.layers.split()
-        for word, following in zip(hidden, [*hidden[1:], last], strict=True):
+        for word, following in itertools.pairwise(self.layers.split()):
             if word == "M":
                 x = nn.max_pool(x, (2, 2), strides=(2, 2))
                 if 0 in x.shape:

@@ -42,7 +42,7 @@ def epoch_values(stage: Stage, learning_rate: LearningRate, steps_per_epoch: int
     Raises:
       InputError: a schedule leaves its range.
     """
-    weights = stage.loss.weights if isinstance(stage.loss, losses.Sum) else {}
+    weights = stage.loss.weights if isinstance(stage.loss, losses.Sum | losses.ModuleSum) else {}
     checked: dict[str, Schedule] = {
         **{f"the weight of {name}": weight for name, weight in weights.items()},
         **stage.schedules,

@@ -117,7 +117,8 @@ def make_tokens():
     ids = np.ones((2, 4), np.int32)
     labels = np.int32([[1, UNLABELLED, 0, 0], [2, 0, UNLABELLED, 1]])
     batch = Batch(Tokens(ids, ids, np.int32([2, 3])), labels, np.float32([1, 3]))
-    return batch, Outputs(jnp.float32(rng.normal(size=(2, 4, 3))))
+    logits = jnp.float32(rng.normal(size=(2, 4, 3)))
+    return batch, Outputs(logits, mask=batch.inputs.mask)
 
 
 def test_values_of_tokens_have_no_weight_at_padding_or_without_a_label():

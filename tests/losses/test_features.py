@@ -247,18 +247,18 @@ def test_bind_reads_the_named_layers_the_weights_and_the_mask():
         assert axis_name == "device"
         return jnp.zeros(2) if mask is None else mask.sum(axis=1).astype(jnp.float32)
 
-    def values(inputs):
+    def values(token_mask):
         loss = losses.bind(read, teacher="large", layers=("a", "b"))
-        outputs = Outputs(jnp.zeros((2, 1)), {"a": student})
+        outputs = Outputs(jnp.zeros((2, 1)), {"a": student}, mask=token_mask)
         teachers = {"large": Outputs(jnp.zeros((2, 1)), {"b": teacher})}
-        batch = Batch(inputs, np.zeros(2, np.int32), weights)
+        batch = Batch(features(2, 8, 8, 1), np.zeros(2, np.int32), weights)
         (term,) = loss(outputs, teachers, batch, Clock.at(), axis_name="device").values()
         np.testing.assert_array_equal(term.weights, weights)
         return term.values
 
     ids = np.zeros((2, 3), np.int32)
-    np.testing.assert_array_equal(values(Tokens(ids, ids, np.int32([3, 1]))), [3, 1])
-    np.testing.assert_array_equal(values(features(2, 8, 8, 1)), 0)
+    np.testing.assert_array_equal(values(Tokens(ids, ids, np.int32([3, 1])).mask), [3, 1])
+    np.testing.assert_array_equal(values(None), 0)
 
 
 def make_state(module, inputs, loss, teachers, batch, **options):

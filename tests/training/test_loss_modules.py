@@ -251,9 +251,7 @@ def test_initialisation_names_an_unknown_feature(batch):
     student = Model(STUDENT.init(jax.random.key(1), batch.inputs), STUDENT.apply)
     big = Linear(5)
     live = LiveTeacher(Model(big.init(jax.random.key(0), batch.inputs), big.apply))
-    hint = losses.compose(
-        hint=(1.0, losses.bind(lambda student_features: student_features, layers="group_9"))
-    )
+    hint = losses.compose(hint=(1.0, losses.Hint("group_9", teacher="big")))
     message = error_of(init_loss, hint, jax.random.key(0), student, {"big": live}, batch)
     assert message == (
         "loss: expected the name of a teacher or of a feature, got 'group_9'; use one of the"

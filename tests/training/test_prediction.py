@@ -50,8 +50,11 @@ def test_predictions_of_four_devices_are_those_of_the_shares(batch, model):
     np.testing.assert_allclose(np.reshape(outputs.logits, (8, 3)), expected, atol=2e-2)
 
 
-def test_named_features_are_returned(batch, model):
-    outputs = jax.jit(lambda *args: predict_step(*args, features=("hidden",)))(model, batch)
+def test_selected_outputs_are_returned(batch, model):
+    def select(outputs):
+        return outputs.replace(features={"hidden": outputs.features["hidden"]})
+
+    outputs = jax.jit(lambda *args: predict_step(*args, select=select))(model, batch)
     assert outputs.features.keys() == {"hidden"}
     expected, _ = in_numpy(model, batch.inputs)
     np.testing.assert_allclose(outputs.features["hidden"], expected, atol=1e-5)
@@ -61,5 +64,5 @@ def test_model_reads_the_view_of_a_batch(batch, model):
     def negated(batch):
         return batch.replace(inputs=-batch.inputs)
 
-    outputs = predict_step(model, batch, view=negated, features=("inputs",))
+    outputs = predict_step(model, batch, view=negated, select=lambda outputs: outputs)
     np.testing.assert_array_equal(outputs.features["inputs"], -batch.inputs)

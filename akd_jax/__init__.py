@@ -16,7 +16,7 @@ from akd_jax.types import Batch, Loss, Outputs
 
 if TYPE_CHECKING:
     from akd_jax import methods
-    from akd_jax.runs.entry import evaluate, predict, run
+    from akd_jax.runs import evaluate, predict, run
 
 __version__ = "0.2.0"
 

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from akd_jax import runs
 from akd_jax.host import records
 from akd_jax.host.errors import InputError, StoppedError
-from akd_jax.runs import entry as runs
 from akd_jax.runs.setup import STUDENT
 from tests.support.configs import small_config
 from tests.support.launching import GUARD_SECONDS

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from akd_jax.runs import entry as runs
+from akd_jax import runs
 from akd_jax.runs.dry_run import rehearse
 from akd_jax.runs.setup import make_plan
 from experiments import train

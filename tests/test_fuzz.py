@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from akd_jax import runs
 from akd_jax.data.readers import idx, tsv
 from akd_jax.host.errors import DivergedError, InputError
-from akd_jax.runs import entry as runs
 from akd_jax.runs.setup import make_plan, resume_key
 from tests.support.configs import small_config
 

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from akd_jax import data
+from akd_jax import data, runs
 from akd_jax.host.errors import InputError, StoppedError
 from akd_jax.models.huggingface import Folder
-from akd_jax.runs import entry as runs
 from akd_jax.runs.setup import STUDENT
 from tests.support import shared_run
 from tests.support.encoders import MINILM

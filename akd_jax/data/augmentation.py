@@ -1,6 +1,7 @@
 """Random crops and flips of images on the device, reproducible per example and view."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from pydantic import Field
 
 from akd_jax.host.errors import require
 from akd_jax.host.settings import NonNegativeInt, Section
-from akd_jax.types import Batch
+from akd_jax.types import Batch, Clock
 
 
 class ImageOptions(Section):
@@ -45,9 +46,21 @@ class Augmentation:
     flip: bool
     seed: int
 
-    def __call__(self, batch: Batch) -> Batch:
+    @property
+    def active(self) -> bool:
+        """Whether views differ from the images."""
+        return bool(self.crop_padding or self.flip)
+
+    def __call__(
+        self, student: Any, teachers: Any, batch: Batch, clock: Clock, key: jax.Array
+    ) -> Batch:
+        """Returns the batch of views, as the `Prepare` of a training step."""
+        del student, teachers, clock, key  # A view depends on its own number.
+        return self.view(batch)
+
+    def view(self, batch: Batch) -> Batch:
         """Returns the batch with each image of [B, H, W, channels] replaced by its view."""
-        if not self.crop_padding and not self.flip:
+        if not self.active:
             return batch
         dm_pix = require("dm_pix", "images")
         assert batch.ids is not None, "expected a batch with example ids"

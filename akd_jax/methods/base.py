@@ -54,6 +54,14 @@ class TeacherConfig(TrainedConfig):
         default="",
         description="Folder of the stored outputs; empty for teacher_logits/ in the workdir.",
     )
+    stored_dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="Data type of the stored outputs: 'float32' or 'bfloat16'."
+    )
+    stored_top_k: NonNegativeInt = Field(
+        default=0,
+        description="Number of the largest logits that are stored, with the logarithm of the sum"
+        " of all exponentials, for large vocabularies; 0 stores all logits.",
+    )
 
 
 class StudentConfig(Section):
@@ -164,7 +172,7 @@ def teacher_recipe(
     """
     if section.path:
         return Pretrained(section.path, f"config.{field}.path")
-    own = section.model_dump(exclude={"path", "model", "views", "cache_dir"})
+    own = section.model_dump(include=set(TrainedConfig.model_fields) - {"path", "model"})
     return Trained(
         section.model, method(), section.seed, {field: own, **settings}, f"config.{field}.model"
     )

@@ -1,1 +1,8 @@
 """Runs: from a configuration to a trained student, and back from its folder."""
+
+from akd_jax.runs.dry_run import rehearse
+from akd_jax.runs.entry import run
+from akd_jax.runs.finished import evaluate, load, predict
+from akd_jax.runs.setup import STUDENT, Plan, make_plan
+
+__all__ = ["STUDENT", "Plan", "evaluate", "load", "make_plan", "predict", "rehearse", "run"]

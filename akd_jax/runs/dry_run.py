@@ -9,16 +9,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from akd_jax import methods, metrics
-from akd_jax.models.network import Model, Network
-from akd_jax.runs.entry import load_teacher, predictor, stage_state
-from akd_jax.runs.setup import STUDENT, Plan, creates_teacher, make_plan
-from akd_jax.teachers.live import CachedTeacher, LiveTeacher
-from akd_jax.training import evaluate as evaluation
-from akd_jax.training import loop, parallel
-from akd_jax.training.stage import Stage
+from akd_jax import metrics
+from akd_jax.models.network import Model
+from akd_jax.runs.checks import stage_features
+from akd_jax.runs.resume import creates_teacher
+from akd_jax.runs.setup import STUDENT, Plan, make_plan
+from akd_jax.runs.stages import build_run, stage_examples
+from akd_jax.runs.teachers import load_teacher
+from akd_jax.teachers.selection import Selection
+from akd_jax.teachers.stored import StoredOutputs
+from akd_jax.training import parallel
+from akd_jax.training.evaluate import Predictor, TaskMetrics
+from akd_jax.training.stage import Pretrained, Stage, StageContext
 from akd_jax.training.step import train_step
-from akd_jax.types import Batch, Teacher, Variables
+from akd_jax.types import Batch, Outputs, Variables
 
 _STEPS = 2  # The first step compiles; the last one is timed.
 _INSPECTED_BATCHES = 50  # The largest of them shows the memory that the longest texts need.
@@ -36,8 +40,8 @@ def rehearse(run_config: Any) -> dict[str, Any]:
         also has its metrics on the first validation batches.
       'stages': for each stage its epochs and updates, the seconds until the first step is done,
         the steps per second, the bytes that a step needs on a device, the loss of the last
-        step, and the annealing factor and the learning rate of each epoch.
-      'cache': the bytes of the stored logits of all teachers.
+        step, and the scheduled values and the learning rate of each epoch.
+      'cache': the bytes of the stored outputs of all teachers.
 
     Raises:
       InputError: the configuration is not valid.
@@ -45,88 +49,101 @@ def rehearse(run_config: Any) -> dict[str, Any]:
     plan = make_plan(run_config)
     key = jax.random.key(plan.settings.seed)
     start = plan.student.initial_variables(key, plan.dataset.example)
+    student = Model(start, plan.student.apply)
     networks: dict[str, dict[str, Any]] = {STUDENT: {"parameters": _count_parameters(start)}}
     teachers: dict[str, Model] = {}
     for name in plan.method.teachers:
-        network = plan.teachers[name]
-        finished = _finished_variables(plan, name, network)
-        variables = (
-            network.initial_variables(key, plan.dataset.example) if finished is None else finished
-        )
-        teachers[name] = Model(variables, network.apply)
+        finished = _finished_variables(plan, name)
+        variables = finished
+        if variables is None:
+            variables = plan.teachers[name].initial_variables(key, plan.dataset.example)
+        teachers[name] = Model(variables, plan.teachers[name].apply)
         networks[name] = {"parameters": _count_parameters(variables)}
         if finished is not None:
             networks[name] |= _evaluate_teacher(plan, teachers[name])
-    views = plan.settings.teacher.views
-    examples = len(plan.dataset.splits["train"])
-    stored = np.zeros((examples, plan.dataset.task.outputs), np.float32)
+    stages = [_measure_stage(plan, stage, student, teachers) for stage in plan.method.stages]
     return {
         "networks": networks,
-        "stages": [
-            _measure_stage(plan, stage, start, teachers, {n: [stored] for n in teachers if views})
-            for stage in plan.method.stages
-        ],
-        "cache": stored.nbytes * views * len(teachers),
+        "stages": stages,
+        "cache": max(stage.pop("stored_bytes") for stage in stages),
     }
 
 
 def _measure_stage(
-    plan: Plan,
-    stage: Stage,
-    variables: Variables,
-    models: Mapping[str, Model],
-    stored: Mapping[str, list[np.ndarray]],
+    plan: Plan, stage: Stage, student: Model, teachers: Mapping[str, Model]
 ) -> dict[str, Any]:
-    """Runs and measures the first steps of a stage, from the student's initial variables.
-
-    Args:
-      plan: the plan of the run.
-      stage: the stage.
-      variables: the student's initial variables.
-      models: the teachers by name.
-      stored: placeholders for the stored logits of the teachers that have them, by name.
-    """
-    logits = {name: stored[name] for name in stage.teachers if name in stored}
-    batches = plan.batches("train", seed=plan.settings.seed, views=1, teacher_logits=logits)
-    state, learning_rate = stage_state(
-        plan, plan.student, stage, variables, jax.random.key(0), len(batches)
+    """Runs and measures the first steps of a stage, from the student's initial variables."""
+    models = {**teachers, **{earlier.name: student for earlier in plan.method.stages}}
+    context = StageContext(plan.dataset, models, plan.settings.seed)
+    examples = stage_examples(plan, stage, context)
+    stored: dict[str, StoredOutputs] = {}
+    if plan.settings.teacher.views:
+        features = stage_features(plan.settings, plan.dataset, stage, plan.student, plan.teachers)
+        stored = {
+            name: _placeholder(plan, teachers[name], names, len(examples))
+            for name, names in features.items()
+        }
+    run = build_run(
+        plan,
+        stage,
+        student,
+        teachers,
+        examples,
+        stored,
+        key=jax.random.key(0),
+        seed=plan.settings.seed,
+        views=1,
     )
-    teachers: dict[str, Teacher] = {
-        name: CachedTeacher(name) if name in logits else LiveTeacher(models[name])
-        for name in stage.teachers
-    }
-    schedules = loop.EpochSchedules.of(stage, learning_rate, len(batches))
     step = parallel.compile_train_step(train_step)
-    state, teachers = parallel.replicate((state, teachers))
-    temperature_step = parallel.replicate(schedules.temperature_step[0])
-    batch = max(itertools.islice(batches.epoch(), _INSPECTED_BATCHES), key=_batch_bytes)
+    state, stage_teachers = parallel.replicate((run.state, dict(run.teachers)))
+    temperature_step = parallel.replicate(run.values.temperature_step[0])
+    batch = max(itertools.islice(run.train.epoch(), _INSPECTED_BATCHES), key=_num_bytes)
     seconds = []
     for number in range(_STEPS):
         started = time.monotonic()
+        shards = parallel.shard(batch)
         if number == 0:
-            memory = step.memory(state, teachers, parallel.shard(batch), temperature_step)
-        state, step_metrics = step(state, teachers, parallel.shard(batch), temperature_step)
+            memory = step.memory(state, stage_teachers, shards, temperature_step)
+        state, step_metrics = step(state, stage_teachers, shards, temperature_step)
         jax.block_until_ready((state, step_metrics))
         seconds.append(time.monotonic() - started)
     return {
         "name": stage.name,
         "epochs": stage.epochs,
-        "updates": stage.epochs * len(batches),
+        "updates": stage.epochs * len(run.train),
         "first_step_seconds": seconds[0],
         "steps_per_second": 1 / seconds[-1],
         "bytes": memory,
         "loss": metrics.means(metrics.add({}, step_metrics.fetch()[-1]))["loss"],
-        "phi": schedules.phi.tolist(),
-        "learning_rate": schedules.learning_rate.tolist(),
+        "schedules": {name: values.tolist() for name, values in run.values.schedules.items()},
+        "learning_rate": run.values.learning_rate.tolist(),
+        "stored_bytes": plan.settings.teacher.views
+        * sum(_num_bytes(outputs.views) for outputs in stored.values()),
     }
 
 
-def _finished_variables(plan: Plan, name: str, network: Network) -> Variables | None:
+def _placeholder(
+    plan: Plan, teacher: Model, features: tuple[str, ...], examples: int
+) -> StoredOutputs:
+    """Returns zeros in place of a teacher's stored outputs; they take no memory."""
+    settings = plan.settings.teacher
+    selection = Selection(features, settings.stored_dtype, settings.stored_top_k)
+    shapes = jax.eval_shape(lambda m, x: selection(m(x)), teacher, plan.dataset.example)
+
+    def zeros(shape: Any) -> np.ndarray:
+        return np.broadcast_to(np.zeros((), shape.dtype), (examples, *shape.shape[1:]))
+
+    view: Outputs = jax.tree.map(zeros, shapes)
+    return StoredOutputs([view], 0.0)
+
+
+def _finished_variables(plan: Plan, name: str) -> Variables | None:
     """Returns the variables of a finished teacher: a run folder or a Hugging Face folder."""
-    if not methods.teacher_config(plan.settings, name).path:
+    recipe = plan.recipes[name]
+    if not isinstance(recipe, Pretrained):
         return None
-    if creates_teacher(plan.settings, name):
-        return network.initial_variables(jax.random.key(0), plan.dataset.example)
+    if creates_teacher(recipe):
+        return plan.teachers[name].initial_variables(jax.random.key(0), plan.dataset.example)
     return load_teacher(plan, name, pathlib.Path()).model.variables
 
 
@@ -135,12 +152,12 @@ def _evaluate_teacher(plan: Plan, model: Model) -> dict[str, float]:
     count = _TEACHER_BATCHES * plan.settings.batch_size
     split = plan.dataset.splits["validation"]
     first = split.take(np.arange(min(count, len(split))))
-    return evaluation.Evaluator(predictor(), plan.dataset.task)(model, plan.batches(first))
+    return TaskMetrics(Predictor(), plan.batches(first), plan.dataset.task)(model)
 
 
 def _count_parameters(variables: Variables) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-def _batch_bytes(batch: Batch) -> int:
-    return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(batch))
+def _num_bytes(tree: Batch | list[Outputs]) -> int:
+    return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))

@@ -1,5 +1,7 @@
 """Teachers as the training step calls them: networks that run in the step, or stored outputs."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import struct
@@ -13,13 +15,19 @@ class LiveTeacher(struct.PyTreeNode):
 
     It is an argument of the step, not a constant. Another teacher with the same architecture
     does not recompile the step, and the weights are in memory only once.
+
+    Attributes:
+      model: the network and its variables.
+      select: the part of the outputs that the loss may read; None for all.
     """
 
     model: Model
+    select: Callable[[Outputs], Outputs] | None = struct.field(pytree_node=False, default=None)
 
     def __call__(self, batch: Batch) -> Outputs:
         """Returns the teacher's outputs for this device's share of a batch."""
-        return self.model(batch.inputs)
+        outputs = self.model(batch.inputs)
+        return outputs if self.select is None else self.select(outputs)
 
 
 class StoredTeacher(struct.PyTreeNode):

@@ -1,12 +1,12 @@
-"""Stores a teacher's logits on disk, so that the teacher runs only once on each view.
+"""Stores a teacher's outputs on disk, so that the teacher runs only once on each view.
 
-Annealing only scales the logits, so one cache serves all temperatures, methods, students and
-seeds. A cache is a folder, named after the fingerprint of everything that its logits depend on.
-Each view of the training split is a file, float32 [N, C] in the order of the examples' ids. The
-index of the folder contains the checksum of each file.
+Annealing only scales the logits, so one store serves all temperatures, methods, students and
+seeds. A store is a folder, named after the fingerprint of everything that its outputs depend on.
+Each view of the training examples has a file per array, [N, ...] in the order of the examples'
+ids. The index of the folder contains the checksum of each file.
 
 With several processes, each one runs the teacher on its share of the examples. The primary
-process reads and writes the folder, and sends the logits to the others.
+process reads and writes the folder, and sends the arrays to the others.
 """
 
 import contextlib
@@ -16,26 +16,28 @@ import hashlib
 import io
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import ml_dtypes
 import numpy as np
 from absl import logging
 
 from akd_jax.host import processes, records
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, lock, not_writable
-from akd_jax.types import Variables
+from akd_jax.teachers.selection import to_arrays, to_outputs
+from akd_jax.types import Outputs, Variables
 
 _INDEX = "index.json"
-_ENTRY = ("sha256", "seconds", "shape")  # The fields of a view in the index.
+_ENTRY = ("arrays", "seconds")  # The fields of a view in the index.
 
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """Everything that a teacher's stored logits depend on.
+    """Everything that a teacher's stored outputs depend on.
 
     Attributes:
       teacher: the digest of the teacher's architecture and variables.
@@ -43,6 +45,7 @@ class Fingerprint:
       augmentation: a description of the augmentation.
       seed: the seed of the views.
       precision: a description of the precision in which the teacher computes.
+      selection: a description of what is stored.
     """
 
     teacher: str
@@ -50,6 +53,7 @@ class Fingerprint:
     augmentation: str
     seed: int
     precision: str
+    selection: str
 
     def digest(self) -> str:
         """Returns a short hash of all fields, for the name of the folder."""
@@ -57,15 +61,15 @@ class Fingerprint:
 
 
 @dataclasses.dataclass(frozen=True)
-class TeacherLogits:
-    """The stored logits of a teacher.
+class StoredOutputs:
+    """The stored outputs of a teacher.
 
     Attributes:
-      views: an array [N, C] for each view, mapped from disk.
+      views: the outputs of each view, with arrays [N, ...] that are mapped from disk.
       seconds: duration of the teacher's passes over these views, in this run or an earlier one.
     """
 
-    views: list[np.ndarray]
+    views: list[Outputs]
     seconds: float
 
 
@@ -89,116 +93,140 @@ def load_or_build(
     name: str,
     fingerprint: Fingerprint,
     views: int,
-    predict: Callable[[int], np.ndarray],
-) -> TeacherLogits:
-    """Loads a teacher's stored logits; computes and stores missing views first.
+    predict: Callable[[int], Outputs],
+) -> StoredOutputs:
+    """Loads a teacher's stored outputs; computes and stores missing views first.
 
-    A view is missing if its file does not exist or has the wrong checksum, for example after a
-    kill. A cache with a different fingerprint stays as it is, and a warning names the differences.
+    A view is missing if a file does not exist or has the wrong checksum, for example after a
+    kill. A store with a different fingerprint stays as it is, and a warning names the differences.
 
     Args:
-      folder: the folder with the caches of one or several teachers.
-      name: the name of the teacher, for the name of the cache and for messages.
-      fingerprint: the fingerprint of the logits.
-      views: the number of views; a cache can contain more.
-      predict: computes the logits of a view, float32 [N, C], from its number.
+      folder: the folder with the stores of one or several teachers.
+      name: the name of the teacher, for the name of the store and for messages.
+      fingerprint: the fingerprint of the outputs.
+      views: the number of views; a store can contain more.
+      predict: computes the outputs of a view, with arrays [N, ...], from its number.
 
     Raises:
       InputError: the folder cannot be written.
     """
-    cache = folder / f"{name}-{fingerprint.digest()}"
+    store = folder / f"{name}-{fingerprint.digest()}"
     with contextlib.ExitStack() as held:
 
         def lock_and_read() -> dict[str, Any]:
-            if not cache.exists():
+            if not store.exists():
                 _log_differences(folder, name, fingerprint)
             try:
-                lock(cache, held, wait=True)  # Another run may be writing the same cache.
+                lock(store, held, wait=True)  # Another run may be writing the same cache.
             except OSError as error:
-                raise _not_writable(cache, error) from None
-            return _valid_views(cache, views)
+                raise _not_writable(store, error) from None
+            return _valid_views(store, views)
 
         stored = processes.on_primary(lock_and_read)
         for view in range(views):
             if str(view) not in stored:
                 started = time.monotonic()
-                logits = predict(view)  # Runs in all processes.
+                arrays = to_arrays(predict(view))  # Runs in all processes.
                 seconds = time.monotonic() - started
-                save = functools.partial(_save_view, cache, fingerprint, view, logits, seconds)
+                save = functools.partial(_save_view, store, fingerprint, view, arrays, seconds)
                 stored[str(view)] = processes.on_primary(save)
     seconds = sum(stored[str(view)]["seconds"] for view in range(views))
-    arrays = [_load_view(cache, view, stored[str(view)]) for view in range(views)]
-    return TeacherLogits(arrays, seconds)
+    return StoredOutputs(
+        [_load_view(store, view, stored[str(view)]) for view in range(views)], seconds
+    )
 
 
-def _valid_views(cache: Path, views: int) -> dict[str, Any]:
+def _valid_views(store: Path, views: int) -> dict[str, Any]:
     """Returns the index entries of the views whose files are complete.
 
     Views that are not needed, from number `views` on, are not checked.
     """
     valid = {}
-    for view, entry in _read_index(cache).items():
-        path = _view_path(cache, int(view))
-        if int(view) >= views or (path.exists() and _checksum(path) == entry["sha256"]):
-            valid[view] = entry
+    for view, entry in _read_index(store).items():
+        damaged = [
+            path
+            for name, array in entry["arrays"].items()
+            if int(view) < views
+            and not (
+                (path := _array_path(store, int(view), name)).exists()
+                and _checksum(path) == array["sha256"]
+            )
+        ]
+        if damaged:
+            logging.warning("%s is damaged or missing; running the teacher again", damaged[0])
         else:
-            logging.warning("%s is damaged or missing; running the teacher again", path)
+            valid[view] = entry
     return valid
 
 
 def _save_view(
-    cache: Path, fingerprint: Fingerprint, view: int, logits: np.ndarray, seconds: float
+    store: Path,
+    fingerprint: Fingerprint,
+    view: int,
+    arrays: Mapping[str, np.ndarray],
+    seconds: float,
 ) -> dict[str, Any]:
-    """Writes the file of a view, then its entry in the index; returns the entry."""
-    path = _view_path(cache, view)
-    replacement = path.with_suffix(".tmp")
-    try:
-        with replacement.open("wb") as file:
-            np.save(file, logits)
-        entry = {
-            "sha256": _checksum(replacement),
-            "seconds": seconds,
-            "shape": logits.shape,
-        }
-        replacement.replace(path)
-    except OSError as error:
-        raise _not_writable(cache, error) from None
+    """Writes the files of a view, then its entry in the index; returns the entry."""
+    entry: dict[str, Any] = {"arrays": {}, "seconds": seconds}
+    for name, array in arrays.items():
+        path = _array_path(store, view, name)
+        replacement = path.with_suffix(".tmp")
+        try:
+            with replacement.open("wb") as file:
+                np.save(file, _without_bfloat16(array))
+            entry["arrays"][name] = {
+                "sha256": _checksum(replacement),
+                "shape": array.shape,
+                "dtype": array.dtype.name,
+            }
+            replacement.replace(path)
+        except OSError as error:
+            raise _not_writable(store, error) from None
     # Update the index last, so that it lists only complete files.
     index = {"fingerprint": dataclasses.asdict(fingerprint)}
-    index["views"] = {**_read_index(cache), str(view): entry}
-    records.write(cache / _INDEX, index)
+    index["views"] = {**_read_index(store), str(view): entry}
+    records.write(store / _INDEX, index)
     return entry
 
 
-def _load_view(cache: Path, view: int, entry: dict[str, Any]) -> np.ndarray:
-    """Loads the logits of a view; maps a local file if there is only one process."""
-    path = _view_path(cache, view)
-    if isinstance(path, pathlib.Path) and processes.count() == 1:
-        return np.load(path, mmap_mode="r")
-    logits = np.zeros(entry["shape"], np.float32)
-    if processes.is_primary():
-        logits = np.load(io.BytesIO(path.read_bytes()))
-    return processes.broadcast(logits)
+def _load_view(store: Path, view: int, entry: dict[str, Any]) -> Outputs:
+    """Loads the outputs of a view; maps local files if there is only one process."""
+    arrays = {}
+    for name, array in entry["arrays"].items():
+        path, dtype = _array_path(store, view, name), np.dtype(array["dtype"])
+        if isinstance(path, pathlib.Path) and processes.count() == 1:
+            arrays[name] = np.load(path, mmap_mode="r").view(dtype)
+            continue
+        loaded = np.zeros(array["shape"], dtype)
+        if processes.is_primary():
+            loaded = np.load(io.BytesIO(path.read_bytes())).view(dtype)
+        arrays[name] = processes.broadcast(loaded)
+    return to_outputs(arrays)
 
 
-def _not_writable(cache: Path, error: OSError) -> InputError:
+def _without_bfloat16(array: np.ndarray) -> np.ndarray:
+    """Returns bfloat16 numbers as their bits, because NumPy's files have no such type."""
+    return array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array
+
+
+def _not_writable(store: Path, error: OSError) -> InputError:
     remedy = "set config.teacher.cache_dir to another folder"
-    return not_writable(cache, error, "folder for a teacher's logits", remedy)
+    return not_writable(store, error, "folder for a teacher's outputs", remedy)
 
 
-def _read_index(cache: Path) -> dict[str, dict[str, Any]]:
-    """Reads the entry of each view in a cache's index; returns {} if the index is damaged."""
+def _read_index(store: Path) -> dict[str, dict[str, Any]]:
+    """Reads the entry of each view in a store's index; returns {} if the index is damaged."""
     try:
-        index = records.read(cache / _INDEX)
+        index = records.read(store / _INDEX)
         views = {} if index is None else index["views"]
         return {view: {key: entry[key] for key in _ENTRY} for view, entry in views.items()}
     except (InputError, KeyError, TypeError, AttributeError):
-        logging.warning("%s is damaged; running the teacher again", cache / _INDEX)
+        logging.warning("%s is damaged; running the teacher again", store / _INDEX)
         return {}
 
 
-def _view_path(cache: Path, view: int) -> Path:
-    return cache / f"view_{view:04d}.npy"
+def _array_path(store: Path, view: int, name: str) -> Path:
+    return store / f"view_{view:04d}.{name}.npy"
 
 
 def _checksum(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Predictions and metrics of a model on a whole split."""
+"""Outputs and metrics of a model on a whole split."""
 
 import dataclasses
 import functools
@@ -14,90 +14,112 @@ from akd_jax.data import Batches
 from akd_jax.host import interrupts, processes
 from akd_jax.models.network import Model
 from akd_jax.training import parallel
-from akd_jax.types import Task
+from akd_jax.training.stage import Evaluate
+from akd_jax.training.step import predict_step
+from akd_jax.types import Batch, Outputs, Task
 
 
 class Predictor:
-    """Computes the logits of models on all examples of a split.
+    """Computes the outputs of models on all examples of a split.
 
     The prediction step is compiled once per architecture.
+
+    Args:
+      view: changes each batch before the model reads it; None to use it as it is.
+      select: the part of the outputs to return; None for the logits.
     """
 
-    def __init__(self, predict_step: parallel.CompiledStep):
-        self._predict_step = predict_step
+    def __init__(
+        self,
+        view: Callable[[Batch], Batch] | None = None,
+        select: Callable[[Outputs], Outputs] | None = None,
+    ):
+        step = functools.partial(predict_step, view=view, select=select)
+        self._predict_step = parallel.compile_predict_step(step)
 
-    def __call__(self, model: Model, batches: Batches, view: int = 0) -> np.ndarray:
-        """Returns the logits of one view of each example, float32 [N, C], in the order of the ids.
+    def __call__(self, model: Model, batches: Batches, view: int = 0) -> Outputs:
+        """Returns the outputs on one view of each example, on the host.
 
-        Raises:
-          StoppedError: a stop was requested.
-        """
-        return self.dispatch(model, batches, view)()
+        Args:
+          model: the model.
+          batches: the examples.
+          view: the number of the view.
 
-    def dispatch(self, model: Model, batches: Batches, view: int = 0) -> Callable[[], np.ndarray]:
-        """Dispatches the computation and returns a function that waits for the logits.
-
-        Other work can be dispatched to the devices before the result is fetched.
+        Returns:
+          Arrays [N, ...] in the order of the ids.
 
         Raises:
           StoppedError: a stop was requested.
         """
         model = parallel.replicate_read_only(model)
         in_flight = parallel.DispatchQueue()
-        fetched: list[np.ndarray] = []
+        fetched: list[list[np.ndarray]] = []
         ids: list[np.ndarray] = []
         weights: list[np.ndarray] = []
 
-        def fetch(logits: jax.Array) -> None:
-            fetched.append(np.asarray(logits).reshape(-1, logits.shape[-1]))
+        def fetch(outputs: Outputs) -> None:
+            fetched.append([parallel.merge_shards(leaf) for leaf in jax.tree.leaves(outputs)])
 
         for batch in batches.epoch(view):
             interrupts.raise_if_stop_requested("evaluation")
             assert batch.ids is not None, "expected a batch with the ids of its examples"
             ids.append(np.asarray(batch.ids))
             weights.append(np.asarray(batch.weights))
-            logits = self._predict_step(model, parallel.shard(batch))
-            in_flight.add(functools.partial(fetch, logits))
-
-        def finish() -> np.ndarray:
-            in_flight.drain()
-            all_logits, all_ids, all_weights = (
-                processes.gather(np.concatenate(parts)) for parts in (fetched, ids, weights)
-            )
-            is_real = all_weights > 0  # Other rows only fill up a batch.
-            return all_logits[is_real][np.argsort(all_ids[is_real])]
-
-        return finish
+            outputs = self._predict_step(model, parallel.shard(batch))
+            in_flight.add(functools.partial(fetch, outputs))
+        in_flight.drain()
+        structure = jax.tree.structure(outputs)
+        columns = [np.concatenate(column) for column in zip(*fetched, strict=True)]
+        all_ids, all_weights, *arrays = (
+            processes.gather(array)
+            for array in (np.concatenate(ids), np.concatenate(weights), *columns)
+        )
+        is_real = all_weights > 0  # Other rows only fill up a batch.
+        order = np.argsort(all_ids[is_real])
+        return jax.tree.unflatten(structure, [array[is_real][order] for array in arrays])
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluator:
-    """Computes the metrics of models on a whole split.
+class TaskMetrics:
+    """The evaluation of a model by the metrics of a task on a split.
 
     Attributes:
       predictor: computes the logits.
+      batches: the examples of the split, with labels.
       task: names the metrics.
     """
 
     predictor: Predictor
+    batches: Batches
     task: Task
 
-    def __call__(self, model: Model, batches: Batches) -> dict[str, float]:
-        """Returns the task's metrics by name, each computed on the whole split.
+    def __call__(self, model: Model) -> dict[str, float]:
+        """Returns the metrics by name, each computed on the whole split.
 
         Raises:
           StoppedError: a stop was requested.
         """
-        return self.dispatch(model, batches)()
+        logits = self.predictor(model, self.batches).logits
+        return metrics.scores(np.asarray(logits), self.batches.examples.labels, self.task)
 
-    def dispatch(self, model: Model, batches: Batches) -> Callable[[], dict[str, float]]:
-        """Dispatches the computation and returns a function that waits for the metrics.
 
-        Raises:
-          StoppedError: a stop was requested.
-        """
-        logits = self.predictor.dispatch(model, batches)
-        return lambda: metrics.scores(logits(), batches.examples.labels, self.task)
+@dataclasses.dataclass(frozen=True)
+class SeveralTasks:
+    """The evaluation of a model on several tasks.
+
+    Attributes:
+      tasks: maps the name of a task to its evaluation and the score that counts.
+    """
+
+    tasks: Mapping[str, tuple[Evaluate, str]]
+
+    def __call__(self, model: Model) -> dict[str, float]:
+        """Returns 'mean', the mean of the scores that count, and NAME_SCORE of every task."""
+        scores: dict[str, float] = {}
+        for name, (evaluate, _) in self.tasks.items():
+            scores |= {f"{name}_{score}": value for score, value in evaluate(model).items()}
+        counted = [scores[f"{name}_{score}"] for name, (_, score) in self.tasks.items()]
+        return {"mean": sum(counted) / len(counted), **scores}
 
 
 def finite_scores(scores: Mapping[str, float], label: str) -> dict[str, float | None]:

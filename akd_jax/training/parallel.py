@@ -222,6 +222,12 @@ def shard(batch: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape((count, x.shape[0] // count, *x.shape[1:])), batch)
 
 
+def merge_shards(array: jax.Array) -> np.ndarray:
+    """Returns the result of a prediction step on the host, [B / P, ...], as before `shard`."""
+    rows = np.asarray(array)
+    return rows if _single_device() else rows.reshape(-1, *rows.shape[2:])
+
+
 def shard_steps(batches: Any) -> Any:
     """Like `shard`, for the K batches of a program that does K updates.
 

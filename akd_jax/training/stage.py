@@ -193,11 +193,11 @@ class Method:
         return sum(stage.epochs for stage in self.stages)
 
     def all_teachers(self) -> Iterator[tuple[str, Recipe]]:
-        """Yields each teacher once, after the teachers that train it."""
+        """Yields each teacher once, before the teachers that train it."""
         seen: set[str] = set()
         for name, recipe in self.teachers.items():
             inner = recipe.method.all_teachers() if isinstance(recipe, Trained) else ()
-            for each in (*inner, (name, recipe)):
+            for each in ((name, recipe), *inner):
                 if each[0] not in seen:
                     seen.add(each[0])
                     yield each

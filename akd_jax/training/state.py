@@ -143,7 +143,8 @@ class TrainState(struct.PyTreeNode):
 
 
 def prepare_batch(
-    state: TrainState,
+    prepare: Prepare | None,
+    student: Model,
     teachers: Mapping[str, Teacher],
     batch: Batch,
     clock: Clock,
@@ -152,11 +153,11 @@ def prepare_batch(
     """Returns the batch that teachers, student and loss read.
 
     Raises:
-      ValueError: `state.prepare` changes the shape or the type of an array.
+      ValueError: `prepare` changes the shape or the type of an array.
     """
-    if state.prepare is None:
+    if prepare is None:
         return batch
-    prepared = state.prepare(state.model, teachers, batch, clock, key)
+    prepared = prepare(student, teachers, batch, clock, key)
     expected, actual = _shapes(batch), _shapes(prepared)
     for path in {**expected, **actual}:
         if expected.get(path) != actual.get(path):

@@ -60,7 +60,7 @@ def train_step(
     clock = state.clock(temperature_step)
     update_key = jax.random.fold_in(state.key, state.step)
     prepare_key = jax.random.fold_in(update_key, _PREPARE_KEY)
-    batch = prepare_batch(state, teachers, batch, clock, prepare_key)
+    batch = prepare_batch(state.prepare, state.model, teachers, batch, clock, prepare_key)
     device = 0 if axis_name is None else jax.lax.axis_index(axis_name)
     key = jax.random.fold_in(update_key, device)
 
@@ -187,7 +187,7 @@ def predict_step(
     batch: Batch,
     *,
     view: Callable[[Batch], Batch] | None = None,
-    features: tuple[str, ...] = (),
+    select: Callable[[Outputs], Outputs] | None = None,
     axis_name: str | None = None,
 ) -> Outputs:
     """Returns the outputs of a model in inference mode.
@@ -196,16 +196,14 @@ def predict_step(
       model: the model.
       batch: this device's share, [B / devices, ...].
       view: changes the batch before the model reads it; None to use it as it is.
-      features: the names of the features to return.
+      select: the part of the outputs to return; None for the logits in float32.
       axis_name: not used; each device returns the outputs of its share.
-
-    Returns:
-      Outputs with the logits in float32 and the named features.
     """
     del axis_name
     outputs = model((batch if view is None else view(batch)).inputs)
-    chosen = {name: outputs.features[name] for name in features}
-    return Outputs(outputs.logits.astype(jnp.float32), chosen)
+    if select is None:
+        return Outputs(outputs.logits.astype(jnp.float32))
+    return select(outputs)
 
 
 def label_metrics(outputs: Outputs, batch: Batch) -> Metrics:

@@ -28,11 +28,9 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax import methods
 from akd_jax.data import Batches
 from akd_jax.models.network import Model, Network
-from akd_jax.runs.entry import stage_state
 from akd_jax.runs.setup import Plan, make_plan
-from akd_jax.teachers.live import LiveTeacher
-from akd_jax.training import loop
-from akd_jax.training.stage import Method
+from akd_jax.runs.stages import build_run
+from akd_jax.training.stage import Method, Trained
 from akd_jax.training.step import train_step
 from akd_jax.types import Batch, Variables
 from configs import digits
@@ -55,10 +53,9 @@ def record(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
                     jax.random.key(number), plan.dataset.example
                 )
         values[name] = _stages(plan, plan.method, "student", started)
-        for teacher in plan.teachers:
-            if teacher not in values and not methods.teacher_config(plan.settings, teacher).path:
-                method = methods.TEACHERS[teacher](plan.settings)
-                values[teacher] = _stages(plan, method, teacher, started)
+        for teacher, recipe in plan.recipes.items():
+            if teacher not in values and isinstance(recipe, Trained):
+                values[teacher] = _stages(plan, recipe.method, teacher, started)
     config.dataset.bucketing = True  # Batches of texts are ordered by length, too.
     batches = make_plan(config).batches("train", seed=config.seed).epoch(0)
     return {
@@ -82,27 +79,35 @@ def _stages(
     values: dict[str, Any] = {}
     first_epoch = 0
     for stage in method.stages:
-        batches = plan.batches("train", seed=0)
         start = initial if stage.start is None else after[stage.start]
-        state, learning_rate = stage_state(
-            plan, network, stage, start, jax.random.key(0), len(batches)
+        models = {name: Model(started[name], networks[name].apply) for name in stage.teachers}
+        run = build_run(
+            plan,
+            stage,
+            Model(start, network.apply),
+            models,
+            plan.dataset.splits["train"],
+            {},
+            key=jax.random.key(0),
+            seed=0,
+            views=0,
         )
-        schedules = loop.EpochSchedules.of(stage, learning_rate, len(batches))
-        teachers = {
-            name: LiveTeacher(Model(started[name], networks[name].apply)) for name in stage.teachers
-        }
+        state, schedules = run.state, run.values.schedules
         step = jax.jit(train_step)
         losses = []
-        for batch, temperature_step in _updates(batches, first_epoch, schedules.temperature_step):
-            state, metrics = step(state, teachers, batch, jnp.int32(temperature_step))
+        for batch, k in _updates(run.train, first_epoch, run.values.temperature_step):
+            state, metrics = step(state, run.teachers, batch, jnp.int32(k))
             losses.append(float(metrics["loss"].mean()))
         after[stage.name] = jax.device_get(state.model.variables)
+        # A stage that does not anneal has temperature 1 and Phi 1.
+        ones = np.ones(stage.epochs)
+        annealed = "phi" in schedules
         values[stage.name] = {
             "losses": losses,
-            "temperature_step": schedules.temperature_step.tolist(),
-            "temperature": schedules.temperature.tolist(),
-            "phi": schedules.phi.tolist(),
-            "learning_rate": schedules.learning_rate.tolist(),
+            "temperature_step": run.values.temperature_step.tolist(),
+            "temperature": (schedules["temperature"] if annealed else ones).tolist(),
+            "phi": (schedules["phi"] if annealed else ones).tolist(),
+            "learning_rate": run.values.learning_rate.tolist(),
         }
         first_epoch += stage.epochs
     return values

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from akd_jax import runs
 from akd_jax.host import processes, records
 from akd_jax.host.errors import StoppedError
-from akd_jax.runs import entry as runs
 from akd_jax.runs.setup import STUDENT
 from akd_jax.training.step import train_step
 from tests.support import shared_run

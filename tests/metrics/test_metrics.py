@@ -11,12 +11,11 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from akd_jax import metrics
+from akd_jax import metrics, runs
 from akd_jax.data import Batches, Examples
 from akd_jax.data.readers import glue
 from akd_jax.host.errors import InputError
 from akd_jax.models.network import Model, Network
-from akd_jax.runs import entry as runs
 from akd_jax.training import evaluate as evaluation
 from akd_jax.types import Outputs, Task, WeightedSum
 from tests.support.launching import GUARD_SECONDS

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from akd_jax import runs
 from akd_jax.host import records
-from akd_jax.runs import entry as runs
 from akd_jax.training.stage import Method, Stage
 from tests.support.configs import small_config
 from tests.support.recorder import RecordingLoss

@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from akd_jax import data
+from akd_jax import data, runs
 from akd_jax.data import Examples
 from akd_jax.host.errors import DivergedError
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.runs import entry as runs
 from tests.support.runs import read_checkpoint, read_metrics, read_progress
 from tests.support.scripted import use_loss
 

@@ -8,9 +8,9 @@ import signal
 
 import pytest
 
+from akd_jax import runs
 from akd_jax.host import interrupts, records
 from akd_jax.host.errors import StoppedError
-from akd_jax.runs import entry as runs
 from experiments import html_report
 from tests.support.runs import assert_trees_equal, read_checkpoint, read_metrics, read_progress
 from tests.support.scripted import use_scripted_scores

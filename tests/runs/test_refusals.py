@@ -5,9 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from akd_jax import data
+from akd_jax import data, runs
 from akd_jax.host.errors import InputError
-from akd_jax.runs import entry as runs
 from akd_jax.types import Task
 from tests.support.configs import small_config
 from tests.support.runs import assert_refused, snapshot

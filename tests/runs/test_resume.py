@@ -11,9 +11,9 @@ from pathlib import Path
 import jax
 import pytest
 
+from akd_jax import runs
 from akd_jax.host import interrupts, records
 from akd_jax.host.errors import StoppedError
-from akd_jax.runs import entry as runs
 from tests.support.launching import GUARD_SECONDS, ROOT, launch
 from tests.support.recorder import RecordingLoss
 from tests.support.runs import (

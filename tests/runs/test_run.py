@@ -10,12 +10,11 @@ import jax
 import numpy as np
 import pytest
 
-from akd_jax import methods, metrics
+from akd_jax import methods, metrics, runs
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
 from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.runs import entry as runs
 from akd_jax.runs.setup import make_plan
 from akd_jax.training.stage import Method, Stage
 from tests.support.launching import GUARD_SECONDS

@@ -10,11 +10,10 @@ import torch
 import transformers
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import data
+from akd_jax import data, runs
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.runs import entry as runs
 from akd_jax.runs.setup import make_plan, resume_key
 from configs import glue
 from experiments import export, predict

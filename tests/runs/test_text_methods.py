@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from akd_jax.runs import entry as runs
+from akd_jax import runs
 from akd_jax.runs.setup import make_plan
 from tests.support.encoders import save, save_tokenizer
 from tests.support.runs import assert_refused, read_metrics

@@ -8,8 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from akd_jax import metrics
-from akd_jax.runs import entry as runs
+from akd_jax import metrics, runs
 from tests.support.configs import small_config
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from akd_jax import runs
 from akd_jax.host import processes
 from akd_jax.host.errors import InputError, StoppedError
-from akd_jax.runs import entry as runs
 from tests.support import shared_run
 from tests.support.stopping import stop_at_check
 

@@ -7,9 +7,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from akd_jax import runs
 from akd_jax.host.checkpoint import Checkpoints
 from akd_jax.host.errors import InputError
-from akd_jax.runs import entry as runs
 
 
 def refuse_constant(name):

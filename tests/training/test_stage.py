@@ -83,14 +83,14 @@ def test_a_stage_reads_teachers_with_a_recipe():
     )
 
 
-def test_all_teachers_come_after_those_that_train_them():
+def test_all_teachers_come_before_those_that_train_them():
     big, medium = trained(), Pretrained("runs/medium", "field")
     small = trained("assistant", teachers={"big": big, "medium": medium})
     method = Method("m", (stage("s", teachers=("small",)),), {"small": small, "other": medium})
     assert list(method.all_teachers()) == [
+        ("small", small),
         ("big", big),
         ("medium", medium),
-        ("small", small),
         ("other", medium),
     ]
 
@@ -141,4 +141,4 @@ def test_equal_recipes_may_be_different_objects():
     assistant = trained("assistant", teachers=teachers())
     method = Method("m", (stage("s"),), {"small": assistant, **teachers()})
     # Each is obtained once.
-    assert [name for name, _ in method.all_teachers()] == ["big", "medium", "small"]
+    assert [name for name, _ in method.all_teachers()] == ["small", "big", "medium"]

@@ -112,8 +112,8 @@ class Folder:
             return EncoderConfig(**{k: v for k, v in settings.items() if k in fields})
         except pydantic.ValidationError as error:
             raise InputError(
-                f"{self.path / CONFIG}: {problem_message(error.errors()[0])}; fetch the {CONFIG} of the"
-                " model again"
+                f"{self.path / CONFIG}: {problem_message(error.errors()[0])}; fetch the {CONFIG}"
+                " of the model again"
             ) from None
 
     def read_config(self) -> dict[str, Any]:

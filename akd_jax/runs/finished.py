@@ -1,0 +1,101 @@
+"""Loads, evaluates and applies a finished run."""
+
+import numpy as np
+
+from akd_jax.host import processes, records
+from akd_jax.host.errors import InputError
+from akd_jax.host.files import Path, absolute
+from akd_jax.models.network import Model
+from akd_jax.runs.resume import resume_key
+from akd_jax.runs.setup import STUDENT, Plan, make_plan
+from akd_jax.runs.teachers import load_teacher, restore_best
+from akd_jax.training.evaluate import Predictor, TaskMetrics
+
+
+def predict(
+    workdir: str | Path, split: str = "test", *, teachers: bool = True
+) -> dict[str, np.ndarray]:
+    """Computes the logits of a finished run's student and teachers on a split.
+
+    Args:
+      workdir: the folder of a finished run.
+      split: 'train', 'validation', 'test' or another split of the data set.
+      teachers: whether to compute the teachers' logits too.
+
+    Returns:
+      The logits, float32 [N, C] in the order of the split, under 'student' and the names of the
+      teachers.
+
+    Raises:
+      InputError: the folder contains no finished run, or the data set has no such split.
+    """
+    plan, models = load(workdir, teachers=teachers)
+    _check_split(plan, split)
+    predictor, batches = Predictor(), plan.batches(split)
+    return {name: np.asarray(predictor(x, batches).logits) for name, x in models.items()}
+
+
+def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, float]]:
+    """Computes the metrics of a finished run's student and teachers on a split.
+
+    Args:
+      workdir: the folder of a finished run.
+      split: 'train', 'validation', 'test' or another split of the data set.
+
+    Returns:
+      The metrics by name, under 'student' and the names of the teachers.
+
+    Raises:
+      InputError: the folder contains no finished run, or the data set has no such split.
+    """
+    plan, models = load(workdir)
+    _check_split(plan, split)
+    metrics = TaskMetrics(Predictor(), plan.batches(split), plan.dataset.task)
+    return {name: metrics(model) for name, model in models.items()}
+
+
+def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str, Model]]:
+    """Loads the plan and the models of a finished run.
+
+    Args:
+      workdir: the folder of a finished run.
+      teachers: whether to load the teachers too.
+
+    Returns:
+      The plan, and the models under 'student' and the names of the teachers. The student is the
+      best one on the validation split.
+
+    Raises:
+      InputError: the folder contains no finished run, or the data or pretrained weights that it
+        was trained from are missing or have changed.
+    """
+    folder = absolute(workdir)
+    record = processes.on_primary(lambda: records.read_config(folder))
+    if record is None or record["kind"] != "run":
+        actual = "none" if record is None else f"a {record['kind']}"
+        raise InputError(
+            f"{folder}: expected a finished run, got {actual}; give the workdir of a run"
+        )
+    if processes.on_primary(lambda: records.read(folder / records.RESULTS)) is None:
+        raise InputError(
+            f"{folder}: expected a finished run, got an unfinished one; run experiments.train on it"
+            " first"
+        )
+    plan = make_plan(record["config"], teachers=teachers)
+    recipes = plan.method.teachers if teachers else {}
+    key = resume_key(plan.settings, plan.dataset.task, recipes)
+    if not teachers:
+        key["teachers"] = record["resume_key"]["teachers"]
+    remedy = "restore the data and the folders that the run was trained from, or train again"
+    records.check_resume_key(folder, "run", record, key, remedy=remedy)
+    last_stage = folder / STUDENT / plan.method.stages[-1].name
+    variables = restore_best(last_stage, plan.student, plan)
+    models = {STUDENT: Model(variables, plan.student.apply)}
+    for name in recipes:
+        models[name] = load_teacher(plan, name, folder).model
+    return plan, models
+
+
+def _check_split(plan: Plan, split: str) -> None:
+    if split not in plan.dataset.splits:
+        raise InputError(f"split: expected one of {', '.join(plan.dataset.splits)}, got {split!r}")

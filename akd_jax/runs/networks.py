@@ -1,0 +1,143 @@
+"""The networks of a run: their specifications, vocabularies and pretrained weights."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from akd_jax import data, models
+from akd_jax.data import Dataset, text
+from akd_jax.data.settings import DatasetConfig
+from akd_jax.host.errors import InputError
+from akd_jax.models import huggingface
+from akd_jax.models.network import Network, Preprocess
+from akd_jax.types import Tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """The description of a network in the configuration.
+
+    Attributes:
+      field: the field of the configuration, for error messages.
+      spec: NAME:ARGUMENT, the specification that `models.build` reads.
+      fine_tuned: whether the network is a fine-tuned teacher in a Hugging Face folder.
+    """
+
+    field: str
+    spec: str
+    fine_tuned: bool = False
+
+    @property
+    def folder(self) -> huggingface.Folder | None:
+        """The Hugging Face folder of the pretrained weights, if there is one."""
+        return models.folder(self.spec)
+
+
+def build_network(
+    model: ModelSpec, preprocess: Preprocess | None, dtype: str, name: str, dataset: Dataset
+) -> Network:
+    """Builds a network and checks that it accepts the inputs of the data set.
+
+    Args:
+      model: the specification.
+      preprocess: the vocabulary or the normalisation of the inputs.
+      dtype: the data type in which the network computes.
+      name: the name of the data set, for messages.
+      dataset: the data set.
+
+    Raises:
+      InputError: the network or its weights do not fit the data set.
+    """
+    try:
+        module = models.build(model.spec, dataset.task.outputs, dtype)
+        if model.folder is not None and not dataset.texts:
+            raise InputError(
+                f"expected a network for the images of the data set {name}, got"
+                f" {model.spec}, which reads texts; choose a network for images"
+            )
+        assert preprocess is not None, "expected a vocabulary or a normalisation"
+        network = Network(module, preprocess)
+        shapes = variable_shapes(network, dataset)
+        if model.folder is not None:
+            weights = huggingface.Weights(model.folder, dataset.task, model.fine_tuned)
+            weights.match(shapes)
+            network = dataclasses.replace(network, pretrained=weights)
+    except InputError as error:
+        raise InputError(f"{model.field}: {error}") from None
+    return network
+
+
+def variable_shapes(network: Network, dataset: Dataset) -> Any:
+    """Returns the shapes and types of a network's variables."""
+    return jax.eval_shape(network.init, jax.random.key(0), dataset.example)
+
+
+def load_vocabularies(
+    settings: DatasetConfig, dataset: Dataset, specs: Mapping[str, ModelSpec]
+) -> dict[str, text.Vocabulary]:
+    """Loads the vocabulary of each network and checks that it fits the texts of the data set."""
+    if settings.crop_padding or settings.flip:
+        raise InputError(
+            f"config.dataset: expected crop_padding 0 and flip False for the texts of"
+            f" {settings.name}, got {settings.crop_padding} and {settings.flip}; texts have no"
+            " augmentation"
+        )
+    vocabularies = {}
+    for name, model in specs.items():
+        try:
+            folder = model.folder
+            if folder is None:
+                raise InputError(
+                    f"expected huggingface:DIR, a network for the texts of the data set"
+                    f" {settings.name}, got {model.spec!r}; give the folder of an encoder"
+                )
+            encoder, tokenizer = folder.encoder_config(), folder.load_tokenizer()
+            if tokenizer.get_vocab_size() > encoder.vocab_size:
+                raise InputError(
+                    f"{folder.path}: expected a tokenizer of at most {encoder.vocab_size} tokens,"
+                    f" the vocab_size of its config.json, got {tokenizer.get_vocab_size()} tokens;"
+                    " take both from the same model"
+                )
+        except InputError as error:
+            raise InputError(f"{model.field}: {error}") from None
+        special_tokens = tokenizer.num_special_tokens_to_add(is_pair=dataset.example.shape[1] > 1)
+        if not special_tokens < settings.max_length <= encoder.max_length:
+            raise InputError(
+                f"config.dataset.max_length: expected {special_tokens + 1} to {encoder.max_length},"
+                f" more than the special tokens and at most the positions of {model.field}"
+                f" {model.spec}, got {settings.max_length}; choose a length in this range"
+            )
+        vocabularies[name] = text.Vocabulary.of(tokenizer)
+    return vocabularies
+
+
+def tokenise_dataset(
+    settings: DatasetConfig, dataset: Dataset, vocabularies: Mapping[str, text.Vocabulary]
+) -> Dataset:
+    """Returns a data set of texts with the token ids of each vocabulary as inputs."""
+    buckets = text.bucket_lengths(settings.max_length)
+    splits = text.TokenisedSplits(
+        dataset.splits,
+        dict.fromkeys(vocabularies.values()),
+        functools.partial(_tokenise_split, settings),
+    )
+    example, _ = text.read(vocabularies.values(), dataset.example, settings.max_length)
+    return dataclasses.replace(
+        dataset,
+        splits=splits,
+        example=example,
+        buckets=buckets if settings.bucketing else buckets[-1:],
+    )
+
+
+@functools.lru_cache(maxsize=12)  # Enough for the splits of two data sets in two vocabularies.
+def _tokenise_split(
+    settings: DatasetConfig, split: str, vocabulary: text.Vocabulary
+) -> tuple[Tokens, np.ndarray]:
+    """Returns the tokens of a split, and a mask of its truncated texts."""
+    texts = data.load(settings).splits[split].inputs
+    return text.tokenise(vocabulary.tokenizer, texts, settings.max_length)

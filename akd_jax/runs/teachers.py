@@ -1,0 +1,152 @@
+"""Teachers of a run: training, import and loading, and their outputs on the training examples."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from akd_jax import models
+from akd_jax.data import Batches
+from akd_jax.data.text import Vocabulary
+from akd_jax.host import processes, records
+from akd_jax.host.checkpoint import Checkpoints
+from akd_jax.host.errors import InputError
+from akd_jax.host.files import Path, absolute
+from akd_jax.models.network import Model, Network
+from akd_jax.runs.networks import variable_shapes
+from akd_jax.runs.resume import creates_teacher, read_teacher_results
+from akd_jax.runs.setup import Plan
+from akd_jax.teachers import stored
+from akd_jax.teachers.selection import Selection
+from akd_jax.training.evaluate import Predictor
+from akd_jax.training.stage import Pretrained
+from akd_jax.types import Variables
+
+TEACHER = "teacher"
+STORED_OUTPUTS = "teacher_logits"
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedTeacher:
+    """A finished teacher.
+
+    Attributes:
+      model: the network with its best variables.
+      results: the content of its results.json.
+    """
+
+    model: Model
+    results: Mapping[str, Any]
+
+
+def load_teacher(plan: Plan, name: str, workdir: Path) -> FinishedTeacher:
+    """Loads a finished teacher from the path of its recipe or from workdir/NAME; writes nothing."""
+    recipe = plan.recipes[name]
+    folder, field = workdir / name, recipe.field
+    if isinstance(recipe, Pretrained) and not creates_teacher(recipe):
+        folder = absolute(recipe.path)
+    results = read_teacher_results(field, folder)
+    network = plan.teachers[name]
+    variables = restore_best(folder / results["stage"], network, plan)
+    if stored.teacher_digest(network.module, variables) != results["digest"]:
+        raise InputError(
+            f"{folder}: expected the weights that its {records.RESULTS} describes, got different"
+            " ones; restore the folder of the finished teacher"
+        )
+    return FinishedTeacher(Model(variables, network.apply), results)
+
+
+def restore_best(folder: Path, network: Network, plan: Plan) -> Variables:
+    """Restores the best variables from a stage's latest checkpoint."""
+    shapes = variable_shapes(network, plan.dataset)
+    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    restored = None
+    if processes.on_primary(folder.exists):
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            restored = checkpoints.restore({"best": template})
+    if restored is None:
+        raise InputError(
+            f"{folder}: expected checkpoints, got none; give a complete folder, or train again in"
+            " another folder"
+        )
+    return restored[0]["best"]
+
+
+def stored_outputs(
+    plan: Plan,
+    name: str,
+    model: Model,
+    batches: Batches,
+    features: tuple[str, ...],
+    workdir: Path,
+) -> stored.StoredOutputs:
+    """Loads a teacher's outputs for all views of examples; computes missing views.
+
+    Args:
+      plan: the plan of the run.
+      name: the name of the teacher.
+      model: the teacher.
+      batches: the examples, in the order of their ids.
+      features: the names of the features to store beside the logits.
+      workdir: the folder of the run.
+
+    Raises:
+      InputError: a feature depends on the padded length of a batch.
+    """
+    settings, network = plan.settings, plan.teachers[name]
+    selection = Selection(features, settings.teacher.stored_dtype, settings.teacher.stored_top_k)
+    if features and len(plan.dataset.buckets) > 1:
+        raise InputError(
+            "config.dataset.bucketing: expected False to store the features"
+            f" {', '.join(features)} of {name}, got True; set it to False, or"
+            " config.teacher.views to 0"
+        )
+    inputs = batches.examples.inputs
+    if isinstance(network.preprocess, Vocabulary):
+        inputs = network.preprocess(inputs)  # Do not depend on other networks' vocabularies.
+    matmul = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # Not in stubs.
+    augmentation = plan.augmentation
+    fingerprint = stored.Fingerprint(
+        teacher=stored.teacher_digest(network.module, model.variables),
+        data=stored.digest(inputs, name=repr(network.preprocess)),
+        augmentation=f"crop_padding {augmentation.crop_padding}, flip {augmentation.flip}",
+        seed=augmentation.seed,
+        precision=f"{settings.dtype} on {jax.default_backend()}, matmul precision {matmul}",
+        selection=repr(selection),
+    )
+    run_teacher = Predictor(augmentation.view, selection)
+    return stored.load_or_build(
+        stored_folder(plan, workdir),
+        name,
+        fingerprint,
+        settings.teacher.views,
+        lambda view: run_teacher(model, batches, view),
+    )
+
+
+def stored_folder(plan: Plan, workdir: Path) -> Path:
+    """Returns the folder of the stored outputs of all teachers."""
+    shared = plan.settings.teacher.cache_dir
+    return absolute(shared) if shared else workdir / STORED_OUTPUTS
+
+
+def model_spec(plan: Plan, name: str) -> str:
+    """Returns the specification of a teacher's network, with absolute paths."""
+    recipe = plan.recipes[name]
+    spec = f"huggingface:{recipe.path}" if isinstance(recipe, Pretrained) else recipe.model
+    return models.absolute(spec)
+
+
+def teacher_scores(teachers: Mapping[str, FinishedTeacher]) -> dict[str, Any]:
+    """Returns the scores of each teacher by name.
+
+    'teacher' is always a key: with TAKD, its scores come from the results of the assistant.
+    """
+    scores: dict[str, Any] = {TEACHER: None}
+    for name, teacher in teachers.items():
+        scores[name] = {score: teacher.results[score] for score in ("validation", "test")}
+        if name != TEACHER and scores[TEACHER] is None:
+            scores[TEACHER] = teacher.results.get(TEACHER)
+    return scores

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from akd_jax import losses, models
+from akd_jax import losses, models, schedules
 from akd_jax.host.errors import InputError
 from akd_jax.models.network import Model
 from akd_jax.teachers.live import LiveTeacher
@@ -130,13 +130,16 @@ def test_steps_of_stage_1_equal_pytorch():
     reference.train()
     torch_sgd = torch.optim.SGD(reference.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
 
-    def loss(student, teachers, batch, temperature_step):
-        logits = teachers["teacher"].logits
-        return losses.annealed_mse(student.logits, logits, temperature_step, MAX_TEMPERATURE)
-
+    factor = schedules.annealing_factor(MAX_TEMPERATURE)
+    loss = losses.bind(losses.annealed_mse, factor=factor)
     sgd = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.05, momentum=0.9))
     state = TrainState.create(
-        module.apply, variables, optimizer=sgd, loss=loss, key=jax.random.key(0)
+        module.apply,
+        variables,
+        optimizer=sgd,
+        loss=loss,
+        key=jax.random.key(0),
+        steps_per_epoch=1,
     )
     teachers = {"teacher": LiveTeacher(Model(teacher_variables, teacher.apply))}
     step = jax.jit(train_step)

@@ -23,7 +23,15 @@ from akd_jax.types import Array, Batch, Clock, Loss, Outputs, Term, Tokens
 Layers = str | tuple[str, str]  # A feature of student and teacher, or one of each.
 
 UNNAMED = ""  # The name of the only term of a loss.
-_READ = ("student_logits", "teacher_logits", "student_features", "teacher_features", "labels")
+_READ = (
+    "student_logits",
+    "teacher_logits",
+    "student_features",
+    "teacher_features",
+    "labels",
+    "weights",
+    "mask",
+)
 
 
 def layer_names(layers: Layers) -> tuple[str, str]:
@@ -41,9 +49,11 @@ def bind(
     """Returns a loss that calls a function of arrays with the outputs of student and teacher.
 
     The names of the function's parameters say what it reads: `student_logits`, `teacher_logits`,
-    `student_features`, `teacher_features` and `labels`. A parameter `axis_name` receives the axis
-    of the surrounding pmap. Examples, or tokens, without a label have weight 0 in a function of
-    labels. Tokens beyond the length of their text have weight 0 in values per token.
+    `student_features`, `teacher_features`, `labels`, `weights` and `mask`. `weights` are those of
+    the examples [B]. `mask` tells which positions of texts hold a token [B, L]; it is None for
+    other inputs. A parameter `axis_name` receives the axis of the surrounding pmap. Examples, or
+    tokens, without a label have weight 0 in a function of labels. Tokens beyond the length of
+    their text have weight 0 in values per token.
 
     Args:
       function: a function of this package, or one of the same form. It returns one value per
@@ -83,6 +93,8 @@ def bind(
             "student_features": lambda: student.features[student_layer],
             "teacher_features": lambda: teachers[teacher].features[teacher_layer],
             "labels": lambda: jnp.where(batch.labelled, batch.labels, 0),
+            "weights": lambda: batch.weights,
+            "mask": lambda: batch.inputs.mask if isinstance(batch.inputs, Tokens) else None,
             "axis_name": lambda: axis_name,
         }
         arguments = {name: read() for name, read in readers.items() if name in parameters}

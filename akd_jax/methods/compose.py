@@ -1,6 +1,6 @@
 """A sum of losses that the configuration names, each with a scheduled weight.
 
-    --config.method=compose --config.compose.kl.weight=0.9 --config.compose.hint.weight=100 \
+--config.method=compose --config.compose.kl.weight=0.9 --config.compose.hint.weight=100 \
         --config.compose.hint.layers=group_2 --config.compose.hint.schedule=linear
 """
 
@@ -115,8 +115,8 @@ def build(config: RunSettings, task: Task) -> Method:
     """Returns one stage whose loss is the weighted sum of the terms with a weight above 0.
 
     Raises:
-      InputError: no term has a weight, a schedule has no valid end, or the KL divergence is asked
-        for in a regression.
+      InputError: no term has a weight, a schedule has no valid end, a term reads a feature of the
+        student twice, or the KL divergence is asked for in a regression.
     """
     settings, student = config.section(Config), config.student
     if settings.kl.weight and task.regression:
@@ -158,6 +158,13 @@ def _term_losses(name: str, section: TermConfig) -> dict[str, Loss]:
     if not isinstance(section, LayersConfig):
         return {name: losses.bind(losses.supervised)}
     pairs = section.pairs()
+    students = [student for student, _ in pairs]
+    for student in students:
+        if students.count(student) > 1:
+            raise InputError(
+                f"config.compose.{name}.layers: expected different features of the student, got"
+                f" {student!r} twice; name each once"
+            )
     return {
         name if len(pairs) == 1 else f"{name}_{pair[0]}": losses.Hint(pair)
         if name == "hint"

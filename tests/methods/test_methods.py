@@ -293,6 +293,47 @@ def test_compose_adds_the_terms_with_a_weight(config):
     np.testing.assert_allclose(loss_of(stage, teacher=TEACHER), 2 * soft_labels(3.0), rtol=1e-4)
 
 
+def test_compose_reads_pairs_of_features(config):
+    fields = {
+        "compose.rkd_distance.weight": 25.0,
+        "compose.rkd_distance.layers": "low, middle:high",
+        "compose.rkd_angle.weight": 50.0,
+        "compose.rkd_angle.layers": "low:high",
+    }
+    (stage,) = build(config, "compose", **fields).stages
+    features = {name: jnp.float32(RNG.normal(size=(6, 4))) for name in ("low", "middle", "high")}
+    outputs = Outputs(jnp.asarray(STUDENT), features)
+    teacher = Outputs(jnp.asarray(TEACHER), {name: x[::-1] for name, x in features.items()})
+    # A distance to itself is 0: `middle` and `high` of the teacher are exchanged here.
+    same = Outputs(jnp.asarray(TEACHER), {**features, "high": features["middle"]})
+
+    def evaluate(teacher):
+        terms, _ = evaluate_loss(
+            stage.loss,
+            {},
+            outputs,
+            {"teacher": teacher},
+            BATCH,
+            Clock.at(),
+            key=jax.random.key(0),
+            axis_name=None,
+        )
+        return terms
+
+    terms = evaluate(teacher)
+    assert {name: float(term.scale) for name, term in terms.items()} == {
+        "supervised": 1,
+        "rkd_distance_low": 25,
+        "rkd_distance_middle": 25,
+        "rkd_angle": 50,
+    }
+    assert all(term.values.max() > 1e-3 for term in terms.values())
+    terms = evaluate(same)
+    for name in ("rkd_distance_low", "rkd_distance_middle"):
+        np.testing.assert_allclose(terms[name].values, 0, atol=1e-6)
+    assert terms["rkd_angle"].values.max() > 1e-3
+
+
 def test_all_methods_make_the_same_number_of_updates(config):
     epochs = {build(config, name).epochs for name in methods.METHODS}
     assert epochs == {config.student.epochs}
@@ -334,6 +375,11 @@ def test_method_has_its_own_name_and_can_be_built_twice(config, name, task):
             "compose",
             {"compose.supervised.schedule": "exponential"},
             r"config\.compose\.supervised: start, end: expected values greater than 0, got 1.0 and",
+        ),
+        (
+            "compose",
+            {"compose.hint.weight": 1.0, "compose.hint.layers": "low:a,low:b"},
+            r"config\.compose\.hint\.layers: expected different features of the .* 'low' twice;",
         ),
         (
             "kd",

@@ -117,8 +117,8 @@ def build(config: RunSettings, task: Task) -> Method:
     """Returns one stage whose loss is the weighted sum of the terms with a weight above 0.
 
     Raises:
-      InputError: no term has a weight, a schedule has no valid end, or the KL divergence is asked
-        for in a regression.
+      InputError: no term has a weight, a schedule has no valid end, a term reads a feature of the
+        student twice, or the KL divergence is asked for in a regression.
     """
     settings, student = config.section(Config), config.student
     if settings.kl.weight and task.regression:
@@ -160,6 +160,13 @@ def _term_losses(name: str, section: TermConfig) -> dict[str, Loss]:
     if not isinstance(section, LayersConfig):
         return {name: losses.bind(losses.supervised)}
     pairs = section.pairs()
+    students = [student for student, _ in pairs]
+    for student in students:
+        if students.count(student) > 1:
+            raise InputError(
+                f"config.compose.{name}.layers: expected different features of the student, got"
+                f" {student!r} twice; name each once"
+            )
     return {
         name if len(pairs) == 1 else f"{name}_{pair[0]}": losses.Hint(pair)
         if name == "hint"

@@ -71,6 +71,30 @@ def test_names_of_parameters_say_what_a_function_reads(
     assert seen["p"] == 7
 
 
+def test_functions_may_read_the_weights_of_examples_and_the_mask_of_tokens():
+    seen = {}
+
+    def function(student_logits, weights, mask):
+        seen.update(weights=weights, mask=mask)
+        return student_logits[:, 0]
+
+    terms_of(losses.bind(function))
+    np.testing.assert_array_equal(seen["weights"], [1, 3])
+    assert seen["mask"] is None
+    batch, student = make_tokens()
+    term = only(
+        terms_of(
+            losses.bind(
+                lambda student_logits, weights, mask: function(student_logits[:, 0], weights, mask)
+            ),
+            batch,
+            student=student,
+        )
+    )
+    np.testing.assert_array_equal(seen["mask"], [[1, 1, 0, 0], [1, 1, 1, 0]])
+    np.testing.assert_array_equal(term.weights, [1, 3])
+
+
 def test_options_may_be_schedules():
     temperature = schedules.linear(4.0, 1.0, epochs=3)
     loss = losses.bind(losses.kl, temperature=temperature)

@@ -45,16 +45,18 @@ def test_predictions_of_four_devices_are_those_of_the_shares(batch, model):
     outputs = step(parallel.replicate(model), parallel.shard(batch))
     assert outputs.logits.shape == (4, 2, 3)
     assert outputs.logits.dtype == jnp.float32
-    assert outputs.features == {}  # Only the named ones leave the device.
+    assert outputs.features == {}  # By default, only the logits leave the device.
     _, expected = in_numpy(model, batch.inputs)
     np.testing.assert_allclose(np.reshape(outputs.logits, (8, 3)), expected, atol=2e-2)
 
 
-def test_selected_outputs_are_returned(batch, model):
+def test_select_chooses_the_returned_outputs(batch, model):
     def select(outputs):
-        return outputs.replace(features={"hidden": outputs.features["hidden"]})
+        return Outputs(outputs.logits[:, :1], {"hidden": outputs.features["hidden"]})
 
     outputs = jax.jit(lambda *args: predict_step(*args, select=select))(model, batch)
+    assert outputs.logits.shape == (8, 1)
+    assert outputs.logits.dtype == jnp.bfloat16
     assert outputs.features.keys() == {"hidden"}
     expected, _ = in_numpy(model, batch.inputs)
     np.testing.assert_allclose(outputs.features["hidden"], expected, atol=1e-5)
@@ -66,3 +68,12 @@ def test_model_reads_the_view_of_a_batch(batch, model):
 
     outputs = predict_step(model, batch, view=negated, select=lambda outputs: outputs)
     np.testing.assert_array_equal(outputs.features["inputs"], -batch.inputs)
+
+
+def test_merged_shards_have_the_order_of_the_batch(batch, model):
+    step = parallel.compile_predict_step(predict_step)
+    logits = step(parallel.replicate(model), parallel.shard(batch)).logits
+    merged = parallel.merge_shards(logits)
+    assert isinstance(merged, np.ndarray)
+    np.testing.assert_array_equal(merged, np.asarray(logits).reshape(8, 3))
+    assert len(np.unique(merged[:, 0])) == 8

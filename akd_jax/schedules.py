@@ -29,8 +29,8 @@ class Schedule:
 
     Attributes:
       function: maps a clock to a scalar.
-      minimum: smallest value that is allowed.
-      maximum: largest value that is allowed.
+      minimum: lower bound of its values.
+      maximum: upper bound of its values.
     """
 
     function: Callable[[Clock], ArrayLike]
@@ -44,7 +44,7 @@ class Schedule:
 
 def constant(value: float) -> Schedule:
     """Returns the schedule that is always `value`."""
-    return Schedule(lambda clock: value)
+    return Schedule(lambda clock: value, minimum=value, maximum=value)
 
 
 def as_schedule(value: Callable[[Clock], ArrayLike] | float) -> Schedule:
@@ -148,7 +148,7 @@ def linear(
       ValueError: neither or both of epochs and steps are given, or one is below 1.
     """
     progress = _progress(epochs, steps)
-    return Schedule(lambda clock: start + (end - start) * progress(clock))
+    return _between(start, end, lambda clock: start + (end - start) * progress(clock))
 
 
 def cosine(
@@ -160,7 +160,11 @@ def cosine(
       ValueError: as for `linear`.
     """
     progress = _progress(epochs, steps)
-    return Schedule(lambda clock: end + (start - end) * (1 + jnp.cos(jnp.pi * progress(clock))) / 2)
+
+    def value(clock: Clock) -> jax.Array:
+        return end + (start - end) * (1 + jnp.cos(jnp.pi * progress(clock))) / 2
+
+    return _between(start, end, value)
 
 
 def exponential(
@@ -183,7 +187,7 @@ def exponential(
             " cosine to reach 0"
         )
     progress = _progress(epochs, steps)
-    return Schedule(lambda clock: start * (end / start) ** progress(clock))
+    return _between(start, end, lambda clock: start * (end / start) ** progress(clock))
 
 
 def warm_up(value: float, *, epochs: int | None = None, steps: int | None = None) -> Schedule:
@@ -200,6 +204,11 @@ def from_optax(schedule: Callable[[Any], Any]) -> Schedule:
             return schedule(clock.step)
 
     return Schedule(value)
+
+
+def _between(start: float, end: float, function: Callable[[Clock], ArrayLike]) -> Schedule:
+    """Returns the schedule of a function whose values lie between its start and its end."""
+    return Schedule(function, minimum=min(start, end), maximum=max(start, end))
 
 
 def _progress(epochs: int | None, steps: int | None) -> Callable[[Clock], jax.Array]:

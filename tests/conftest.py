@@ -17,8 +17,6 @@ import jax
 import pytest
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import runs
-from akd_jax.runs.setup import make_plan
 from tests.support.configs import small_config
 
 jax.config.update("jax_platforms", "cpu")
@@ -59,7 +57,7 @@ _LONG_FILES = [
         "runs/test_resume.py",
         "experiments/test_cluster.py",
         "runs/test_text_methods.py",
-        "test_processes.py",
+        "host/test_processes.py",
         "test_readme.py",
         "test_remote.py",
         "runs/test_text.py",
@@ -91,6 +89,10 @@ def config() -> ConfigDict:
 @pytest.fixture(scope="session")
 def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a finished teacher of `small_config`. Tests must not change it."""
+    # Imported here, because Orbax takes seconds to import and most files do not need it.
+    from akd_jax.runs import entry as runs
+    from akd_jax.runs.setup import make_plan
+
     workdir = tmp_path_factory.mktemp("run")
     runs.obtain_teacher(make_plan(small_config()), "teacher", workdir)
     return str(workdir / "teacher")
@@ -99,6 +101,8 @@ def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def finished_run(teacher_path: str) -> Path:
     """The workdir of a finished run of `small_config`. Tests must not change it."""
+    from akd_jax.runs import entry as runs
+
     workdir = Path(teacher_path).parent
     runs.run(small_config(), workdir)
     return workdir

@@ -14,6 +14,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict
 from jax.typing import ArrayLike
 
 from akd_jax.schedules import Schedule, as_schedule
@@ -22,7 +23,15 @@ from akd_jax.types import Array, Batch, Clock, Loss, Outputs, Term, Tokens
 Layers = str | tuple[str, str]  # A feature of student and teacher, or one of each.
 
 UNNAMED = ""  # The name of the only term of a loss.
-_READ = ("student_logits", "teacher_logits", "student_features", "teacher_features", "labels")
+_READ = (
+    "student_logits",
+    "teacher_logits",
+    "student_features",
+    "teacher_features",
+    "labels",
+    "weights",
+    "mask",
+)
 
 
 def layer_names(layers: Layers) -> tuple[str, str]:
@@ -40,9 +49,11 @@ def bind(
     """Returns a loss that calls a function of arrays with the outputs of student and teacher.
 
     The names of the function's parameters say what it reads: `student_logits`, `teacher_logits`,
-    `student_features`, `teacher_features` and `labels`. A parameter `axis_name` receives the axis
-    of the surrounding pmap. Examples, or tokens, without a label have weight 0 in a function of
-    labels. Tokens beyond the length of their text have weight 0 in values per token.
+    `student_features`, `teacher_features`, `labels`, `weights` and `mask`. `weights` are those of
+    the examples [B]. `mask` tells which positions of texts hold a token [B, L]; it is None for
+    other inputs. A parameter `axis_name` receives the axis of the surrounding pmap. Examples, or
+    tokens, without a label have weight 0 in a function of labels. Tokens beyond the length of
+    their text have weight 0 in values per token.
 
     Args:
       function: a function of this package, or one of the same form. It returns one value per
@@ -82,6 +93,8 @@ def bind(
             "student_features": lambda: student.features[student_layer],
             "teacher_features": lambda: teachers[teacher].features[teacher_layer],
             "labels": lambda: jnp.where(batch.labelled, batch.labels, 0),
+            "weights": lambda: batch.weights,
+            "mask": lambda: batch.inputs.mask if isinstance(batch.inputs, Tokens) else None,
             "axis_name": lambda: axis_name,
         }
         arguments = {name: read() for name, read in readers.items() if name in parameters}
@@ -134,9 +147,10 @@ def compose(**terms: tuple[Callable[[Clock], ArrayLike] | float, Callable[..., A
     """
     if not terms:
         raise ValueError("compose: expected at least one term, got none; give NAME=(weight, loss)")
+    # Frozen, because a compiled step compares and hashes its loss.
     return Sum(
-        weights={name: as_schedule(weight) for name, (weight, _) in terms.items()},
-        losses={name: _as_loss(loss) for name, (_, loss) in terms.items()},
+        weights=FrozenDict({name: as_schedule(weight) for name, (weight, _) in terms.items()}),
+        losses=FrozenDict({name: _as_loss(loss) for name, (_, loss) in terms.items()}),
     )
 
 
@@ -167,10 +181,14 @@ class Sum(nn.Module):
             result = loss(student, teachers, batch, clock, **options)
             weight = self.weights[name](clock)
             if not isinstance(result, Mapping):
-                terms[name] = Term(result, value_weights(result, batch, labels=False), weight)
-                continue
+                result = {UNNAMED: Term(result, value_weights(result, batch, labels=False))}
             for part, term in result.items():
                 full_name = name if len(result) == 1 else f"{name}_{part}"
+                if full_name in terms:
+                    raise ValueError(
+                        f"compose: expected terms with different names, got {full_name!r} twice;"
+                        " rename one"
+                    )
                 terms[full_name] = term.replace(scale=weight * term.scale)
         return terms
 

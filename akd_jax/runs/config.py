@@ -36,16 +36,21 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunSettings:
       config: an ml_collections ConfigDict, or the nested dict of a `config.json`.
 
     Raises:
-      InputError: a field is unknown, of the wrong type or out of range. The message names the
-        field, the expected value and the actual value.
+      InputError: a field or the method is unknown, or a value is of the wrong type or out of
+        range. The message names the field, the expected value and the actual value.
     """
     fields = config.to_dict() if isinstance(config, config_dict.ConfigDict) else dict(config)
     try:
-        return schema().model_validate(fields)
+        settings = schema().model_validate(fields)
     except pydantic.ValidationError as error:
         problems = error.errors()
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise InputError(_error_message(problems[0]) + more) from None
+    if settings.method not in methods.METHODS:
+        raise InputError(
+            f"config.method: expected one of {', '.join(methods.METHODS)}, got {settings.method!r}"
+        )
+    return settings
 
 
 def method_settings(settings: RunSettings) -> dict[str, Any]:

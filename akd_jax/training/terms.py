@@ -1,6 +1,7 @@
 """The terms of a loss: evaluation, checks, and sums over a batch."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -38,12 +39,13 @@ def evaluate_loss(
       axis_name: the axis of the surrounding pmap, for losses that combine rows of all devices.
 
     Raises:
-      ValueError: a term has the wrong shape.
+      ValueError: the loss returns no term, a term has the wrong shape, or the name of a term is
+        also that of another metric.
       InputError: the loss reads a teacher or a feature that does not exist.
     """
     options: dict[str, Any] = {"axis_name": axis_name} if takes_axis_name(loss) else {}
     changed: Variables = {}
-    try:
+    with explain_missing_names(student, teachers):
         if isinstance(loss, nn.Module):
             mutable = [name for name in variables if name != "params"]
             result, changed = loss.apply(
@@ -58,18 +60,43 @@ def evaluate_loss(
             )
         else:
             result = loss(student, teachers, batch, clock, **options)
-    except KeyError as error:
-        raise _missing(error, student, teachers) from error
+    if isinstance(result, Term):
+        raise ValueError("loss: expected an array or a mapping of Terms, got a Term; name the Term")
     if not isinstance(result, Mapping):
-        if result.shape != batch.weights.shape:
+        if jnp.shape(result) != batch.weights.shape:
             raise ValueError(
                 f"loss: expected one value per example, shape {batch.weights.shape}, got shape"
-                f" {result.shape}; return Terms for values with weights of their own"
+                f" {jnp.shape(result)}; return Terms for values with weights of their own"
             )
         return {UNNAMED: Term(result, batch.weights)}, changed
+    _check_names(result)
     for name, term in result.items():
         _check_term(name, term, len(batch.weights))
     return dict(result), changed
+
+
+@contextlib.contextmanager
+def explain_missing_names(student: Outputs, teachers: Mapping[str, Outputs]) -> Iterator[None]:
+    """Raises InputError with the existing names for the KeyError of a loss within the context.
+
+    Args:
+      student: the student's outputs.
+      teachers: the teachers' outputs by name.
+    """
+    try:
+        yield
+    except KeyError as error:
+        name = error.args[0] if error.args else None
+        if not isinstance(name, str):
+            raise
+        known = "; ".join(
+            f"{owner} has {', '.join(outputs.features) or 'none'}"
+            for owner, outputs in {"the student": student, **teachers}.items()
+        )
+        raise InputError(
+            f"loss: expected the name of a teacher or of a feature, got {name!r}; use one of the"
+            f" teachers ({', '.join(teachers) or 'there are none'}) or of the features: {known}"
+        ) from error
 
 
 def sums(terms: Mapping[str, Term]) -> dict[str, WeightedSum]:
@@ -102,10 +129,20 @@ def metrics(terms: Mapping[str, Term], sums: Mapping[str, WeightedSum]) -> Metri
     return {**{name: sums[name] for name in named}, **scales}
 
 
+def _check_names(terms: Mapping[str, Any]) -> None:
+    """Raises ValueError if there is no term, or if a term has the name of another metric."""
+    if not terms:
+        raise ValueError("loss: expected at least one term, got none; return a Term by its name")
+    taken = [*_RESERVED, *(f"{name}_scale" for name in terms)]
+    for name in terms:
+        if name in taken:
+            raise ValueError(
+                f"loss: expected a name that no other metric has, got the term {name!r}; rename it"
+            )
+
+
 def _check_term(name: str, term: Any, rows: int) -> None:
     """Raises ValueError if the shapes of a term do not fit each other or the batch."""
-    if name in _RESERVED:
-        raise ValueError(f"loss term {name!r}: expected another name, which no metric has")
     if not isinstance(term, Term):
         raise ValueError(f"loss term {name!r}: expected a Term, got {type(term).__name__}")
     values, weights = jnp.shape(term.values), jnp.shape(term.weights)
@@ -124,19 +161,3 @@ def _check_term(name: str, term: Any, rows: int) -> None:
             f"loss term {name!r}: expected a scalar as scale, got shape {jnp.shape(term.scale)};"
             " multiply the values by factors that differ between examples"
         )
-
-
-def _missing(
-    error: KeyError, student: Outputs, teachers: Mapping[str, Outputs]
-) -> InputError | KeyError:
-    """Returns the error of a loss that reads a teacher or a feature that does not exist."""
-    name = error.args[0]
-    if not isinstance(name, str):
-        return error
-    known = "; ".join(
-        f"{owner} has {', '.join(outputs.features) or 'none'}"
-        for owner, outputs in {"the student": student, **teachers}.items()
-    )
-    return InputError(
-        f"loss: expected the name of a teacher or of one of its features, got {name!r}; {known}"
-    )

@@ -50,7 +50,7 @@ def draw(image: np.ndarray, logits: np.ndarray, label: int, max_temperature: int
         axis.bar(classes, phi * logits, color=_BLUE)
         axis.axhline(0, color="black", linewidth=0.6)
         axis.set_ylim(low - margin, high + margin)
-        axis.set_title(f"T = {temperature}, Φ = {phi:.1f}", fontsize=11)
+        axis.set_title(f"T = {temperature}, Φ = {phi:.2g}", fontsize=11)
     axes[1].set_ylabel("target logit Φ(T) · z")
     axes[-1].bar(classes, np.eye(len(logits))[label], color=_GREEN)
     axes[-1].set_ylim(0, 1.08)

@@ -14,6 +14,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import FrozenDict
 from jax.typing import ArrayLike
 
 from akd_jax.schedules import Schedule, as_schedule
@@ -134,9 +135,10 @@ def compose(**terms: tuple[Callable[[Clock], ArrayLike] | float, Callable[..., A
     """
     if not terms:
         raise ValueError("compose: expected at least one term, got none; give NAME=(weight, loss)")
+    # Frozen, because a compiled step compares and hashes its loss.
     return Sum(
-        weights={name: as_schedule(weight) for name, (weight, _) in terms.items()},
-        losses={name: _as_loss(loss) for name, (_, loss) in terms.items()},
+        weights=FrozenDict({name: as_schedule(weight) for name, (weight, _) in terms.items()}),
+        losses=FrozenDict({name: _as_loss(loss) for name, (_, loss) in terms.items()}),
     )
 
 

@@ -18,7 +18,7 @@ import pytest
 from ml_collections.config_dict import ConfigDict
 
 from akd_jax import runs
-from akd_jax.runs.setup import make_plan
+from akd_jax.runs.creation import obtain_teacher
 from tests.support.configs import small_config
 
 jax.config.update("jax_platforms", "cpu")
@@ -92,7 +92,7 @@ def config() -> ConfigDict:
 def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a finished teacher of `small_config`. Tests must not change it."""
     workdir = tmp_path_factory.mktemp("run")
-    runs.obtain_teacher(make_plan(small_config()), "teacher", workdir)
+    obtain_teacher(runs.make_plan(small_config()), "teacher", workdir)
     return str(workdir / "teacher")
 
 

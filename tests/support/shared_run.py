@@ -34,6 +34,7 @@ def make_state() -> TrainState:
         optimizer=optax.sgd(0.1, momentum=0.9),
         loss=supervised_loss,
         key=jax.random.key(1),
+        steps_per_epoch=4,
     )
 
 

@@ -1,6 +1,7 @@
 """The terms of a loss: evaluation, checks, and sums over a batch."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -43,7 +44,7 @@ def evaluate_loss(
     """
     options: dict[str, Any] = {"axis_name": axis_name} if takes_axis_name(loss) else {}
     changed: Variables = {}
-    try:
+    with explain_missing_names(student, teachers):
         if isinstance(loss, nn.Module):
             mutable = [name for name in variables if name != "params"]
             result, changed = loss.apply(
@@ -58,8 +59,6 @@ def evaluate_loss(
             )
         else:
             result = loss(student, teachers, batch, clock, **options)
-    except KeyError as error:
-        raise _missing(error, student, teachers) from error
     if not isinstance(result, Mapping):
         if result.shape != batch.weights.shape:
             raise ValueError(
@@ -70,6 +69,30 @@ def evaluate_loss(
     for name, term in result.items():
         _check_term(name, term, len(batch.weights))
     return dict(result), changed
+
+
+@contextlib.contextmanager
+def explain_missing_names(student: Outputs, teachers: Mapping[str, Outputs]) -> Iterator[None]:
+    """Raises InputError with the existing names for the KeyError of a loss within the context.
+
+    Args:
+      student: the student's outputs.
+      teachers: the teachers' outputs by name.
+    """
+    try:
+        yield
+    except KeyError as error:
+        name = error.args[0] if error.args else None
+        if not isinstance(name, str):
+            raise
+        known = "; ".join(
+            f"{owner} has {', '.join(outputs.features) or 'none'}"
+            for owner, outputs in {"the student": student, **teachers}.items()
+        )
+        raise InputError(
+            f"loss: expected the name of a teacher or of a feature, got {name!r}; use one of the"
+            f" teachers ({', '.join(teachers) or 'there are none'}) or of the features: {known}"
+        ) from error
 
 
 def sums(terms: Mapping[str, Term]) -> dict[str, WeightedSum]:
@@ -124,19 +147,3 @@ def _check_term(name: str, term: Any, rows: int) -> None:
             f"loss term {name!r}: expected a scalar as scale, got shape {jnp.shape(term.scale)};"
             " multiply the values by factors that differ between examples"
         )
-
-
-def _missing(
-    error: KeyError, student: Outputs, teachers: Mapping[str, Outputs]
-) -> InputError | KeyError:
-    """Returns the error of a loss that reads a teacher or a feature that does not exist."""
-    name = error.args[0]
-    if not isinstance(name, str):
-        return error
-    known = "; ".join(
-        f"{owner} has {', '.join(outputs.features) or 'none'}"
-        for owner, outputs in {"the student": student, **teachers}.items()
-    )
-    return InputError(
-        f"loss: expected the name of a teacher or of one of its features, got {name!r}; {known}"
-    )

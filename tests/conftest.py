@@ -17,6 +17,8 @@ import jax
 import pytest
 from ml_collections.config_dict import ConfigDict
 
+from akd_jax import runs
+from akd_jax.runs.creation import obtain_teacher
 from tests.support.configs import small_config
 
 jax.config.update("jax_platforms", "cpu")
@@ -89,20 +91,14 @@ def config() -> ConfigDict:
 @pytest.fixture(scope="session")
 def teacher_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a finished teacher of `small_config`. Tests must not change it."""
-    # Imported here, because Orbax takes seconds to import and most files do not need it.
-    from akd_jax.runs import entry as runs
-    from akd_jax.runs.setup import make_plan
-
     workdir = tmp_path_factory.mktemp("run")
-    runs.obtain_teacher(make_plan(small_config()), "teacher", workdir)
+    obtain_teacher(runs.make_plan(small_config()), "teacher", workdir)
     return str(workdir / "teacher")
 
 
 @pytest.fixture(scope="session")
 def finished_run(teacher_path: str) -> Path:
     """The workdir of a finished run of `small_config`. Tests must not change it."""
-    from akd_jax.runs import entry as runs
-
     workdir = Path(teacher_path).parent
     runs.run(small_config(), workdir)
     return workdir

@@ -1,4 +1,4 @@
-"""Checks the stages of a run on the shapes of its networks and data."""
+"""Checks the methods of a run on the shapes of its networks and data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,15 +7,16 @@ import jax
 import numpy as np
 
 from akd_jax import data
-from akd_jax.data import Dataset
+from akd_jax.data import Dataset, text
+from akd_jax.host.errors import InputError
 from akd_jax.methods.base import RunSettings
 from akd_jax.models.network import Model, Network
 from akd_jax.runs.networks import variable_shapes
 from akd_jax.teachers.live import LiveTeacher
-from akd_jax.teachers.selection import Selection
-from akd_jax.training.check import check_stage
-from akd_jax.training.stage import Method, Recipe, Stage, Trained
-from akd_jax.types import Batch
+from akd_jax.training.check import Reads, check_stage
+from akd_jax.training.scheduled import check_schedules
+from akd_jax.training.stage import Method, Stage
+from akd_jax.types import Batch, Outputs, TopK
 
 _ROWS = 2  # The number of examples of the batch whose shapes are checked.
 
@@ -23,70 +24,120 @@ _ROWS = 2  # The number of examples of the batch whose shapes are checked.
 def check_methods(
     settings: RunSettings,
     dataset: Dataset,
-    method: Method,
-    student: Network,
-    recipes: Mapping[str, Recipe],
-    teachers: Mapping[str, Network],
-) -> None:
+    methods: Mapping[str, Method],
+    networks: Mapping[str, Network],
+) -> dict[tuple[str, str], Mapping[str, Reads]]:
     """Checks all stages that a run trains, those of its teachers included.
 
     Args:
       settings: the configuration.
       dataset: the data set.
-      method: the method that trains the student.
-      student: the student's network.
-      recipes: the recipes of all teachers by name.
-      teachers: their networks by name.
+      methods: the methods that train the student and the teachers, by the name of the network.
+      networks: the networks of the student and of all teachers, by name.
+
+    Returns:
+      What the loss of a stage reads of its teachers, by the names of the network and the stage.
 
     Raises:
-      InputError: see `akd_jax.training.check.check_stage`.
+      InputError: see `akd_jax.training.check.check_stage` and `check_schedules`. Or a stage
+        selects by a score that does not exist, two models have one name, or what a loss reads
+        cannot be stored.
     """
-    trained = [(method, student)]
-    trained += [
-        (recipe.method, teachers[name])
-        for name, recipe in recipes.items()
-        if isinstance(recipe, Trained)
-    ]
-    for trained_method, network in trained:
-        for stage in trained_method.stages:
-            stage_features(settings, dataset, stage, network, teachers)
-
-
-def stage_features(
-    settings: RunSettings,
-    dataset: Dataset,
-    stage: Stage,
-    network: Network,
-    teachers: Mapping[str, Network],
-) -> dict[str, tuple[str, ...]]:
-    """Checks a stage; returns the names of the features that its loss reads, by teacher."""
-    select = None
-    if settings.teacher.views and settings.teacher.stored_top_k:
-        select = Selection(None, top_k=settings.teacher.stored_top_k)
-    return check_stage(
-        stage,
-        _abstract_model(network, dataset),
-        {n: LiveTeacher(_abstract_model(teachers[n], dataset), select) for n in stage.teachers},
-        _abstract_batch(settings, dataset),
-    )
-
-
-def _abstract_model(network: Network, dataset: Dataset) -> Model:
-    return Model(variable_shapes(network, dataset), network.apply)
-
-
-def _abstract_batch(settings: RunSettings, dataset: Dataset) -> Batch:
-    """Returns the shapes of a batch of the training split."""
     # The data set of a plan tokenises all its texts when a split is accessed, so read another one.
     labels = data.load(settings.dataset).splits["train"].labels
+    views, top_k = settings.teacher.views, settings.teacher.stored_top_k
+    if views and top_k > dataset.task.outputs:
+        raise InputError(
+            f"config.teacher.stored_top_k: expected 0 to {dataset.task.outputs}, the number of"
+            f" logits, got {top_k}"
+        )
+    models = {
+        name: Model(variable_shapes(network, dataset), network.apply)
+        for name, network in networks.items()
+    }
+    reads: dict[tuple[str, str], Mapping[str, Reads]] = {}
+    for name, method in methods.items():
+        for stage in method.stages:
+            _check_names(method, stage)
+            _check_selection(stage, dataset)
+            if stage.data is None:
+                check_schedules(stage, -(-len(labels) // settings.batch_size))
+            teachers = {
+                other: LiveTeacher(models[other], _add_top_k(top_k) if views else None)
+                for other in stage.teachers
+            }
+            batch = _batch_shapes(labels, dataset)
+            reads[name, stage.name] = check_stage(stage, models[name], teachers, batch)
+            for other in stage.teachers if views else ():
+                _check_storable(
+                    settings, dataset, stage, other, models[other], reads[name, stage.name][other]
+                )
+    return reads
 
-    def shape(rows: Any, dtype: Any) -> Any:
+
+def _check_names(method: Method, stage: Stage) -> None:
+    """Checks that a stage and a teacher do not share a name in a `StageContext`."""
+    if stage.name in method.teachers:
+        raise InputError(
+            f"{method.name}: expected different names of stages and teachers, got"
+            f" {stage.name!r} twice; rename the stage"
+        )
+
+
+def _check_selection(stage: Stage, dataset: Dataset) -> None:
+    """Checks that the metrics of the task contain the score that selects the best student."""
+    known = dataset.task.metrics
+    if stage.evaluate is None and stage.select is not None and stage.select[0] not in known:
+        raise InputError(
+            f"stage {stage.name}: expected to select by a metric of the task,"
+            f" {', '.join(known)}, got {stage.select[0]!r}; change select or add an evaluation"
+        )
+
+
+def _check_storable(
+    settings: RunSettings, dataset: Dataset, stage: Stage, name: str, model: Model, reads: Reads
+) -> None:
+    """Checks that what a loss reads of a teacher can be stored."""
+    if settings.teacher.stored_top_k and reads.logits:
+        raise InputError(
+            f"config.teacher.stored_top_k: expected 0, because the loss of the stage {stage.name}"
+            f" reads all logits of {name}, got {settings.teacher.stored_top_k}; set it to 0"
+        )
+    if len(dataset.buckets) < 2 or not reads.features:
+        return
+    shortest, longest = (
+        jax.eval_shape(Model.__call__, model, text.crop(dataset.example, length)).features
+        for length in (dataset.buckets[0], dataset.buckets[-1])
+    )
+    varying = [x for x in sorted(reads.features) if shortest[x].shape != longest[x].shape]
+    if varying:
+        raise InputError(
+            "config.dataset.bucketing: expected False to store the features"
+            f" {', '.join(varying)} of {name}, whose shape depends on the length of a text, got"
+            " True; set it to False, or config.teacher.views to 0"
+        )
+
+
+def _add_top_k(top_k: int) -> Any:
+    """Returns a function that adds the largest logits to a teacher's outputs, as if stored."""
+    if not top_k:
+        return None
+
+    def add(outputs: Outputs) -> Outputs:
+        return outputs.replace(top_k=TopK.of(outputs.logits, top_k))
+
+    return add
+
+
+def _batch_shapes(labels: np.ndarray, dataset: Dataset) -> Batch:
+    """Returns the shapes of a batch of examples."""
+
+    def shape(rows: tuple[int, ...], dtype: Any) -> Any:
         return jax.ShapeDtypeStruct((_ROWS, *rows), dtype)
 
     numbers = shape((), np.int32)
-    inputs = jax.tree.map(lambda x: shape(x.shape[1:], x.dtype), dataset.example)
     return Batch(
-        inputs,
+        jax.tree.map(lambda x: shape(x.shape[1:], x.dtype), dataset.example),
         shape(labels.shape[1:], labels.dtype),
         shape((), np.float32),
         ids=numbers,

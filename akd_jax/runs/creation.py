@@ -9,8 +9,9 @@ from akd_jax.host.checkpoint import Checkpoints
 from akd_jax.host.files import Path
 from akd_jax.models.network import Model, Network
 from akd_jax.runs.resume import creates_teacher, recipe_key
+from akd_jax.runs.scores import test_scores
 from akd_jax.runs.setup import STUDENT, Plan
-from akd_jax.runs.stages import test_scores, train_method
+from akd_jax.runs.stages import train_method
 from akd_jax.runs.teachers import (
     FinishedTeacher,
     load_teacher,
@@ -20,7 +21,7 @@ from akd_jax.runs.teachers import (
 )
 from akd_jax.teachers.stored import teacher_digest
 from akd_jax.training.evaluate import Predictor, TaskMetrics, finite_scores
-from akd_jax.training.stage import Pretrained, Trained
+from akd_jax.training.stage import Pretrained
 
 _IMPORTED = "imported"  # The stage of a teacher that comes from a Hugging Face folder.
 
@@ -65,7 +66,16 @@ def _create_teacher(plan: Plan, name: str, workdir: Path) -> None:
             teachers = {
                 other: obtain_teacher(plan, other, workdir) for other in recipe.method.teachers
             }
-            trained = _train_teacher(plan, name, recipe, teachers, workdir)
+            trained = train_method(
+                plan,
+                name,
+                {other: teacher.model for other, teacher in teachers.items()},
+                workdir,
+                seed=recipe.seed,
+                # A network that learns from labels only sees a new view in every epoch.
+                views=settings.teacher.views if teachers else 0,
+                label=name,
+            )
         scores = trained.pop(STUDENT)
         variables = restore_best(folder / scores["stage"], network, plan)
         results = {
@@ -77,25 +87,6 @@ def _create_teacher(plan: Plan, name: str, workdir: Path) -> None:
             **trained,
         }
         processes.on_primary(lambda: records.write(folder / records.RESULTS, results))
-
-
-def _train_teacher(
-    plan: Plan, name: str, recipe: Trained, teachers: dict[str, FinishedTeacher], workdir: Path
-) -> dict[str, Any]:
-    """Trains a teacher in workdir/NAME; returns the results of `train_method`."""
-    return train_method(
-        plan,
-        recipe.method,
-        plan.teachers[name],
-        {other: teacher.model for other, teacher in teachers.items()},
-        workdir=workdir,
-        folder=workdir / name,
-        metrics_folder=workdir / name,
-        seed=recipe.seed,
-        # A network that learns from labels only sees a new view in every epoch.
-        views=plan.settings.teacher.views if teachers else 0,
-        label=name,
-    )
 
 
 def _import_teacher(plan: Plan, network: Network, folder: Path) -> dict[str, Any]:

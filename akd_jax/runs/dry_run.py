@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from akd_jax import metrics
+from akd_jax.data import Examples
 from akd_jax.models.network import Model
-from akd_jax.runs.checks import stage_features
 from akd_jax.runs.resume import creates_teacher
 from akd_jax.runs.setup import STUDENT, Plan, make_plan
 from akd_jax.runs.stages import build_run, stage_examples
-from akd_jax.runs.teachers import load_teacher
+from akd_jax.runs.teachers import load_teacher, selections, store_name
 from akd_jax.teachers.selection import Selection
 from akd_jax.teachers.stored import StoredOutputs
 from akd_jax.training import parallel
@@ -61,28 +61,38 @@ def rehearse(run_config: Any) -> dict[str, Any]:
         networks[name] = {"parameters": _count_parameters(variables)}
         if finished is not None:
             networks[name] |= _evaluate_teacher(plan, teachers[name])
-    stages = [_measure_stage(plan, stage, student, teachers) for stage in plan.method.stages]
+    stages: list[dict[str, Any]] = []
+    stores: dict[str, int] = {}
+    models = dict(teachers)
+    for stage in plan.method.stages:
+        examples = stage_examples(
+            plan, stage, StageContext(plan.dataset, models, plan.settings.seed)
+        )
+        stored: dict[str, StoredOutputs] = {}
+        if plan.settings.teacher.views:
+            stored = {
+                name: _placeholder(plan, teachers[name], selection, len(examples))
+                for name, selection in selections(plan, STUDENT, stage).items()
+            }
+        stages.append(_measure_stage(plan, stage, student, teachers, examples, stored))
+        stores |= {store_name(stage, name): _num_bytes(x.views) for name, x in stored.items()}
+        models = {**models, stage.name: student}
     return {
         "networks": networks,
         "stages": stages,
-        "cache": max(stage.pop("stored_bytes") for stage in stages),
+        "cache": plan.settings.teacher.views * sum(stores.values()),
     }
 
 
 def _measure_stage(
-    plan: Plan, stage: Stage, student: Model, teachers: Mapping[str, Model]
+    plan: Plan,
+    stage: Stage,
+    student: Model,
+    teachers: Mapping[str, Model],
+    examples: Examples,
+    stored: Mapping[str, StoredOutputs],
 ) -> dict[str, Any]:
     """Runs and measures the first steps of a stage, from the student's initial variables."""
-    models = {**teachers, **{earlier.name: student for earlier in plan.method.stages}}
-    context = StageContext(plan.dataset, models, plan.settings.seed)
-    examples = stage_examples(plan, stage, context)
-    stored: dict[str, StoredOutputs] = {}
-    if plan.settings.teacher.views:
-        features = stage_features(plan.settings, plan.dataset, stage, plan.student, plan.teachers)
-        stored = {
-            name: _placeholder(plan, teachers[name], names, len(examples))
-            for name, names in features.items()
-        }
     run = build_run(
         plan,
         stage,
@@ -117,17 +127,11 @@ def _measure_stage(
         "loss": metrics.means(metrics.add({}, step_metrics.fetch()[-1]))["loss"],
         "schedules": {name: values.tolist() for name, values in run.values.schedules.items()},
         "learning_rate": run.values.learning_rate.tolist(),
-        "stored_bytes": plan.settings.teacher.views
-        * sum(_num_bytes(outputs.views) for outputs in stored.values()),
     }
 
 
-def _placeholder(
-    plan: Plan, teacher: Model, features: tuple[str, ...], examples: int
-) -> StoredOutputs:
-    """Returns zeros in place of a teacher's stored outputs; they take no memory."""
-    settings = plan.settings.teacher
-    selection = Selection(features, settings.stored_dtype, settings.stored_top_k)
+def _placeholder(plan: Plan, teacher: Model, selection: Selection, examples: int) -> StoredOutputs:
+    """Returns zeros in place of one view of a teacher's outputs; they take no memory."""
     shapes = jax.eval_shape(lambda m, x: selection(m(x)), teacher, plan.dataset.example)
 
     def zeros(shape: Any) -> np.ndarray:

@@ -8,9 +8,10 @@ from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.runs.creation import obtain_teacher
 from akd_jax.runs.resume import resume_key
-from akd_jax.runs.setup import STUDENT, Plan, make_plan
+from akd_jax.runs.scores import stage_select
+from akd_jax.runs.setup import STORED_OUTPUTS, STUDENT, Plan, make_plan
 from akd_jax.runs.stages import train_method
-from akd_jax.runs.teachers import STORED_OUTPUTS, stored_folder, teacher_scores
+from akd_jax.runs.teachers import stored_folder, teacher_scores
 
 
 def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
@@ -61,16 +62,13 @@ def _train_run(plan: Plan, folder: Path) -> dict[str, Any]:
         "dataset": settings.dataset.name,
         "seed": settings.seed,
         "metric": plan.dataset.task.metric,
-        "select_on": f"validation {plan.dataset.task.metric}",
+        "select_on": f"validation {stage_select(plan, plan.method.stages[-1])[0]}",
         **teacher_scores(teachers),
         **train_method(
             plan,
-            plan.method,
-            plan.student,
+            STUDENT,
             {name: teacher.model for name, teacher in teachers.items()},
-            workdir=folder,
-            folder=folder / STUDENT,
-            metrics_folder=folder,
+            folder,
             seed=settings.seed,
             views=settings.teacher.views,
             label=f"{settings.method} seed {settings.seed}",

@@ -17,11 +17,14 @@ from akd_jax.models.network import Network
 from akd_jax.runs import config
 from akd_jax.runs.checks import check_methods
 from akd_jax.runs.networks import ModelSpec, build_network, load_vocabularies, tokenise_dataset
-from akd_jax.runs.resume import creates_teacher, read_teacher_results
+from akd_jax.runs.resume import creates_teacher, read_teacher_results, recipe_key
 from akd_jax.training import parallel
-from akd_jax.training.stage import Method, Pretrained, Recipe
+from akd_jax.training.check import Reads
+from akd_jax.training.stage import Method, Pretrained, Recipe, Trained
 
 STUDENT = "student"
+STORED_OUTPUTS = "teacher_logits"  # The folder of the teachers' stored outputs.
+_RESERVED = (STUDENT, STORED_OUTPUTS, "", ".", "..")  # No folders of teachers.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Plan:
       recipes: the recipes of the teachers that the method reads, and of the teachers that train
         them, by name.
       teachers: the networks of these teachers.
+      reads: what the loss of a stage reads of its teachers, by the names of the trained network
+        and the stage; empty without teachers.
       vocabularies: the vocabularies of all networks, if the inputs are texts.
     """
 
@@ -47,7 +52,16 @@ class Plan:
     student: Network
     recipes: Mapping[str, Recipe]
     teachers: Mapping[str, Network]
+    reads: Mapping[tuple[str, str], Mapping[str, Reads]]
     vocabularies: tuple[text.Vocabulary, ...]
+
+    def trained(self, name: str) -> tuple[Method, Network]:
+        """Returns the method and the network of the student, or of a teacher to train."""
+        if name == STUDENT:
+            return self.method, self.student
+        recipe = self.recipes[name]
+        assert isinstance(recipe, Trained), "expected a teacher that the run trains"
+        return recipe.method, self.teachers[name]
 
     def batches(self, split: str | Examples, **options: Any) -> Batches:
         """Returns the batches of a split, with the rows that belong to this process.
@@ -79,7 +93,7 @@ class Plan:
 
 
 def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
-    """Checks a configuration without compiling or writing anything.
+    """Checks a configuration; compiles no network and writes nothing.
 
     Args:
       run_config: an ml_collections ConfigDict or a dict with the fields of configs/default.py.
@@ -96,7 +110,7 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
     parallel.check_batch_size(settings.batch_size, settings.grad_accumulation_steps)
     dataset = data.load(settings.dataset)
     method = methods.METHODS[settings.method].build(settings, dataset.task)
-    recipes = dict(method.all_teachers()) if teachers else {}
+    recipes = _all_recipes(method) if teachers else {}
     specs = {STUDENT: ModelSpec("config.student.model", settings.student.model)}
     for name, recipe in recipes.items():
         specs[name] = _teacher_spec(recipe, settings.dataset.name, dataset)
@@ -114,9 +128,10 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
         )
         for name, model in specs.items()
     }
-    student = networks.pop(STUDENT)
+    reads: Mapping[tuple[str, str], Mapping[str, Reads]] = {}
     if teachers:
-        check_methods(settings, dataset, method, student, recipes, networks)
+        trained = {name: x.method for name, x in recipes.items() if isinstance(x, Trained)}
+        reads = check_methods(settings, dataset, {STUDENT: method, **trained}, networks)
     return Plan(
         settings=settings,
         method=method,
@@ -124,11 +139,34 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
         augmentation=Augmentation(
             settings.dataset.crop_padding, settings.dataset.flip, settings.dataset.seed
         ),
-        student=student,
+        student=networks.pop(STUDENT),
         recipes=recipes,
         teachers=networks,
+        reads=reads,
         vocabularies=tuple(dict.fromkeys(vocabularies.values())),
     )
+
+
+def _all_recipes(method: Method) -> dict[str, Recipe]:
+    """Returns the recipes of all teachers by name; checks that the names can be folders.
+
+    Raises:
+      InputError: a name is reserved, is not the name of a folder, or has two different recipes.
+    """
+    recipes: dict[str, Recipe] = {}
+    for name, recipe in method.all_teachers():
+        if name in _RESERVED or "/" in name:
+            raise InputError(
+                f"{method.name}: expected the name of a folder for a teacher, other than"
+                f" {STUDENT} and {STORED_OUTPUTS}, got {name!r}; rename the teacher"
+            )
+        if name in recipes and recipe_key(recipe) != recipe_key(recipes[name]):
+            raise InputError(
+                f"{method.name}: expected one recipe for each name of a teacher, got two different"
+                f" ones for {name!r}; rename one of the teachers"
+            )
+        recipes[name] = recipe
+    return recipes
 
 
 def _teacher_spec(recipe: Recipe, dataset_name: str, dataset: Dataset) -> ModelSpec:

@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from absl import logging
 
-from akd_jax import metrics
 from akd_jax.data import Examples
 from akd_jax.host import processes
 from akd_jax.host.checkpoint import Checkpoints
@@ -15,41 +13,43 @@ from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, delete_tree
 from akd_jax.host.writers import MetricWriter
 from akd_jax.models.network import Model, Network
-from akd_jax.runs.checks import stage_features
+from akd_jax.runs.scores import (
+    stage_evaluation,
+    stage_select,
+    test_scores,
+    warn_if_no_better_than_constant,
+)
 from akd_jax.runs.setup import STUDENT, Plan
-from akd_jax.runs.teachers import stored_outputs
+from akd_jax.runs.teachers import store_name, stored_outputs
 from akd_jax.teachers.live import LiveTeacher, StoredTeacher
 from akd_jax.teachers.stored import StoredOutputs
 from akd_jax.training.evaluate import Predictor, TaskMetrics, finite_scores
 from akd_jax.training.loop import Position, StageResult, train_stage
-from akd_jax.training.stage import Evaluate, Method, Select, Stage, StageContext
+from akd_jax.training.stage import Stage, StageContext
 from akd_jax.training.stage_run import StageRun, build_stage
 from akd_jax.types import Teacher
 
 
 def train_method(
     plan: Plan,
-    method: Method,
-    network: Network,
+    name: str,
     teachers: Mapping[str, Model],
-    *,
     workdir: Path,
-    folder: Path,
-    metrics_folder: Path,
+    *,
     seed: int,
     views: int,
     label: str,
 ) -> dict[str, Any]:
-    """Trains the stages of a method in order.
+    """Trains the student, or a teacher, through the stages of its method.
+
+    The checkpoints are in workdir/NAME/STAGE. The records are in workdir for the student, and in
+    workdir/NAME for a teacher.
 
     Args:
       plan: the plan of the run.
-      method: the method that trains the network.
-      network: the network to train.
+      name: STUDENT or the name of a teacher.
       teachers: the teachers that the stages read, by name.
-      workdir: the folder of the run, for the teachers' stored outputs.
-      folder: the parent of the stages' checkpoint folders.
-      metrics_folder: the folder of metrics.jsonl and the TensorBoard files.
+      workdir: the folder of the run.
       seed: the seed of the initial variables, the order of the examples and dropout.
       views: number of views of each example whose teacher outputs are stored; 0 runs the teachers
         inside the training step.
@@ -59,25 +59,23 @@ def train_method(
       'student': the scores of the last stage. 'stages': a summary of each stage. With stored
       outputs also 'teacher_cache': the number of views and the seconds of the teachers' passes.
     """
+    method, network = plan.trained(name)
+    folder = workdir / name
     predictor = Predictor()
     key = jax.random.key(seed)
     initial = network.initial_variables(jax.random.fold_in(key, 0), plan.dataset.example)
-    writer = MetricWriter(metrics_folder)
+    writer = MetricWriter(workdir if name == STUDENT else folder)
     results: dict[str, StageResult] = {}
     summaries: list[dict[str, Any]] = []
     cache: dict[str, Any] = {}
     first_epoch = first_update = 0
     for number, stage in enumerate(method.stages, start=1):
-        finished = {name: Model(x.best, network.apply) for name, x in results.items()}
+        finished = {other: Model(x.best, network.apply) for other, x in results.items()}
         context = StageContext(plan.dataset, {**teachers, **finished}, seed)
         examples = stage_examples(plan, stage, context)
-        stored = {
-            name: stored_outputs(plan, name, teachers[name], plan.batches(examples), names, workdir)
-            for name, names in stage_features(
-                plan.settings, plan.dataset, stage, network, plan.teachers
-            ).items()
-            if views
-        }
+        stored: dict[str, StoredOutputs] = {}
+        if views:
+            stored = stored_outputs(plan, name, stage, teachers, examples, workdir)
         run = build_run(
             plan,
             stage,
@@ -89,7 +87,6 @@ def train_method(
             seed=seed,
             views=views,
         )
-        evaluate, select = stage_evaluation(plan, stage, context, predictor)
         stage_label = label if len(method.stages) == 1 else f"{label} {stage.name}"
         with Checkpoints(folder / stage.name) as checkpoints:
             if not checkpoints.has_reached(stage.epochs * (len(run.train) + 1)):
@@ -99,36 +96,23 @@ def train_method(
             results[stage.name] = train_stage(
                 run,
                 Position(stage_label, first_epoch, first_update),
-                evaluate=evaluate,
-                select=select,
+                evaluate=stage_evaluation(plan, stage, context, predictor),
+                select=stage_select(plan, stage),
                 checkpoints=checkpoints,
                 checkpoint_every=plan.settings.checkpoint_every,
                 writer=writer,
                 steps_per_loop=plan.settings.steps_per_loop,
             )
-        if stage.evaluate is None:
-            _warn_if_no_better_than_constant(plan, stage, results[stage.name], stage_label)
+        warn_if_no_better_than_constant(plan, stage, results[stage.name], stage_label)
         summaries.append(_summary(run, results[stage.name]))
         cache |= {
-            name: {"views": len(outputs.views), "seconds": round(outputs.seconds, 3)}
-            for name, outputs in stored.items()
+            store_name(stage, other): {"views": len(x.views), "seconds": round(x.seconds, 3)}
+            for other, x in stored.items()
         }
         first_epoch += stage.epochs
         first_update += stage.epochs * len(run.train)
     writer.close()
-
-    name, last = method.stages[-1].name, results[method.stages[-1].name]
-    scores = {
-        "stage": name,
-        "epoch": last.progress.best_epoch,
-        "validation": last.progress.best_validation,
-        **test_scores(plan, Model(last.best, network.apply), predictor, f"{label}, best epoch"),
-    }
-    evaluate_test = TaskMetrics(predictor, plan.batches("test"), plan.dataset.task)
-    last_scores = finite_scores(
-        evaluate_test(Model(last.last, network.apply)), f"{label}, last epoch, test"
-    )
-    scores["test_last"] = last_scores[plan.dataset.task.metric]
+    scores = _final_scores(plan, stage, results[stage.name], network, predictor, label)
     trained: dict[str, Any] = {STUDENT: scores, "stages": summaries}
     return {**trained, "teacher_cache": cache} if cache else trained
 
@@ -184,7 +168,7 @@ def stage_examples(plan: Plan, stage: Stage, context: StageContext) -> Examples:
     """Returns the training examples of a stage.
 
     Raises:
-      InputError: there are none.
+      InputError: there are none, or their inputs differ in shape or type from the data set's.
     """
     if stage.data is None:
         return plan.dataset.splits["train"]
@@ -194,54 +178,38 @@ def stage_examples(plan: Plan, stage: Stage, context: StageContext) -> Examples:
             f"stage {stage.name}: expected training examples from its data function, got none;"
             " return at least one"
         )
+    expected, actual = (
+        jax.tree.map(lambda x: f"{x.dtype}{list(x.shape[1:])}", inputs)
+        for inputs in (plan.dataset.example, examples.inputs)
+    )
+    if actual != expected:
+        raise InputError(
+            f"stage {stage.name}: expected inputs like those of the data set, {expected}, from its"
+            f" data function, got {actual}; build them from `context.dataset`"
+        )
     return examples
 
 
-def stage_evaluation(
-    plan: Plan, stage: Stage, context: StageContext, predictor: Predictor
-) -> tuple[Evaluate, Select]:
-    """Returns the evaluation of a stage, and the score that selects the best student."""
-    task = plan.dataset.task
-    select: Select = stage.select or (task.metric, "max")
-    if stage.evaluate is not None:
-        return stage.evaluate(context), select
-    return TaskMetrics(predictor, plan.batches("validation"), task), select
-
-
-def test_scores(plan: Plan, model: Model, predictor: Predictor, label: str) -> dict[str, Any]:
-    """Evaluates a model on the test split and on all further splits of the data set.
-
-    Returns:
-      'test': the main metric on the test split. 'metrics': all metrics by split.
-    """
-    task = plan.dataset.task
-    scores = {
-        split: finite_scores(
-            TaskMetrics(predictor, plan.batches(split), task)(model), f"{label}, {split}"
-        )
-        for split in plan.dataset.splits
-        if split not in ("train", "validation")
+def _final_scores(
+    plan: Plan,
+    stage: Stage,
+    result: StageResult,
+    network: Network,
+    predictor: Predictor,
+    label: str,
+) -> dict[str, Any]:
+    """Returns the scores of the last stage: the best student's, and the last one's on the tests."""
+    best, last = (Model(variables, network.apply) for variables in (result.best, result.last))
+    evaluate_test = TaskMetrics(predictor, plan.batches("test"), plan.dataset.task)
+    return {
+        "stage": stage.name,
+        "epoch": result.progress.best_epoch,
+        "validation": result.progress.best_validation,
+        **test_scores(plan, best, predictor, f"{label}, best epoch"),
+        "test_last": finite_scores(evaluate_test(last), f"{label}, last epoch, test")[
+            plan.dataset.task.metric
+        ],
     }
-    return {"test": scores["test"][task.metric], "metrics": scores}
-
-
-def _warn_if_no_better_than_constant(
-    plan: Plan, stage: Stage, result: StageResult, label: str
-) -> None:
-    """Logs a warning if the last student scores no better than a constant predictor."""
-    metric, score = plan.dataset.task.metric, result.progress.last_validation
-    labels = plan.dataset.splits["validation"].labels
-    constant = metrics.constant_predictor_score(metric, labels)
-    if score is not None and constant is not None and score <= constant:
-        logging.warning(
-            "%s: validation %s %.3f is no better than a constant predictor, which reaches up"
-            " to %.3f; try a learning rate below %g",
-            label,
-            metric,
-            score,
-            constant,
-            stage.optimizer.learning_rate,
-        )
 
 
 def _summary(run: StageRun, result: StageResult) -> dict[str, Any]:

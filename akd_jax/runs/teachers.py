@@ -1,4 +1,4 @@
-"""Teachers of a run: training, import and loading, and their outputs on the training examples."""
+"""Teachers of a run: loading, and their outputs on the training examples."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from akd_jax import models
-from akd_jax.data import Batches
+from akd_jax.data import Examples
 from akd_jax.data.text import Vocabulary
 from akd_jax.host import processes, records
 from akd_jax.host.checkpoint import Checkpoints
@@ -17,15 +17,14 @@ from akd_jax.host.files import Path, absolute
 from akd_jax.models.network import Model, Network
 from akd_jax.runs.networks import variable_shapes
 from akd_jax.runs.resume import creates_teacher, read_teacher_results
-from akd_jax.runs.setup import Plan
+from akd_jax.runs.setup import STORED_OUTPUTS, Plan
 from akd_jax.teachers import stored
 from akd_jax.teachers.selection import Selection
 from akd_jax.training.evaluate import Predictor
-from akd_jax.training.stage import Pretrained
+from akd_jax.training.stage import Pretrained, Stage
 from akd_jax.types import Variables
 
 TEACHER = "teacher"
-STORED_OUTPUTS = "teacher_logits"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,55 +73,87 @@ def restore_best(folder: Path, network: Network, plan: Plan) -> Variables:
     return restored[0]["best"]
 
 
-def stored_outputs(
-    plan: Plan,
-    name: str,
-    model: Model,
-    batches: Batches,
-    features: tuple[str, ...],
-    workdir: Path,
-) -> stored.StoredOutputs:
-    """Loads a teacher's outputs for all views of examples; computes missing views.
+def store_name(stage: Stage, teacher: str) -> str:
+    """Returns the name of a teacher's outputs on the training examples of a stage.
+
+    The stages without examples of their own share a store.
+    """
+    return teacher if stage.data is None else f"{teacher}.{stage.name}"
+
+
+def selections(plan: Plan, trained: str, stage: Stage) -> dict[str, Selection]:
+    """Returns the part of each teacher's outputs that is stored for a stage, by teacher.
 
     Args:
       plan: the plan of the run.
-      name: the name of the teacher.
-      model: the teacher.
-      batches: the examples, in the order of their ids.
-      features: the names of the features to store beside the logits.
+      trained: the name of the network that the stage trains.
+      stage: the stage.
+    """
+    method, _ = plan.trained(trained)
+    sharing = [stage]
+    if stage.data is None:
+        sharing = [other for other in method.stages if other.data is None]
+    features: dict[str, set[str]] = {name: set() for name in stage.teachers}
+    for other in sharing:
+        for name, reads in plan.reads[trained, other.name].items():
+            if name in features:
+                features[name] |= reads.features
+    dtype, top_k = plan.settings.teacher.stored_dtype, plan.settings.teacher.stored_top_k
+    return {name: Selection(tuple(sorted(names)), dtype, top_k) for name, names in features.items()}
+
+
+def stored_outputs(
+    plan: Plan,
+    trained: str,
+    stage: Stage,
+    teachers: Mapping[str, Model],
+    examples: Examples,
+    workdir: Path,
+) -> dict[str, stored.StoredOutputs]:
+    """Loads the outputs of a stage's teachers for all views; computes missing views.
+
+    Args:
+      plan: the plan of the run.
+      trained: the name of the network that the stage trains.
+      stage: the stage.
+      teachers: the teachers by name.
+      examples: the training examples of the stage.
       workdir: the folder of the run.
 
-    Raises:
-      InputError: a feature depends on the padded length of a batch.
+    Returns:
+      The outputs by the names of the teachers.
     """
-    settings, network = plan.settings, plan.teachers[name]
-    selection = Selection(features, settings.teacher.stored_dtype, settings.teacher.stored_top_k)
-    if features and len(plan.dataset.buckets) > 1:
-        raise InputError(
-            "config.dataset.bucketing: expected False to store the features"
-            f" {', '.join(features)} of {name}, got True; set it to False, or"
-            " config.teacher.views to 0"
+    batches, augmentation = plan.batches(examples), plan.augmentation
+
+    def load(name: str, selection: Selection) -> stored.StoredOutputs:
+        run_teacher = Predictor(augmentation.view, selection)
+        return stored.load_or_build(
+            stored_folder(plan, workdir),
+            store_name(stage, name),
+            _fingerprint(plan, name, teachers[name], examples, selection),
+            plan.settings.teacher.views,
+            lambda view: run_teacher(teachers[name], batches, view),
         )
-    inputs = batches.examples.inputs
+
+    return {name: load(name, x) for name, x in selections(plan, trained, stage).items()}
+
+
+def _fingerprint(
+    plan: Plan, name: str, model: Model, examples: Examples, selection: Selection
+) -> stored.Fingerprint:
+    """Returns the fingerprint of a teacher's outputs."""
+    settings, network, augmentation = plan.settings, plan.teachers[name], plan.augmentation
+    inputs = examples.inputs
     if isinstance(network.preprocess, Vocabulary):
         inputs = network.preprocess(inputs)  # Do not depend on other networks' vocabularies.
     matmul = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # Not in stubs.
-    augmentation = plan.augmentation
-    fingerprint = stored.Fingerprint(
+    return stored.Fingerprint(
         teacher=stored.teacher_digest(network.module, model.variables),
         data=stored.digest(inputs, name=repr(network.preprocess)),
         augmentation=f"crop_padding {augmentation.crop_padding}, flip {augmentation.flip}",
         seed=augmentation.seed,
         precision=f"{settings.dtype} on {jax.default_backend()}, matmul precision {matmul}",
         selection=repr(selection),
-    )
-    run_teacher = Predictor(augmentation.view, selection)
-    return stored.load_or_build(
-        stored_folder(plan, workdir),
-        name,
-        fingerprint,
-        settings.teacher.views,
-        lambda view: run_teacher(model, batches, view),
     )
 
 

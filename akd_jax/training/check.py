@@ -1,5 +1,6 @@
 """Checks a stage on the shapes of its inputs, before anything is compiled."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,16 +8,30 @@ import flax.linen as nn
 import jax
 
 from akd_jax.host.errors import InputError
+from akd_jax.host.files import reason
 from akd_jax.models.network import Model
 from akd_jax.training.stage import Stage
 from akd_jax.training.state import prepare_batch
-from akd_jax.training.terms import evaluate_loss
-from akd_jax.types import Batch, Clock, Teacher, Variables
+from akd_jax.training.terms import evaluate_loss, explain_missing_names
+from akd_jax.types import Batch, Clock, Outputs, Teacher, TopK, Variables
+
+
+@dataclasses.dataclass
+class Reads:
+    """What the loss of a stage reads of a teacher.
+
+    Attributes:
+      logits: whether it reads the logits.
+      features: the names of the features that it reads.
+    """
+
+    logits: bool = False
+    features: set[str] = dataclasses.field(default_factory=set)
 
 
 def check_stage(
     stage: Stage, student: Model, teachers: Mapping[str, Teacher], batch: Batch
-) -> dict[str, tuple[str, ...]]:
+) -> dict[str, Reads]:
     """Traces what a stage does with a batch, without computing anything.
 
     Args:
@@ -26,49 +41,87 @@ def check_stage(
       batch: a batch; only the shapes matter.
 
     Returns:
-      The names of the features that the loss reads, by teacher.
+      What the loss reads of each teacher, by name.
 
     Raises:
       InputError: the loss reads a teacher or a feature that does not exist, a term has weights
         of another shape than its values, or `stage.prepare` changes shapes.
     """
-    read: dict[str, dict[str, None]] = {name: {} for name in teachers}
+    reads = {name: Reads() for name in teachers}
 
     def trace(student: Model, teachers: Mapping[str, Teacher], batch: Batch) -> Any:
         key, clock = jax.random.key(0), Clock.at()
         batch = prepare_batch(stage.prepare, student, teachers, batch, clock, key)
         outputs = student(batch.inputs)
-        recorded = {}
-        for name, teacher in teachers.items():
-            teacher_outputs = teacher(batch)
-            features = _Recorder(teacher_outputs.features, read[name])
-            recorded[name] = teacher_outputs.replace(features=features)
+        observed: Any = {
+            name: _ObservedOutputs(teacher(batch), reads[name])
+            for name, teacher in teachers.items()
+        }
         variables: Variables = {}
         if isinstance(stage.loss, nn.Module):
             keys = {"params": key, "loss": key}
-            variables = stage.loss.init(keys, outputs, recorded, batch, clock)
+            with explain_missing_names(outputs, observed):
+                variables = stage.loss.init(keys, outputs, observed, batch, clock)
         return evaluate_loss(
-            stage.loss, variables, outputs, recorded, batch, clock, key=key, axis_name=None
+            stage.loss, variables, outputs, observed, batch, clock, key=key, axis_name=None
         )
 
     try:
         jax.eval_shape(trace, student, dict(teachers), batch)
-    except (ValueError, KeyError) as error:
-        raise InputError(f"stage {stage.name}: {error}") from error
-    return {name: tuple(sorted(names)) for name, names in read.items()}
+    except ValueError as error:
+        raise InputError(f"stage {stage.name}: {reason(error)}") from error
+    return reads
 
 
 @jax.tree_util.register_pytree_node_class
-class _Recorder(Mapping[str, Any]):
+class _ObservedOutputs:
+    """The outputs of a teacher; notes what is read.
+
+    If a loss passes the outputs through a transformation of JAX, all of them count as read.
+    """
+
+    def __init__(self, outputs: Outputs, reads: Reads):
+        self._outputs, self._reads = outputs, reads
+        self.features = _ObservedFeatures(outputs.features, reads)
+
+    @property
+    def logits(self) -> jax.Array:
+        self._reads.logits = True
+        return self._outputs.logits
+
+    @property
+    def top_k(self) -> TopK | None:
+        return self._outputs.top_k
+
+    def replace(self, **changes: Any) -> Outputs:
+        """Returns the outputs with changes, without notes."""
+        return self._read_all().replace(**changes)
+
+    def tree_flatten(self) -> tuple[tuple[Outputs], None]:
+        return (self._read_all(),), None
+
+    @classmethod
+    def tree_unflatten(cls, aux: None, children: tuple[Outputs]) -> Outputs:
+        del aux
+        return children[0]
+
+    def _read_all(self) -> Outputs:
+        self._reads.logits = True
+        self._reads.features.update(self._outputs.features)
+        return self._outputs
+
+
+@jax.tree_util.register_pytree_node_class
+class _ObservedFeatures(Mapping[str, jax.Array]):
     """The features of a teacher; notes the names that are read."""
 
-    def __init__(self, features: Mapping[str, Any], read: dict[str, None]):
-        self._features, self._read = features, read
+    def __init__(self, features: Mapping[str, jax.Array], reads: Reads):
+        self._features, self._reads = features, reads
 
-    def __getitem__(self, name: str) -> Any:
-        value = self._features[name]
-        self._read[name] = None
-        return value
+    def __getitem__(self, name: str) -> jax.Array:
+        feature = self._features[name]
+        self._reads.features.add(name)
+        return feature
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._features)
@@ -76,13 +129,13 @@ class _Recorder(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._features)
 
-    def tree_flatten(self) -> tuple[tuple[Any], None]:
-        """Lets the loss pass the outputs through JAX's transformations; all features count."""
-        self._read.update(dict.fromkeys(self._features))
+    def tree_flatten(self) -> tuple[tuple[dict[str, jax.Array]], None]:
+        self._reads.features.update(self._features)
         return (dict(self._features),), None
 
     @classmethod
-    def tree_unflatten(cls, aux: None, children: tuple[Any]) -> Mapping[str, Any]:
-        """Returns the features without notes."""
+    def tree_unflatten(
+        cls, aux: None, children: tuple[dict[str, jax.Array]]
+    ) -> dict[str, jax.Array]:
         del aux
         return children[0]

@@ -132,4 +132,4 @@ def finite_scores(scores: Mapping[str, float], label: str) -> dict[str, float | 
     for name, score in scores.items():
         if not math.isfinite(score):
             logging.warning("%s: %s is not finite; it is recorded as null", label, name)
-    return {name: score if math.isfinite(score) else None for name, score in scores.items()}
+    return {name: float(x) if math.isfinite(x) else None for name, x in scores.items()}

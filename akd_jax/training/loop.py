@@ -6,7 +6,7 @@ import functools
 import math
 import operator
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from akd_jax.data import Batches
 from akd_jax.host import interrupts
 from akd_jax.host.checkpoint import Checkpoints
-from akd_jax.host.errors import DivergedError, StoppedError
+from akd_jax.host.errors import DivergedError, InputError, StoppedError
 from akd_jax.host.writers import MetricWriter
 from akd_jax.training import parallel
 from akd_jax.training.evaluate import finite_scores
@@ -84,6 +84,7 @@ def train_stage(
 
     Raises:
       DivergedError: the loss or a gradient is not finite.
+      InputError: the evaluation does not return the score that selects.
       StoppedError: a stop was requested; the finished steps are saved.
     """
     stage, train, values = run.stage, run.train, run.values
@@ -141,8 +142,7 @@ def train_stage(
                 display.finish_epoch(means, values.record(epoch))
                 label = f"{position.label}, epoch {epoch + 1}, validation"
                 scores = finite_scores(evaluate(state.model), label)
-                score, mode = select
-                if progress.finish_epoch(scores[score], mode):
+                if progress.finish_epoch(_selected_score(scores, select[0], label), select[1]):
                     best = _copy_to_host(state.model.variables)
                 progress.traces = max(progress.traces, programs.traces)
                 seconds = time.monotonic() - started
@@ -204,6 +204,17 @@ class _Programs:
                 for index in range(len(group.weights)):
                     batch = jax.tree.map(operator.itemgetter(index), group)
                     yield self._one, parallel.shard(batch)
+
+
+def _selected_score(scores: Mapping[str, float | None], name: str, label: str) -> float | None:
+    """Returns the score that selects the best student."""
+    if name not in scores:
+        raise InputError(
+            f"{label}: expected the score {name!r}, which selects the best student, got"
+            f" {', '.join(scores) or 'none'}; return it from the stage's evaluation or change its"
+            " select"
+        )
+    return scores[name]
 
 
 def _diverged(run: StageRun, position: Position, progress: Progress, where: str) -> DivergedError:

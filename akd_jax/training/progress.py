@@ -5,7 +5,7 @@ import functools
 import math
 import statistics
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from akd_jax import metrics
 from akd_jax.host.writers import ProgressBar
@@ -47,7 +47,7 @@ class Progress:
         """Returns the means of the metrics over the finished steps of the epoch."""
         return metrics.means(self.sums)
 
-    def finish_epoch(self, score: float | None, mode: str) -> bool:
+    def finish_epoch(self, score: float | None, mode: Literal["max", "min"]) -> bool:
         """Counts an epoch with its validation score; returns whether its student is the best.
 
         Of two epochs with the same score the later one is the best, because its teacher was less
@@ -94,7 +94,6 @@ class StageDisplay:
       epochs: epochs of the stage.
       steps_per_epoch: updates per epoch.
       batch_size: examples per update.
-      schedules: the scheduled values of an epoch, to show beside the metrics.
     """
 
     def __init__(
@@ -126,8 +125,15 @@ class StageDisplay:
         self._bar.close()
 
     def _text(self, means: Mapping[str, float], scheduled: Mapping[str, float]) -> str:
-        # Show the share of skipped steps only if a step was skipped.
-        shown = {n: v for n, v in means.items() if not math.isnan(v) and (v or n != "nonfinite")}
+        # Show the share of skipped steps only if a step was skipped. A bar has no room for the
+        # weights of the terms.
+        shown = {
+            name: value
+            for name, value in means.items()
+            if not math.isnan(value)
+            and (value or name != "nonfinite")
+            and name.removesuffix("_scale") not in means.keys() - {name}
+        }
         phi = f" Phi {scheduled['phi']:.2f}" if "phi" in scheduled else ""
         values = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in shown.items()]
         return " ".join([f"epoch {self._progress.epoch + 1}/{self._epochs}{phi}", *values])

@@ -25,10 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import methods
 from akd_jax.data import Batches
 from akd_jax.models.network import Model, Network
-from akd_jax.runs.setup import Plan, make_plan
+from akd_jax.runs import Plan, make_plan
 from akd_jax.runs.stages import build_run
 from akd_jax.training.stage import Method, Trained
 from akd_jax.training.step import train_step
@@ -37,6 +36,7 @@ from configs import digits
 
 FOLDER = Path(__file__).parent
 UPDATES = 10
+METHODS = ("scratch", "kd", "takd", "annealing_kd", "continuation_kd")
 
 
 def record(config: ConfigDict, names: tuple[str, ...]) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _updates(
 
 def record_digits() -> dict[str, Any]:
     """The five methods on digits, with the settings of the demo."""
-    return record(digits.get_config(), tuple(methods.METHODS))
+    return record(digits.get_config(), METHODS)
 
 
 def record_texts(folder: Path) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def record_texts(folder: Path) -> dict[str, Any]:
 
     write_folders(folder)
     config = text_config(folder)
-    return record(config, tuple(methods.METHODS))
+    return record(config, METHODS)
 
 
 def main() -> None:

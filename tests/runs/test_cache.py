@@ -1,10 +1,11 @@
-"""Runs whose teacher logits are stored."""
+"""Runs whose teacher outputs are stored."""
 
 import numpy as np
 import pytest
 
 from akd_jax import runs
 from akd_jax.host import records
+from akd_jax.methods.scratch import default_teacher
 from akd_jax.training.stage import Method, Stage
 from tests.support.configs import small_config
 from tests.support.recorder import RecordingLoss
@@ -28,7 +29,7 @@ def augmented(config, teacher_path):
 
 @pytest.fixture(scope="module")
 def cached(teacher_path, tmp_path_factory):
-    """The folder of a run in 'run' and of its teacher's logits in 'cache'."""
+    """The folder of a run in 'run' and of its teacher's outputs in 'cache'."""
     folder = tmp_path_factory.mktemp("cached")
     config = augmented(small_config(), teacher_path)
     config.teacher.views = 4  # One view per epoch.
@@ -72,16 +73,19 @@ def test_views_repeat_in_the_same_order_in_stages_with_and_without_a_teacher(
 ):
     loss = RecordingLoss()
 
-    def build(settings):
+    def build(settings, task):
         optimizer = settings.student.optimizer
-        with_teacher = Stage("with_teacher", 3, loss, optimizer, teachers=("teacher",))
-        return Method("custom", (with_teacher, Stage("without_teacher", 3, loss, optimizer)))
+        stages = (
+            Stage("with_teacher", 3, loss.in_stage(0), optimizer, teachers=("teacher",)),
+            Stage("without_teacher", 3, loss.in_stage(3), optimizer),
+        )
+        return Method("custom", stages, default_teacher(settings))
 
     use_method(monkeypatch, config, build)
     config.teacher.views = 2
     runs.run(config, tmp_path)
     assert [loss.views[epoch] for epoch in range(6)] == [{0}, {1}, {0}, {1}, {0}, {1}]
-    assert len([*tmp_path.glob("teacher_logits/teacher-*/view_*.npy")]) == 2
+    assert len([*tmp_path.glob("teacher_logits/teacher-*/view_*.logits.npy")]) == 2
 
 
 def test_cache_folder_that_cannot_be_written_is_refused_first(config, tmp_path):

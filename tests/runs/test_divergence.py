@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from akd_jax import data, runs
+from akd_jax import data, losses, runs
 from akd_jax.data import Examples
 from akd_jax.host.errors import DivergedError
-from akd_jax.methods.scratch import supervised_loss
 from tests.support.runs import read_checkpoint, read_metrics, read_progress
 from tests.support.scripted import use_loss
 
@@ -36,9 +35,9 @@ def test_error_of_a_diverged_run_names_the_step_and_the_remedies(config, teacher
 def test_finished_epochs_before_a_divergence_are_kept(
     config, tmp_path, monkeypatch, checkpoint_every
 ):
-    def exploding(student, teachers, batch, temperature_step):
-        values = supervised_loss(student, teachers, batch, temperature_step)
-        return values * jnp.where(batch.epochs == 2, jnp.inf, 1)  # In the third epoch.
+    def exploding(student, teachers, batch, clock):
+        values = losses.cross_entropy(student.logits, batch.labels)
+        return values * jnp.where(clock.epoch == 2, jnp.inf, 1)  # In the third epoch.
 
     use_loss(monkeypatch, config, exploding)
     config.checkpoint_every = checkpoint_every
@@ -56,9 +55,9 @@ def test_steps_with_nan_can_be_skipped(config, tmp_path, monkeypatch):
     config.skip_nonfinite = True
     bad_examples = np.arange(1)  # One example spoils its step.
 
-    def sometimes_nan(student, teachers, batch, temperature_step):
-        values = supervised_loss(student, teachers, batch, temperature_step)
-        bad = (batch.epochs[0] == 1) & (batch.ids == bad_examples).any()
+    def sometimes_nan(student, teachers, batch, clock):
+        values = losses.cross_entropy(student.logits, batch.labels)
+        bad = (clock.epoch == 1) & (batch.ids == bad_examples).any()
         return values * jnp.where(bad, jnp.nan, 1)
 
     use_loss(monkeypatch, config, sometimes_nan)

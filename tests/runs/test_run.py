@@ -3,21 +3,18 @@
 import dataclasses
 import functools
 import shutil
-import threading
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from akd_jax import methods, metrics, runs
+from akd_jax import losses, methods, runs, schedules
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
-from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.runs.setup import make_plan
+from akd_jax.runs import make_plan
 from akd_jax.training.stage import Method, Stage
-from tests.support.launching import GUARD_SECONDS
 from tests.support.recorder import RecordingLoss
 from tests.support.runs import (
     assert_refused,
@@ -118,13 +115,13 @@ def test_best_and_last_student_are_not_confused(config, tmp_path, monkeypatch):
     assert results["student"]["validation"] == 0.9
     stage = tmp_path / "student/scratch"
     second, third = (read_checkpoint(stage, number) for number in (12, 18))
-    assert_trees_equal(third["best"]["params"], second["state"]["params"])
+    assert_trees_equal(third["best"]["params"], second["state"]["params"]["student"])
     plan = make_plan(config)
     test = plan.dataset.splits["test"]
     accuracies = []
     for variables in (
         third["best"],
-        {"params": third["state"]["params"], **third["state"]["model_state"]},
+        {"params": third["state"]["params"]["student"], **third["state"]["model_state"]},
     ):
         logits = plan.student.apply(variables, test.inputs, train=False).logits
         accuracies.append(float(np.mean(logits.argmax(axis=-1) == test.labels)))
@@ -145,9 +142,10 @@ def test_stage_2_starts_from_the_best_student_of_stage_1(
     runs.run(config, tmp_path)
     stage_1, stage_2 = (read_checkpoint(tmp_path / f"student/stage_{n}") for n in (1, 2))
     close = functools.partial(np.testing.assert_allclose, rtol=0, atol=1e-20)
-    jax.tree.map(close, stage_2["state"]["params"], stage_1["best"]["params"])
+    started = stage_2["state"]["params"]["student"]
+    jax.tree.map(close, started, stage_1["best"]["params"])
     with pytest.raises(AssertionError):
-        jax.tree.map(close, stage_2["state"]["params"], stage_1["state"]["params"])
+        jax.tree.map(close, started, stage_1["state"]["params"]["student"])
 
 
 def test_each_epoch_trains_once_on_each_example_in_its_own_order(config, tmp_path, monkeypatch):
@@ -162,32 +160,8 @@ def test_each_epoch_trains_once_on_each_example_in_its_own_order(config, tmp_pat
     assert len(batches) == len(loss.batches) == 4 * 5 * 4  # Epochs, steps and devices.
 
 
-def test_next_epoch_starts_before_the_scores_of_an_epoch_are_read(config, tmp_path, monkeypatch):
-    second_epoch_started, waits = threading.Event(), []
-    accuracy = metrics.METRICS["accuracy"]
-
-    def record_epoch(epochs):
-        if epochs[0] == 1:
-            second_epoch_started.set()
-
-    def loss(student, teachers, batch, temperature_step):
-        jax.debug.callback(record_epoch, batch.epochs)
-        return supervised_loss(student, teachers, batch, temperature_step)
-
-    def waiting_accuracy(labels, predictions):
-        waits.append(second_epoch_started.wait(GUARD_SECONDS))
-        return accuracy(labels, predictions)
-
-    use_loss(monkeypatch, config, loss)
-    monkeypatch.setitem(metrics.METRICS, "accuracy", waiting_accuracy)
-    config.student.epochs = 2
-    config.checkpoint_every = 100  # A checkpoint waits for the scores.
-    runs.run(config, tmp_path)
-    assert waits[0]
-
-
 def test_stages_can_start_from_the_initial_parameters(config, tmp_path, monkeypatch):
-    def build(settings):
+    def build(settings, task):
         def stage(name, learning_rate):
             update = {"learning_rate": learning_rate}
             optimizer = settings.student.optimizer.model_copy(update=update)
@@ -205,7 +179,7 @@ def test_stages_can_start_from_the_initial_parameters(config, tmp_path, monkeypa
 
 
 def test_custom_method_reads_the_teacher(config, teacher_path, tmp_path, monkeypatch):
-    def mean_absolute_error(student, teachers, batch, temperature_step):
+    def mean_absolute_error(student, teachers, batch, clock):
         return abs(student.logits - teachers["teacher"].logits).mean(axis=-1)
 
     use_loss(monkeypatch, config, mean_absolute_error, teachers=("teacher",))
@@ -219,11 +193,20 @@ def test_custom_method_reads_the_teacher(config, teacher_path, tmp_path, monkeyp
 def test_one_trace_serves_all_temperatures(config, teacher_path, tmp_path, monkeypatch):
     traces = []
 
-    def loss(student, teachers, batch, temperature_step):
-        traces.append(temperature_step)
-        return supervised_loss(student, teachers, batch, temperature_step)
+    def loss(student, teachers, batch, clock, *, axis_name=None):
+        if axis_name is not None:  # Not in the check of the shapes.
+            traces.append(clock)
+        return losses.cross_entropy(student.logits, batch.labels)
 
-    use_loss(monkeypatch, config, loss, max_temperature=20, teachers=("teacher",))
+    temperature = schedules.temperature(20)
+    use_loss(
+        monkeypatch,
+        config,
+        loss,
+        teachers=("teacher",),
+        temperature_step=schedules.temperature_step(20, 20),
+        schedules={"temperature": temperature, "phi": schedules.annealing_factor(20)},
+    )
     config.teacher.path = teacher_path
     config.batch_size = 500
     config.student.epochs = 20
@@ -254,12 +237,13 @@ def test_continuation_kd_with_a_step_and_no_margin_equals_annealing_kd(
     config.continuation_kd.psi = "step"
     config.continuation_kd.margin = 0.0
 
-    def build(settings):
+    def build(settings, task):
         # Stage 2 of the method is plain cross-entropy. Replace it with the whole loss at psi = 1.
-        stage_1, stage_2 = methods.METHODS["continuation_kd"](settings).stages
-        loss = continuation_loss("mean", 0.0, 1, lambda batch: np.float32(1))
+        method = methods.METHODS["continuation_kd"].build(settings, task)
+        stage_1, stage_2 = method.stages
+        loss = losses.bind(losses.continuation, factor=1.0, psi=1.0, margin=0.0)
         stage_2 = dataclasses.replace(stage_2, loss=loss, teachers=("teacher",))
-        return Method("custom", (stage_1, stage_2))
+        return dataclasses.replace(method, stages=(stage_1, stage_2))
 
     use_method(monkeypatch, config, build)
     runs.run(config, tmp_path)
@@ -267,10 +251,10 @@ def test_continuation_kd_with_a_step_and_no_margin_equals_annealing_kd(
         read_checkpoint(tmp_path / "student/stage_2"),
         read_checkpoint(finished_run / "student/stage_2"),
     )
-    losses, expected = (
+    values, expected = (
         [line["train_loss"] for line in read_metrics(folder)] for folder in (tmp_path, finished_run)
     )
-    assert losses == expected
+    assert values == expected
 
 
 def test_takd_trains_an_assistant_that_other_runs_can_read(config, teacher_path, tmp_path):
@@ -313,7 +297,7 @@ def test_run_accepts_its_teacher_at_another_path(config, teacher_path, tmp_path)
     config.student.epochs = 1
     config.teacher.path = str(teacher)
     runs.run(config, tmp_path / "run")
-    recorded = records.read_config(tmp_path / "run")["resume_key"]["teacher"]
+    recorded = records.read_config(tmp_path / "run")["resume_key"]["teachers"]["teacher"]
     assert recorded == {"digest": records.read(teacher / "results.json")["digest"]}
 
     moved = teacher.rename(tmp_path / "moved")
@@ -323,7 +307,7 @@ def test_run_accepts_its_teacher_at_another_path(config, teacher_path, tmp_path)
 
     results = records.read(moved / "results.json")
     records.write(moved / "results.json", {**results, "digest": "of other weights"})
-    assert_refused(config, tmp_path / "run", r"config\.teacher\.digest")
+    assert_refused(config, tmp_path / "run", r"config\.teachers\.teacher\.digest")
 
 
 def test_evaluating_a_finished_run_writes_nothing(finished_run, tmp_path):

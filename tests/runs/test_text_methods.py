@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from akd_jax import runs
-from akd_jax.runs.setup import make_plan
+from akd_jax.runs import make_plan
 from tests.support.encoders import save, save_tokenizer
 from tests.support.runs import assert_refused, read_metrics
 from tests.support.texts import BAD, GOOD, write
@@ -94,7 +94,7 @@ def test_regression_run(regression, tmp_path, method):
     assert {"train_squared_error", "validation_pearson", "validation_spearman"} <= set(lines[0])
     if method == "kd":
         # KD of a regression has no temperature, because there is no distribution to soften.
-        assert {line["temperature"] for line in lines} == {None}
+        assert not any("temperature" in line for line in lines)
         assert results["stages"][0]["temperatures"] == []
     else:  # The student of KD follows the random teacher to the end.
         errors = [line["train_squared_error"] for line in lines if line["stage"] == "stage_2"]

@@ -1,6 +1,7 @@
 """A loss that records what a run trains on."""
 
 import collections
+import functools
 import os
 import signal
 import threading
@@ -17,12 +18,10 @@ class RecordingLoss:
       examples: how often each (epoch, example id) was trained on.
       views: the views that were drawn in each epoch, by epoch.
       batches: the ids of each device's share of each batch, in the order of execution.
-      traces: how often JAX traced the loss.
       stop_after: sends SIGTERM to this process when this many more shares were trained on.
     """
 
     def __init__(self):
-        self.traces = 0
         self._lock = threading.Lock()  # Each device runs its callbacks in a thread.
         self.clear()
 
@@ -32,13 +31,17 @@ class RecordingLoss:
         self.batches = []
         self.stop_after = None
 
-    def __call__(self, student, teachers, batch, temperature_step):
-        self.traces += 1
-        jax.debug.callback(self._record, batch.epochs, batch.views, batch.ids, batch.weights)
-        return supervised_loss(student, teachers, batch, temperature_step)
+    def in_stage(self, first_epoch):
+        """Returns the loss of a stage, which counts its epochs from `first_epoch`."""
+        return functools.partial(self._loss, first_epoch)
 
-    def _record(self, epochs, views, ids, weights):
-        epoch = int(epochs[0])
+    def _loss(self, first_epoch, student, teachers, batch, clock):
+        epoch = first_epoch + clock.epoch
+        jax.debug.callback(self._record, epoch, batch.views, batch.ids, batch.weights)
+        return supervised_loss(student, teachers, batch, clock)
+
+    def _record(self, epoch, views, ids, weights):
+        epoch = int(epoch)
         real = [int(i) for i, weight in zip(ids, weights, strict=True) if weight > 0]
         with self._lock:
             self.examples.update((epoch, i) for i in real)

@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 
 from akd_jax import data, methods, metrics
+from akd_jax.methods.scratch import default_teacher
 from akd_jax.training.stage import Method, Stage
 from akd_jax.types import Task
+from tests.support.recorder import RecordingLoss
 
 
 def use_scripted_scores(monkeypatch, config, scores):
@@ -30,30 +32,40 @@ def use_scripted_scores(monkeypatch, config, scores):
     config.dataset.name = "scripted"
 
 
-def use_method(monkeypatch, config, build):
-    """Makes a run use the method that `build(settings)` returns."""
-    monkeypatch.setitem(methods.METHODS, "custom", build)
+def use_method(monkeypatch, config, build, **spec):
+    """Makes a run use the method that `build(settings, task)` returns.
+
+    Further arguments are fields of its `MethodSpec`.
+    """
+    monkeypatch.setitem(methods.METHODS, "custom", methods.MethodSpec(build, **spec))
     config.method = "custom"
 
 
-def use_loss(monkeypatch, config, loss, *, stages=1, **options):
-    """Makes a run train with `loss`, in stages of equal length that start from each other."""
+def use_loss(monkeypatch, config, loss, *, stages=1, teachers=(), **options):
+    """Makes a run train with `loss`, in stages of equal length that start from each other.
 
-    def build(settings):
+    The recipe of the teacher 'teacher' is in the configuration. Further arguments are fields of
+    every `Stage`.
+    """
+
+    def build(settings, task):
         epochs, optimizer = settings.student.epochs // stages, settings.student.optimizer
+        recording = isinstance(loss, RecordingLoss)
         return Method(
             "custom",
             tuple(
                 Stage(
                     f"custom_{number}",
                     epochs,
-                    loss,
+                    loss.in_stage(number * epochs) if recording else loss,
                     optimizer,
                     start=f"custom_{number - 1}" if number else None,
+                    teachers=teachers,
                     **options,
                 )
                 for number in range(stages)
             ),
+            default_teacher(settings) if teachers else {},
         )
 
     use_method(monkeypatch, config, build)

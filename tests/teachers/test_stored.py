@@ -1,4 +1,4 @@
-"""The store of a teacher's logits."""
+"""The store of a teacher's outputs."""
 
 import dataclasses
 import json
@@ -8,11 +8,17 @@ import pytest
 
 from akd_jax import models
 from akd_jax.host.errors import InputError
-from akd_jax.teachers import stored as teacher_cache
+from akd_jax.teachers import stored
 from akd_jax.teachers.stored import Fingerprint, load_or_build
+from akd_jax.types import Outputs
 
 FINGERPRINT = Fingerprint(
-    teacher="t", data="d", augmentation="crop_padding 4, flip True", seed=0, precision="float32"
+    teacher="t",
+    data="d",
+    augmentation="crop_padding 4, flip True",
+    seed=0,
+    precision="float32",
+    selection="logits",
 )
 
 
@@ -24,23 +30,23 @@ class Teacher:
 
     def __call__(self, view):
         self.computed.append(view)
-        return np.full((5, 3), view, np.float32)
+        return Outputs(np.full((5, 3), view, np.float32))
 
 
 def build(folder, views, fingerprint=FINGERPRINT):
     """Loads or computes some views; returns the numbers of the views that were computed."""
     teacher = Teacher()
-    logits = load_or_build(folder, "teacher", fingerprint, views, teacher)
-    for view, array in enumerate(logits.views):
-        np.testing.assert_array_equal(array, np.full((5, 3), view))
-        assert array.dtype == np.float32
-    assert len(logits.views) == views
+    loaded = load_or_build(folder, "teacher", fingerprint, views, teacher)
+    for view, outputs in enumerate(loaded.views):
+        np.testing.assert_array_equal(outputs.logits, np.full((5, 3), view))
+        assert outputs.logits.dtype == np.float32
+    assert len(loaded.views) == views
     return teacher.computed
 
 
 def files(folder):
-    (cache,) = (path for path in folder.iterdir() if path.is_dir())
-    return sorted(cache.glob("*.npy"))
+    (store,) = (path for path in folder.iterdir() if path.is_dir())
+    return sorted(store.glob("*.npy"))
 
 
 def test_teacher_runs_once_on_each_view(tmp_path, caplog):
@@ -69,7 +75,10 @@ def test_damaged_view_is_computed_again(tmp_path, caplog, damage):
     else:
         path.unlink()
     assert build(tmp_path, 3) == [1]
-    assert "view_0001.npy is damaged or missing; running the teacher again" in caplog.messages[0]
+    assert (
+        "view_0001.logits.npy is damaged or missing; running the teacher again"
+        in caplog.messages[0]
+    )
     assert len(caplog.messages) == 1
     assert build(tmp_path, 3) == []
 
@@ -93,7 +102,7 @@ def test_damaged_index_of_another_cache_is_ignored(tmp_path):
 
 def test_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="expected a folder for a teacher's logits"):
+    with pytest.raises(InputError, match="expected a folder for a teacher's outputs"):
         build(tmp_path / "file", 1)
 
 
@@ -101,7 +110,7 @@ def test_interrupted_build_is_resumed(tmp_path):
     def predict(view):
         if view == 1:
             raise KeyboardInterrupt
-        return np.full((5, 3), view, np.float32)
+        return Outputs(np.full((5, 3), view, np.float32))
 
     with pytest.raises(KeyboardInterrupt):
         load_or_build(tmp_path, "teacher", FINGERPRINT, 3, predict)
@@ -145,8 +154,8 @@ def test_digest_depends_on_values_shapes_types_names_and_architecture():
         {"params": {"b": np.zeros((2, 3), np.float32)}},
     ]
     eight, fourteen = (models.build(f"resnet:{depth}", 10) for depth in (8, 14))
-    reference = teacher_cache.teacher_digest(eight, variables)
-    assert teacher_cache.teacher_digest(eight, same) == reference
-    digests = {teacher_cache.teacher_digest(eight, other) for other in others}
-    digests.add(teacher_cache.teacher_digest(fourteen, variables))
+    reference = stored.teacher_digest(eight, variables)
+    assert stored.teacher_digest(eight, same) == reference
+    digests = {stored.teacher_digest(eight, other) for other in others}
+    digests.add(stored.teacher_digest(fourteen, variables))
     assert len(digests | {reference}) == 6

@@ -4,9 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from akd_jax import runs
-from akd_jax.runs.dry_run import rehearse
-from akd_jax.runs.setup import make_plan
+from akd_jax.runs import make_plan, rehearse
+from akd_jax.runs.teachers import load_teacher
 from experiments import train
 
 
@@ -29,8 +28,8 @@ def test_dry_run_measures_a_run_and_writes_nothing(config, empty_folder):
     assert report["cache"] == 1000 * 10 * 4 * 3  # Examples, classes, bytes per number and views.
     one, two = report["stages"]
     assert (one["name"], one["epochs"], one["updates"]) == ("stage_1", 5, 25)
-    assert one["phi"] == [0.5, 0.5, 1, 1, 1]
-    assert two["phi"] == [1] * 5
+    assert one["schedules"] == {"temperature": [2, 2, 1, 1, 1], "phi": [0.5, 0.5, 1, 1, 1]}
+    assert two["schedules"] == {}
     assert two["learning_rate"][0] == pytest.approx(config.student.optimizer.learning_rate)
     for stage in (one, two):
         assert np.isfinite(stage["loss"])
@@ -47,7 +46,7 @@ def test_dry_run_evaluates_a_finished_teacher(config, teacher_path, empty_folder
     config.method = "kd"
     teacher = rehearse(config)["networks"]["teacher"]
     # All 297 validation examples, because they are fewer than four batches of 200.
-    expected = runs.load_teacher(make_plan(config), "teacher", empty_folder).results["validation"]
+    expected = load_teacher(make_plan(config), "teacher", empty_folder).results["validation"]
     assert teacher["accuracy"] == pytest.approx(expected)
 
 

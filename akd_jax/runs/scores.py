@@ -1,0 +1,74 @@
+"""The scores of a run: the evaluation of a stage, and the scores of a finished model."""
+
+from typing import Any
+
+from absl import logging
+
+from akd_jax import metrics
+from akd_jax.models.network import Model
+from akd_jax.runs.setup import Plan
+from akd_jax.training.evaluate import Predictor, TaskMetrics, finite_scores
+from akd_jax.training.loop import StageResult
+from akd_jax.training.stage import Evaluate, Select, Stage, StageContext
+
+
+def stage_select(plan: Plan, stage: Stage) -> Select:
+    """Returns the score that selects the best student of a stage, and 'max' or 'min'."""
+    return stage.select or (plan.dataset.task.metric, "max")
+
+
+def stage_evaluation(
+    plan: Plan, stage: Stage, context: StageContext, predictor: Predictor
+) -> Evaluate:
+    """Returns the evaluation of a stage."""
+    if stage.evaluate is not None:
+        return stage.evaluate(context)
+    return TaskMetrics(predictor, plan.batches("validation"), plan.dataset.task)
+
+
+def test_scores(plan: Plan, model: Model, predictor: Predictor, label: str) -> dict[str, Any]:
+    """Evaluates a model on the test split and on all further splits of the data set.
+
+    Args:
+      plan: the plan of the run.
+      model: the model.
+      predictor: computes its logits.
+      label: the name of the model for warnings.
+
+    Returns:
+      'test': the main metric on the test split. 'metrics': all metrics by split.
+    """
+    task = plan.dataset.task
+    scores = {
+        split: finite_scores(
+            TaskMetrics(predictor, plan.batches(split), task)(model), f"{label}, {split}"
+        )
+        for split in plan.dataset.splits
+        if split not in ("train", "validation")
+    }
+    return {"test": scores["test"][task.metric], "metrics": scores}
+
+
+def warn_if_no_better_than_constant(
+    plan: Plan, stage: Stage, result: StageResult, label: str
+) -> None:
+    """Logs a warning if the last student scores no better than a constant predictor.
+
+    There is no warning for a score that is not a metric of the task or that no constant can reach.
+    """
+    metric, mode = stage_select(plan, stage)
+    score = result.progress.last_validation
+    if stage.evaluate is not None or mode != "max" or score is None:
+        return
+    labels = plan.dataset.splits["validation"].labels
+    constant = metrics.constant_predictor_score(metric, labels)
+    if constant is not None and score <= constant:
+        logging.warning(
+            "%s: validation %s %.3f is no better than a constant predictor, which reaches up"
+            " to %.3f; try a learning rate below %g",
+            label,
+            metric,
+            score,
+            constant,
+            stage.optimizer.learning_rate,
+        )

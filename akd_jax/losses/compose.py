@@ -52,7 +52,7 @@ def bind(
     """Returns a loss that calls a function of arrays with the outputs of student and teacher.
 
     The names of the function's parameters say what it reads: `student_logits`, `teacher_logits`,
-    `student_features`, `teacher_features`, `labels`, `weights`, the weights of the examples [B], and
+    `student_features`, `teacher_features`, `labels`, `weights`, those of the examples [B], and
     `mask`, which positions of the student's texts hold a token [B, L], or None for other inputs. A
     parameter `axis_name` receives the axis of the surrounding pmap. Examples, or tokens, without a
     label have weight 0 in a function of labels. Padding has weight 0 in values per token.

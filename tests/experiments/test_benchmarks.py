@@ -94,7 +94,20 @@ def examples():
 
 @pytest.fixture
 def network():
-    return Network(models.build("plain_cnn:2 M FC", 10), data.Normalise((8.0,), (4.0,)))
+    return Network(models.build("plain_cnn:2 M 2 M FC", 10), data.Normalise((8.0,), (4.0,)))
+
+
+@pytest.fixture
+def student(network, examples):
+    return Model(network.initial_variables(jax.random.key(0), examples.inputs[:1]), network.apply)
+
+
+def train_epoch(run):
+    """The state of a stage after its first epoch."""
+    trainer = workload.Trainer(run)
+    for batch in run.train.epoch():
+        trainer(batch)
+    return trainer.state
 
 
 @pytest.mark.parametrize("steps_per_loop", [1, 2])
@@ -104,18 +117,24 @@ def test_overhead_case_times_the_loop_and_the_bare_step(steps_per_loop, network,
     assert case.bare_seconds() > 0
 
 
-def test_composed_and_plain_loss_train_the_same_student(network, examples):
-    variables = network.initial_variables(jax.random.key(0), examples.inputs[:1])
-    student = Model(variables, network.apply)
-    trained = []
-    for run in composition.plain_and_composed(student, examples, 8):
-        trainer = workload.Trainer(run)
-        for batch in run.train.epoch():
-            trainer(batch)
-        trained.append(trainer.state.model.variables)
-    jax.tree.map(np.testing.assert_array_equal, *trained)
-    kernels = [tree["params"]["Dense_0"]["kernel"] for tree in (variables, trained[0])]
+def test_composed_and_plain_loss_train_the_same_student(student, examples):
+    runs = composition.plain_and_composed(student, examples, 8)
+    plain, composed = (train_epoch(run).model.variables for run in runs)
+    jax.tree.map(np.testing.assert_array_equal, plain, composed)
+    kernels = [tree["params"]["Dense_0"]["kernel"] for tree in (student.variables, plain)]
     assert not np.array_equal(*kernels)
+
+
+def test_stage_with_a_hint_reads_stored_features_and_trains_a_projector(student, examples):
+    without, with_hint = composition.without_and_with_hint(student, examples, 8)
+    assert next(without.train.epoch()).stored == {}
+    stored = next(with_hint.train.epoch()).stored["teacher"].features
+    assert stored[composition.LAYER].shape == (8, 4, 4, 2)  # Images of 8x8, pooled once.
+    assert jax.tree.leaves(without.state.params["loss"]) == []
+    before = jax.tree.leaves(with_hint.state.params["loss"])
+    after = jax.tree.leaves(train_epoch(with_hint).params["loss"])
+    assert before
+    assert not any(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_child_process_traces_its_step_once(tmp_path):

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
-from akd_jax.data import Dataset, Examples
+from akd_jax.data import Batches, Dataset, Examples
 from akd_jax.host.errors import InputError
 from akd_jax.models.network import Model
 from akd_jax.schedules import Schedule
@@ -20,11 +20,13 @@ class StageContext:
     Attributes:
       dataset: the data set of the run.
       models: the teachers of the method, and the best student of each finished stage, by name.
+      batches: returns the batches of a split or of examples, with the batch size of the run.
       seed: the seed of the run.
     """
 
     dataset: Dataset
     models: Mapping[str, Model]
+    batches: Callable[[str | Examples], Batches]
     seed: int
 
 

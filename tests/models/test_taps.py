@@ -7,7 +7,7 @@ import pytest
 
 from akd_jax import losses, models
 from akd_jax.models.network import Model, Network
-from akd_jax.models.tap import tap
+from akd_jax.models.taps import tap
 from akd_jax.teachers.live import LiveTeacher
 from akd_jax.training.state import TrainState
 from akd_jax.training.step import train_step

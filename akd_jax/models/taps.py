@@ -1,6 +1,8 @@
 """Features of submodules that a network does not return itself, such as one from another package.
 
-student = tap(network, block="BasicBlock_3", attention="encoder/layer_1/attention")
+For example, the outputs of a block and of a nested module become features of these names:
+
+    tap(network, block="BasicBlock_3", attention="encoder/layer_1/attention")
 """
 
 import dataclasses

@@ -193,9 +193,14 @@ def init_loss(
         return student(batch.inputs), {name: teacher(batch) for name, teacher in teachers.items()}
 
     shapes = jax.eval_shape(outputs, student, batch)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    with explain_missing_names(*zeros):
-        return jax.jit(loss.init)({"params": key, "loss": key}, *zeros, batch, Clock.at())
+
+    def init(keys: dict[str, jax.Array]) -> Variables:
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return loss.init(keys, *zeros, batch, Clock.at())
+
+    # Compiled, so that the zeros that the loss does not read take no memory.
+    with explain_missing_names(*shapes):
+        return jax.jit(init)({"params": key, "loss": key})
 
 
 def _split(variables: Variables) -> tuple[Any, dict[str, Any]]:

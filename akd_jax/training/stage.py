@@ -195,14 +195,14 @@ class Method:
         return sum(stage.epochs for stage in self.stages)
 
     def all_teachers(self) -> Iterator[tuple[str, Recipe]]:
-        """Yields each teacher once, before the teachers that train it."""
-        seen: set[str] = set()
+        """Returns each teacher once, before the teachers that train it."""
+        teachers: list[tuple[str, Recipe]] = []
         for name, recipe in self.teachers.items():
-            inner = recipe.method.all_teachers() if isinstance(recipe, Trained) else ()
-            for each in ((name, recipe), *inner):
-                if each[0] not in seen:
-                    seen.add(each[0])
-                    yield each
+            teachers.append((name, recipe))
+            if isinstance(recipe, Trained):
+                teachers += recipe.method.all_teachers()
+        # A teacher that occurs several times keeps its last place, after all that it trains.
+        return reversed(dict(reversed(teachers)).items())
 
     def _check_circles(self, chain: tuple[str, ...]) -> None:
         """Raises InputError if a teacher is among the teachers that train it."""
@@ -236,5 +236,9 @@ def _definition(recipe: Recipe) -> Any:
     """
     if isinstance(recipe, Pretrained):
         return recipe.path
-    method = (recipe.method.name, sorted(recipe.method.teachers))
+    stages = [
+        (stage.name, stage.epochs, stage.optimizer, stage.loss_optimizer, stage.start)
+        for stage in recipe.method.stages
+    ]
+    method = (recipe.method.name, stages, sorted(recipe.method.teachers))
     return (recipe.model, recipe.seed, recipe.settings, method)

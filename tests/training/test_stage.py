@@ -17,10 +17,10 @@ def stage(name, epochs=1, **options):
     return Stage(name, epochs, no_loss, OPTIMIZER, **options)
 
 
-def trained(method="teacher", *, model="resnet:8", seed=0, settings=None, teachers=None):
+def trained(method="teacher", *, model="resnet:8", seed=0, settings=None, teachers=None, epochs=1):
     """The recipe of a teacher that a method with its own loss trains."""
     # Every call builds another loss, as the methods do.
-    own = Stage("scratch", 1, lambda *args: no_loss(*args), OPTIMIZER)
+    own = Stage("scratch", epochs, lambda *args: no_loss(*args), OPTIMIZER)
     return Trained(
         model,
         Method(method, (own,), teachers or {}),
@@ -115,6 +115,7 @@ SAME = "teachers: expected one recipe for the teacher 'big', got two that differ
         trained(model="resnet:20"),
         trained(seed=1),
         trained(settings={"epochs": 2}),
+        trained(epochs=2),
         trained("another"),
         trained(teachers={"huge": Pretrained("a", "field")}),
         Pretrained("runs/big", "field"),
@@ -141,4 +142,6 @@ def test_equal_recipes_may_be_different_objects():
     assistant = trained("assistant", teachers=teachers())
     method = Method("m", (stage("s"),), {"small": assistant, **teachers()})
     # Each is obtained once.
+    assert [name for name, _ in method.all_teachers()] == ["small", "big", "medium"]
+    method = Method("m", (stage("s"),), {**teachers(), "small": assistant})
     assert [name for name, _ in method.all_teachers()] == ["small", "big", "medium"]

@@ -48,13 +48,6 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunSettings:
         raise InputError(_error_message(problems[0]) + more) from None
 
 
-def method_settings(settings: RunSettings) -> dict[str, Any]:
-    """Returns the sections that the chosen method reads, as JSON values by name."""
-    spec = methods.METHODS[settings.method]
-    own = (settings.method,) if spec.config else ()
-    return {name: getattr(settings, name).model_dump() for name in (*own, *spec.reads)}
-
-
 @functools.lru_cache
 def _schema(sections: tuple[tuple[str, type[Section]], ...]) -> type[RunSettings]:
     fields: dict[str, Any] = {

@@ -8,7 +8,7 @@ from akd_jax.host import processes, records
 from akd_jax.host.checkpoint import Checkpoints
 from akd_jax.host.files import Path
 from akd_jax.models.network import Model, Network
-from akd_jax.runs.resume import creates_teacher, recipe_key
+from akd_jax.runs.resume import creates_teacher, recipe_key, stored_key
 from akd_jax.runs.scores import test_scores
 from akd_jax.runs.setup import STUDENT, Plan
 from akd_jax.runs.stages import train_method
@@ -21,7 +21,7 @@ from akd_jax.runs.teachers import (
 )
 from akd_jax.teachers.stored import teacher_digest
 from akd_jax.training.evaluate import Predictor, TaskMetrics, finite_scores
-from akd_jax.training.stage import Pretrained
+from akd_jax.training.stage import Pretrained, Trained
 
 _IMPORTED = "imported"  # The stage of a teacher that comes from a Hugging Face folder.
 
@@ -56,6 +56,8 @@ def _create_teacher(plan: Plan, name: str, workdir: Path) -> None:
     fields = {"dataset", "dtype", "batch_size", "grad_accumulation_steps"}
     config = settings.model_dump(include=fields)
     del config["dataset"]["data_dir"]  # The data can be moved.
+    if isinstance(recipe, Trained) and recipe.method.teachers:
+        config["stored"] = stored_key(settings)
     with records.lock_workdir(folder, "teacher", config | recipe_key(recipe)):
         if processes.on_primary(lambda: records.read(folder / records.RESULTS)) is not None:
             return

@@ -36,7 +36,7 @@ def resume_key(settings: RunSettings, task: Task, teachers: Mapping[str, Recipe]
         **shared,
         **{name: _without_teachers(getattr(settings, name)) for name in (*own, *spec.reads)},
         "teachers": {name: recipe_key(recipe) for name, recipe in teachers.items()},
-        "stored": settings.teacher.model_dump(include={"views", "stored_dtype", "stored_top_k"}),
+        "stored": stored_key(settings),
         "labels": list(task.labels),
     }
 
@@ -51,9 +51,15 @@ def recipe_key(recipe: Recipe) -> dict[str, Any]:
     others = recipe.method.teachers.items()
     return {
         **recipe.settings,
+        "seed": recipe.seed,
         "model": model_key(recipe.model),
         **({"teachers": {name: recipe_key(other) for name, other in others}} if others else {}),
     }
+
+
+def stored_key(settings: RunSettings) -> dict[str, Any]:
+    """Returns the settings of stored outputs that matter to the networks which learn from them."""
+    return settings.teacher.model_dump(include={"views", "stored_dtype", "stored_top_k"})
 
 
 def model_key(spec: str) -> str:

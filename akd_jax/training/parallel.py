@@ -225,7 +225,10 @@ def shard(batch: Any) -> Any:
 def merge_shards(array: jax.Array) -> np.ndarray:
     """Returns the result of a prediction step on the host, [B / P, ...], as before `shard`."""
     rows = np.asarray(array)
-    return rows if _single_device() else rows.reshape(-1, *rows.shape[2:])
+    if _single_device():
+        return rows
+    devices, count, *shape = rows.shape
+    return rows.reshape(devices * count, *shape)  # Not -1, which an array of size 0 does not allow.
 
 
 def shard_steps(batches: Any) -> Any:

@@ -10,8 +10,9 @@ import pytest
 from akd_jax import data, losses, runs
 from akd_jax.data import Examples
 from akd_jax.host.errors import DivergedError
+from akd_jax.methods.scratch import supervised_loss
 from tests.support.runs import read_checkpoint, read_metrics, read_progress
-from tests.support.scripted import use_loss
+from tests.support.scripted import use_loss, use_scripted_scores
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +88,20 @@ def test_student_no_better_than_a_constant_predictor_is_warned_about(
     (warning,) = [message for message in caplog.messages if "constant predictor" in message]
     assert warning.startswith("scratch seed 0: validation accuracy 0.")
     assert "try a learning rate below 0.05" in warning
+
+
+def test_scores_that_no_constant_predictor_has_are_not_warned_about(
+    config, tmp_path, monkeypatch, caplog
+):
+    config.student.epochs = 1
+    config.method = "scratch"
+    use_scripted_scores(monkeypatch, config, [0.0])  # A metric without a constant predictor.
+    runs.run(config, tmp_path / "metric")
+    config.dataset.name = "digits"
+
+    def evaluate(context):
+        return lambda model: {"accuracy": 0.0}
+
+    use_loss(monkeypatch, config, supervised_loss, evaluate=evaluate)
+    runs.run(config, tmp_path / "evaluation")
+    assert not [message for message in caplog.messages if "constant predictor" in message]

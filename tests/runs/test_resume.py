@@ -6,40 +6,24 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
 
 from akd_jax import runs
-from akd_jax.host import interrupts, records
+from akd_jax.host import interrupts
 from akd_jax.host.errors import StoppedError
 from tests.support.launching import GUARD_SECONDS, ROOT, launch
 from tests.support.recorder import RecordingLoss
 from tests.support.runs import (
-    assert_trees_equal,
+    assert_same_run,
     checkpoint_folder,
     read_checkpoint,
     read_metrics,
     read_progress,
-    results_without_times,
-    without_times,
 )
 from tests.support.scripted import use_loss
 from tests.support.stopping import stop_at_check
-
-
-def assert_same_run(one, other):
-    """Checks that two runs have the same records, results and final checkpoints, bit for bit."""
-    assert [*map(without_times, read_metrics(one))] == [*map(without_times, read_metrics(other))]
-    results = [results_without_times(records.read(path / "results.json")) for path in (one, other)]
-    for result in results:
-        for stage in result["stages"]:
-            del stage["traces"]  # A resumed run has other programs.
-    assert results[0] == results[1]
-    for stage in results[0]["stages"]:
-        folder = Path("student") / stage["name"]
-        assert_trees_equal(read_checkpoint(one / folder), read_checkpoint(other / folder))
 
 
 @pytest.mark.parametrize(

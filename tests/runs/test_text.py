@@ -4,6 +4,7 @@ import json
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -235,6 +236,24 @@ def test_gradients_are_accumulated_over_parts_of_a_batch(config, tmp_path, monke
     config.grad_accumulation_steps = 3
     message = r"config.batch_size: .* 4 devices x 3 parts, got 32; take 24 or 36"
     assert_refused(config, tmp_path / "refused", message)
+
+
+def test_features_of_every_token_cannot_be_stored_with_buckets(config, tmp_path, monkeypatch):
+    def loss(student, teachers, batch, clock):
+        states = (x.features["last_hidden_state"] for x in (student, teachers["teacher"]))
+        one, other = (state[:, 0] for state in states)  # The first token.
+        return jnp.square(one - other).mean(axis=-1)
+
+    use_loss(monkeypatch, config, loss, teachers=("teacher",))
+    config.dataset.bucketing = True
+    config.teacher.views = 1
+    message = "bucketing: expected False to store the features last_hidden_state of teacher, whose"
+    assert_refused(config, tmp_path / "run", message)
+    assert not (tmp_path / "run").exists()
+    config.teacher.views = 0
+    assert make_plan(config).reads["student", "custom_0"]["teacher"].features == {
+        "last_hidden_state"
+    }
 
 
 def test_every_glue_task_has_a_configuration():

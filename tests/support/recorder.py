@@ -16,6 +16,7 @@ class RecordingLoss:
 
     Attributes:
       examples: how often each (epoch, example id) was trained on.
+      labels: the label of each (epoch, example id).
       views: the views that were drawn in each epoch, by epoch.
       batches: the ids of each device's share of each batch, in the order of execution.
       stop_after: sends SIGTERM to this process when this many more shares were trained on.
@@ -27,6 +28,7 @@ class RecordingLoss:
 
     def clear(self):
         self.examples = collections.Counter()
+        self.labels = {}
         self.views = collections.defaultdict(set)
         self.batches = []
         self.stop_after = None
@@ -37,15 +39,17 @@ class RecordingLoss:
 
     def _loss(self, first_epoch, student, teachers, batch, clock):
         epoch = first_epoch + clock.epoch
-        jax.debug.callback(self._record, epoch, batch.views, batch.ids, batch.weights)
+        jax.debug.callback(self._record, epoch, batch)
         return supervised_loss(student, teachers, batch, clock)
 
-    def _record(self, epoch, views, ids, weights):
+    def _record(self, epoch, batch):
         epoch = int(epoch)
-        real = [int(i) for i, weight in zip(ids, weights, strict=True) if weight > 0]
+        real = batch.ids[batch.weights > 0].tolist()
+        labels = batch.labels[batch.weights > 0].tolist()
         with self._lock:
             self.examples.update((epoch, i) for i in real)
-            self.views[epoch].update(int(view) for view in views)
+            self.labels.update(((epoch, i), label) for i, label in zip(real, labels, strict=True))
+            self.views[epoch].update(batch.views.tolist())
             self.batches.append((epoch, real))
             if self.stop_after is not None:
                 self.stop_after -= 1

@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from akd_jax import runs
+from akd_jax.host import records
 from akd_jax.host.checkpoint import Checkpoints
 from akd_jax.host.errors import InputError
 
@@ -62,6 +63,19 @@ def assert_trees_equal(*trees):
     assert jax.tree.leaves(trees[0])
     for other in trees[1:]:
         jax.tree.map(np.testing.assert_array_equal, trees[0], other)
+
+
+def assert_same_run(one, other):
+    """Checks that two runs have the same records, results and final checkpoints, bit for bit."""
+    assert [*map(without_times, read_metrics(one))] == [*map(without_times, read_metrics(other))]
+    results = [results_without_times(records.read(path / "results.json")) for path in (one, other)]
+    for result in results:
+        for stage in result["stages"]:
+            del stage["traces"]  # A resumed run has other programs.
+    assert results[0] == results[1]
+    for stage in results[0]["stages"]:
+        folder = f"student/{stage['name']}"
+        assert_trees_equal(read_checkpoint(one / folder), read_checkpoint(other / folder))
 
 
 def assert_refused(config, workdir, message):

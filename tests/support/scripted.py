@@ -32,12 +32,14 @@ def use_scripted_scores(monkeypatch, config, scores):
     config.dataset.name = "scripted"
 
 
-def use_method(monkeypatch, config, build, **spec):
+def use_method(monkeypatch, config, build, *, section=None, reads=()):
     """Makes a run use the method that `build(settings, task)` returns.
 
-    Further arguments are fields of its `MethodSpec`.
+    Args:
+      section: the class of the section `custom` of the configuration, if the method has one.
+      reads: the names of other methods whose sections it reads.
     """
-    monkeypatch.setitem(methods.METHODS, "custom", methods.MethodSpec(build, **spec))
+    monkeypatch.setitem(methods.METHODS, "custom", methods.MethodSpec(build, section, reads))
     config.method = "custom"
 
 

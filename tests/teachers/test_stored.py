@@ -3,12 +3,14 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from akd_jax import models
 from akd_jax.host.errors import InputError
 from akd_jax.teachers import stored
+from akd_jax.teachers.selection import Selection
 from akd_jax.teachers.stored import Fingerprint, load_or_build
 from akd_jax.types import Outputs
 
@@ -81,6 +83,29 @@ def test_damaged_view_is_computed_again(tmp_path, caplog, damage):
     )
     assert len(caplog.messages) == 1
     assert build(tmp_path, 3) == []
+
+
+@pytest.mark.parametrize("array", ["logits", "feature.hidden", "top_k.log_sum_exp"])
+def test_damage_of_one_array_computes_its_view_again(tmp_path, caplog, array):
+    computed = []
+
+    def predict(view):
+        computed.append(view)
+        logits = np.arange(12, dtype=np.float32).reshape(4, 3) + view
+        return Selection(("hidden",), top_k=2)(Outputs(logits, {"hidden": logits[:, :1]}))
+
+    def load():
+        return load_or_build(tmp_path, "teacher", FINGERPRINT, 2, predict).views
+
+    first = jax.tree.map(np.array, load())  # Not mapped from the files.
+    (path,) = tmp_path.glob(f"*/view_0001.{array}.npy")
+    path.write_bytes(path.read_bytes()[:-1])
+    again = load()
+    assert computed == [0, 1, 1]
+    (message,) = caplog.messages
+    assert f"view_0001.{array}.npy is damaged or missing" in message
+    for one, other in zip(first, again, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"views": {"0": 1}}'])

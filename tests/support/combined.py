@@ -4,14 +4,13 @@ python -m tests.support.combined FOLDERS WORKDIR EVALUATION
 """
 
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 
-from akd_jax import losses, methods, metrics, runs, schedules
+from akd_jax import losses, methods, runs, schedules
 from akd_jax.methods import MethodSpec, default_teacher
 from akd_jax.training.stage import Method, Stage
+from tests.support.killing import kill_process_at_evaluation
 from tests.support.texts import text_config, write_folders
 
 
@@ -65,16 +64,7 @@ def combined_config(folders):
 
 def main(folders: str, workdir: str, evaluation: str) -> None:
     """Runs the method, and kills the process in an evaluation, counted from 1."""
-    accuracy, remaining = metrics.METRICS["accuracy"], int(evaluation)
-
-    def deadly_accuracy(labels, predictions):
-        nonlocal remaining
-        remaining -= 1
-        if remaining == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return accuracy(labels, predictions)
-
-    metrics.METRICS["accuracy"] = deadly_accuracy
+    kill_process_at_evaluation(int(evaluation))
     methods.METHODS["combined"] = SPEC
     runs.run(combined_config(Path(folders)), workdir)
 

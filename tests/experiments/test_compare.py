@@ -1,13 +1,18 @@
+import dataclasses
 import json
 import shutil
 from html.parser import HTMLParser
 from statistics import stdev
 
 import pytest
+from ml_collections.config_dict import ConfigDict
 
-from akd_jax import methods, runs
+from akd_jax import losses, methods, runs
 from akd_jax.host.errors import InputError
+from akd_jax.host.settings import Section
+from akd_jax.methods.base import TrainedConfig
 from akd_jax.methods.scratch import supervised_loss
+from akd_jax.runs import config as schema
 from akd_jax.runs import make_plan
 from akd_jax.training.stage import Method, Stage
 from experiments import comparison_table, html_report
@@ -197,6 +202,32 @@ def test_method_with_more_epochs_is_refused_before_training(small, tmp_path, mon
     with pytest.raises(InputError, match=r"got \{'scratch': 4, 'longer': 5\}"):
         compare_methods(small, ["scratch", "longer"], 1, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class MentorConfig(Section):
+    mentor: TrainedConfig = TrainedConfig(model="plain_cnn:6 M FC", epochs=1)
+
+
+@pytest.mark.parametrize("has_path", [True, False])
+def test_teacher_is_shared_if_the_configuration_has_its_path(has_path, tmp_path, monkeypatch):
+    def build(settings, task):
+        section = settings.section(MentorConfig).mentor
+        stages = (Stage("scratch", 1, supervised_loss, section.optimizer),)
+        mentor = methods.teacher_recipe(section, "mine.mentor", lambda: Method("mentor", stages))
+        if not has_path:
+            mentor = dataclasses.replace(mentor, field="the mentor of the method mine")
+        soft = losses.bind(losses.kl, teacher="mentor", temperature=2.0)
+        stage = Stage("soft", 1, soft, section.optimizer, teachers=("mentor",))
+        return Method("mine", (stage,), {"mentor": mentor})
+
+    spec = methods.MethodSpec(build, MentorConfig)
+    monkeypatch.setattr(methods, "METHODS", {**methods.METHODS, "mine": spec})
+    config = ConfigDict(schema.default().model_dump())
+    config.update(batch_size=200)
+    comparison = compare_methods(config, ["mine"], 1, tmp_path)
+    assert (tmp_path / "mentor").exists() == has_path
+    assert (tmp_path / "mine/seed_0/mentor").exists() != has_path
+    assert list(comparison["teachers"]) == ["mentor"] * has_path
 
 
 def test_deviation_of_one_seed_is_none():

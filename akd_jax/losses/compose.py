@@ -125,8 +125,11 @@ def value_weights(
         weights = jnp.broadcast_to(weights[:, None], values.shape)
         if student.mask is not None:
             weights = jnp.where(student.mask, weights, 0)
-    if labels and batch.labelled.shape == values.shape:
-        weights = jnp.where(batch.labelled, weights, 0)
+    labelled = batch.labelled
+    if labels and labelled.shape == values.shape[: labelled.ndim]:
+        weights = jnp.where(
+            jnp.expand_dims(labelled, range(labelled.ndim, values.ndim)), weights, 0
+        )
     return weights
 
 

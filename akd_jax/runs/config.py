@@ -40,6 +40,12 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunSettings:
         field, the expected value and the actual value.
     """
     fields = config.to_dict() if isinstance(config, config_dict.ConfigDict) else dict(config)
+    name = fields.get("method")
+    if isinstance(name, str) and name not in methods.METHODS:
+        raise InputError(
+            f"config.method: expected one of {', '.join(methods.METHODS)}, got {name!r}; a method"
+            " of your own must be in akd_jax.methods.METHODS first"
+        )
     try:
         return schema().model_validate(fields)
     except pydantic.ValidationError as error:

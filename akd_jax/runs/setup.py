@@ -103,10 +103,6 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
       InputError: a value is not valid; the message names its field.
     """
     settings = config.parse(run_config)
-    if settings.method not in methods.METHODS:
-        raise InputError(
-            f"config.method: expected one of {', '.join(methods.METHODS)}, got {settings.method!r}"
-        )
     parallel.check_batch_size(settings.batch_size, settings.grad_accumulation_steps)
     dataset = data.load(settings.dataset)
     method = methods.METHODS[settings.method].build(settings, dataset.task)

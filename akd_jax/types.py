@@ -20,17 +20,20 @@ UNLABELLED = -100  # The class index of an example or token without a label, as 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A prediction task: a classification or a regression.
+    """A prediction task: a classification, a regression, or the choice of a token per position.
 
     Attributes:
-      labels: names of the classes, in the order of their indices; empty for a regression.
+      labels: names of the classes, in the order of their indices; empty for the other tasks.
       metrics: names in `akd_jax.metrics.METRICS`; the first one selects the best checkpoint.
       codes: the labels as written in the task's files, if they differ from the names.
+      vocabulary_size: number of tokens to choose from at each position of a sequence; 0 for the
+        other tasks.
     """
 
     labels: tuple[str, ...]
     metrics: tuple[str, ...] = ("accuracy",)
     codes: tuple[str, ...] = ()
+    vocabulary_size: int = 0
 
     @classmethod
     def numbered(cls, classes: int) -> "Task":
@@ -40,12 +43,12 @@ class Task:
     @property
     def regression(self) -> bool:
         """Whether the task is a regression."""
-        return not self.labels
+        return not self.labels and not self.vocabulary_size
 
     @property
     def outputs(self) -> int:
-        """C, the number of logits of a network for this task."""
-        return len(self.labels) or 1
+        """C, the number of logits of a network for this task, for sequences at each position."""
+        return self.vocabulary_size or len(self.labels) or 1
 
     def format_prediction(self, prediction: float) -> str:
         """Returns a predicted class index or number in the format of the task's files."""
@@ -125,11 +128,14 @@ class Outputs(struct.PyTreeNode):
       logits: unnormalised scores [B, C] or, for every token, [B, L, C]. With `top_k`, C is 0.
       features: name to hidden representation [B, ...].
       top_k: the largest logits of a teacher that stores no others; None for all other models.
+      mask: which positions of a text hold a token and not padding, bool [B, L]; None for models
+        of other inputs.
     """
 
     logits: jax.Array
     features: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     top_k: TopK | None = None
+    mask: jax.Array | None = None
 
 
 class Batch(struct.PyTreeNode):

@@ -16,23 +16,22 @@ from typing import Any
 import jax
 from absl import flags
 
-from akd_jax.host import records
+from akd_jax.host import processes, records
 from akd_jax.host.errors import InputError
-from akd_jax.training import parallel
-from experiments import cli
+from experiments import cli, options
 from experiments.benchmarks import SUITES
 from experiments.tables import markdown_table
 
 _SUITE = flags.DEFINE_string("suite", None, f"One of {', '.join(SUITES)}.")
-_CONFIG = cli.config_flag()  # Read by the suites that train on a data set.
-_OUTPUT = cli.output_flag()
+_CONFIG = options.config_flag()  # Read by the suites that train on a data set.
+_OUTPUT = options.output_flag()
 _REPEATS = flags.DEFINE_integer("repeats", 9, "Number of paired repeats.", lower_bound=1)
 
 
 def environment() -> dict[str, Any]:
     """Returns the machine, the versions and the command of a measurement."""
     return {
-        "devices": parallel.describe(),
+        "devices": processes.describe_devices(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "jax": jax.__version__,
@@ -65,7 +64,7 @@ def markdown(record: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Runs a suite, prints its tables and writes its record."""
-    suite, output = _SUITE.value or "", cli.path(_OUTPUT)
+    suite, output = _SUITE.value or "", options.path(_OUTPUT)
     if suite not in SUITES:
         raise InputError(f"--suite: expected one of {', '.join(SUITES)}, got {suite!r}")
     records.check_writable(output.parent)

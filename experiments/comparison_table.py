@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from akd_jax.runs.setup import STUDENT
+from akd_jax.runs import STUDENT
 from akd_jax.types import Task
 from experiments import statistics
 

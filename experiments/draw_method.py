@@ -13,10 +13,13 @@ from matplotlib.figure import Figure
 
 from akd_jax import runs, schedules
 from akd_jax.host.errors import InputError
-from experiments import cli
+from akd_jax.methods import annealing_kd
+from akd_jax.training.evaluate import Predictor
+from akd_jax.types import Clock
+from experiments import cli, options
 
-_WORKDIR = cli.workdir_flag()
-_OUTPUT = cli.output_flag()
+_WORKDIR = options.workdir_flag()
+_OUTPUT = options.output_flag()
 _EXAMPLE = flags.DEFINE_integer("example", 0, "Index of the test image.", lower_bound=0)
 
 _BLUE, _GREEN = "#3465a4", "#4e9a06"
@@ -41,12 +44,13 @@ def draw(image: np.ndarray, logits: np.ndarray, label: int, max_temperature: int
     low, high = min(0.0, float(logits.min())), float(logits.max())
     margin = 0.08 * (high - low)
     for axis, step in zip(axes[1:-1], steps, strict=True):
-        temperature = int(schedules.temperature(step, max_temperature))
-        phi = float(schedules.annealing_factor(step, max_temperature))
+        clock = Clock.at(temperature_step=int(step))
+        temperature = int(schedules.temperature(max_temperature)(clock))
+        phi = float(schedules.annealing_factor(max_temperature)(clock))
         axis.bar(classes, phi * logits, color=_BLUE)
         axis.axhline(0, color="black", linewidth=0.6)
         axis.set_ylim(low - margin, high + margin)
-        axis.set_title(f"T = {temperature}, Φ = {phi:.1f}", fontsize=11)
+        axis.set_title(f"T = {temperature}, Φ = {phi:.2g}", fontsize=11)
     axes[1].set_ylabel("target logit Φ(T) · z")
     axes[-1].bar(classes, np.eye(len(logits))[label], color=_GREEN)
     axes[-1].set_ylim(0, 1.08)
@@ -66,7 +70,7 @@ def draw(image: np.ndarray, logits: np.ndarray, label: int, max_temperature: int
 
 def main() -> None:
     """Draws the picture and writes it."""
-    plan, models = runs.load(cli.path(_WORKDIR))
+    plan, models = runs.load(options.path(_WORKDIR))
     if "teacher" not in models:
         raise InputError(
             f"--workdir: expected a run with a teacher, got method {plan.settings.method}; give the"
@@ -78,14 +82,14 @@ def main() -> None:
         raise InputError(
             f"--example: expected one of {len(test)} test images, got {index}; choose another"
         )
-    logits = runs.predictor()(models["teacher"], plan.batches(test.take(np.array([index]))))
+    outputs = Predictor()(models["teacher"], plan.batches(test.take(np.array([index]))))
     figure = draw(
         test.inputs[index, ..., 0],
-        logits[0],
+        np.asarray(outputs.logits)[0],
         int(test.labels[index]),
-        plan.settings.annealing_kd.max_temperature,
+        plan.settings.section(annealing_kd.Config).max_temperature,
     )
-    output = cli.path(_OUTPUT)
+    output = options.path(_OUTPUT)
     figure.savefig(output, dpi=110)
     print(f"Picture: {output}")
 

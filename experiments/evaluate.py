@@ -6,11 +6,11 @@ python -m experiments.evaluate --workdir=DIR --split=test
 from absl import flags
 
 from akd_jax import runs
-from akd_jax.runs.setup import STUDENT
-from experiments import cli
+from akd_jax.runs import STUDENT
+from experiments import cli, options
 from experiments.tables import markdown_table, percent
 
-_WORKDIR = cli.workdir_flag()
+_WORKDIR = options.workdir_flag()
 _SPLIT = flags.DEFINE_string(
     "split",
     "test",
@@ -20,7 +20,7 @@ _SPLIT = flags.DEFINE_string(
 
 def main() -> None:
     """Prints the metrics of the student and its teachers."""
-    metrics = runs.evaluate(cli.path(_WORKDIR), _SPLIT.value)
+    metrics = runs.evaluate(options.path(_WORKDIR), _SPLIT.value)
     names = list(metrics[STUDENT])
     rows = [
         (network, *(percent(values[name]) for name in names)) for network, values in metrics.items()

@@ -26,13 +26,13 @@ from akd_jax.host.files import Path
 from akd_jax.models import huggingface
 from akd_jax.models.encoder import Encoder
 from akd_jax.models.network import Model, Network
-from akd_jax.runs.setup import STUDENT, Plan
+from akd_jax.runs import STUDENT, Plan
 from akd_jax.types import Tokens
-from experiments import cli
+from experiments import cli, options
 
-_WORKDIR = cli.workdir_flag()
+_WORKDIR = options.workdir_flag()
 _FORMAT = flags.DEFINE_string("format", None, "Format: 'safetensors' or 'stablehlo'.")
-_OUTPUT = cli.output_flag()
+_OUTPUT = options.output_flag()
 _MODEL = flags.DEFINE_string(
     "model", STUDENT, "Network to export: 'student', 'teacher' or 'assistant'."
 )
@@ -109,8 +109,8 @@ FORMATS: dict[str, Callable[[Plan, Network, Model, Path], None]] = {
 
 def main() -> None:
     """Exports the network and prints what was written."""
-    output = cli.path(_OUTPUT)
-    export_network(cli.path(_WORKDIR), _FORMAT.value or "", output, _MODEL.value)
+    output = options.path(_OUTPUT)
+    export_network(options.path(_WORKDIR), _FORMAT.value or "", output, _MODEL.value)
     print(f"{output}: the {_MODEL.value} in {_FORMAT.value} format")
 
 

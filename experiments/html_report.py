@@ -2,31 +2,20 @@
 
 import html
 import io
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
-from experiments.tables import percent
+from experiments.curves import EpochRecords, draw_curves
+from experiments.tables import network_scores, percent
 
 COMPARISON = "comparison.json"
 REPORT = "report.html"
-
-EpochRecords = list[dict[str, Any]]  # The lines of one run's metrics.jsonl, one per epoch.
-
-_SCORE = "validation_score"  # Placeholder for the field of the task's metric.
-_PANELS = (  # Field of the records, title, whether the axis is logarithmic.
-    ("train_loss", "Training loss of each stage", True),
-    (_SCORE, "Validation {metric}", False),
-    ("phi", "Annealing factor Φ", False),
-    ("learning_rate", "Learning rate", True),
-)
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -57,58 +46,6 @@ def read_metrics(run_folder: Path) -> EpochRecords:
     return [json.loads(line) for line in lines]
 
 
-def curves(runs: Mapping[str, Sequence[EpochRecords]], metric: str) -> Figure:
-    """Plots the loss, the validation score, Phi and the learning rate over the epochs.
-
-    The lines are means over the seeds. With several seeds, a band shows the range from the
-    smallest to the largest value. A dotted vertical line marks the end of a stage.
-
-    Args:
-      runs: for each name, the records of its runs, one run per seed.
-      metric: name of the task's metric.
-    """
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    for axes, (field, title, logarithmic) in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
-        means = []
-        for number, (name, seeds) in enumerate(runs.items()):
-            key = f"validation_{metric}" if field == _SCORE else field
-            # A score that is not finite is recorded as null and leaves a gap in the line.
-            values = np.array(
-                [[record[key] for record in run_records] for run_records in seeds], float
-            )
-            if field == "phi":
-                values = values[:, : _annealed_epochs(seeds[0])]
-            if not values.size:
-                continue
-            color, style = f"C{number}", ("-", "--", "-.", ":")[number % 4]
-            epochs = np.arange(1, values.shape[1] + 1)
-            means.append(values.mean(axis=0))
-            drawstyle = "steps-mid" if field in ("phi", "learning_rate") else "default"
-            axes.plot(epochs, means[-1], style, color=color, label=name, drawstyle=drawstyle)
-            if len(seeds) > 1:
-                low, high = values.min(axis=0), values.max(axis=0)
-                axes.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
-            for end in _stage_ends(seeds[0]):
-                axes.axvline(end + 0.5, color=color, linestyle=":", linewidth=1)
-        if logarithmic:
-            axes.set_yscale("log")
-        if field == _SCORE:
-            # The scores of the first epochs are far lower and would hide later differences.
-            plotted = np.concatenate(means)
-            if not np.isnan(plotted).all():
-                axes.set_ylim(bottom=np.nanquantile(plotted, 0.1))
-            axes.legend(loc="best", frameon=False, fontsize=9)
-        elif means:
-            axes.legend(frameon=False, fontsize=9)
-        else:
-            axes.text(0.5, 0.5, "no annealed stage", transform=axes.transAxes, ha="center")
-        axes.set_title(title.format(metric=metric), fontsize=11)
-        axes.set_xlabel("epoch")
-        axes.set_xlim(0, max(len(seeds[0]) for seeds in runs.values()) + 1)
-        axes.grid(alpha=0.25)
-    return figure
-
-
 def write(workdir: Path) -> Path:
     """Writes report.html of the finished run or comparison in `workdir`; returns its path.
 
@@ -130,7 +67,7 @@ def write(workdir: Path) -> Path:
             " experiments.train or experiments.compare on it first"
         )
     runs, metric = read_runs(workdir)
-    body += _svg(curves(runs, metric))
+    body += _svg(draw_curves(runs, metric))
     if any(len(seeds) > 1 for seeds in runs.values()):
         body += _note(
             "Lines show the mean over the seeds, and bands the range from the smallest to the"
@@ -160,9 +97,8 @@ def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:
 
 def _run_body(results: dict[str, Any]) -> str:
     rows = [
-        (name, *(percent(results[name][score]) for score in ("validation", "test")))
-        for name in ("teacher", "student")
-        if results[name]
+        (name, *(percent(network[score]) for score in ("validation", "test")))
+        for name, network in network_scores(results).items()
     ]
     padded = any("padding" in stage for stage in results["stages"])
     stages = [
@@ -194,18 +130,6 @@ def _run_body(results: dict[str, Any]) -> str:
 def _comparison_body(comparison: dict[str, Any]) -> str:
     table = _table(comparison["headers"], comparison["rows"])
     return table + "".join(map(_note, comparison["notes"]))
-
-
-def _annealed_epochs(records: EpochRecords) -> int:
-    """Returns the number of epochs of the stages in which Phi is below 1."""
-    annealed = {record["stage"] for record in records if record["phi"] < 1}
-    return sum(record["stage"] in annealed for record in records)
-
-
-def _stage_ends(records: EpochRecords) -> list[int]:
-    """Returns the last epoch of each stage but the final one, counted from the run's start."""
-    pairs = enumerate(itertools.pairwise(records), start=1)
-    return [epoch for epoch, (a, b) in pairs if a["stage"] != b["stage"]]
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -23,13 +23,13 @@ from absl import flags
 from akd_jax import runs
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
-from akd_jax.runs.setup import STUDENT
-from experiments import cli, html_report
+from akd_jax.runs import STUDENT
+from experiments import cli, html_report, options
 
 _SIGNAL = flags.DEFINE_enum("signal", "KILL", ["KILL", "TERM"], "Signal to send.")
 _TIMES = flags.DEFINE_integer("times", 100, "Number of signals to send.", lower_bound=1)
-_WORKDIR = cli.workdir_flag()
-_OUTPUT = cli.output_flag()
+_WORKDIR = options.workdir_flag()
+_OUTPUT = options.output_flag()
 
 _FIELDS = {
     "checkpoint_every": 1,

@@ -16,12 +16,13 @@ from akd_jax.data.readers import tsv
 from akd_jax.host import processes
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute, reason
-from akd_jax.runs.setup import STUDENT, Plan
-from experiments import cli
+from akd_jax.runs import STUDENT, Plan
+from akd_jax.training.evaluate import Predictor
+from experiments import cli, options
 
-_WORKDIR = cli.workdir_flag()
+_WORKDIR = options.workdir_flag()
 _INPUT = flags.DEFINE_string("input", None, "TSV file of texts, or .npy file of images.")
-_OUTPUT = cli.output_flag()
+_OUTPUT = options.output_flag()
 
 
 def predict_file(workdir: Path, examples: Path, output: Path) -> int:
@@ -35,9 +36,9 @@ def predict_file(workdir: Path, examples: Path, output: Path) -> int:
         raise InputError(f"--output: expected the name of a file other than --input, got {output}")
     plan, models = runs.load(workdir, teachers=False)
     unlabelled = read_examples(plan, examples)
-    logits = runs.predictor()(models[STUDENT], plan.batches(unlabelled))
+    outputs = Predictor()(models[STUDENT], plan.batches(unlabelled))
     task = plan.dataset.task
-    predictions = metrics.predictions(logits, task)
+    predictions = metrics.predictions(np.asarray(outputs.logits), task)
     rows = [f"{i}\t{task.format_prediction(value)}\n" for i, value in enumerate(predictions)]
 
     def write() -> None:
@@ -84,8 +85,8 @@ def read_examples(plan: Plan, path: Path) -> Examples:
 
 def main() -> None:
     """Writes the predictions and prints their number."""
-    output = cli.path(_OUTPUT)
-    count = predict_file(cli.path(_WORKDIR), cli.path(_INPUT), output)
+    output = options.path(_OUTPUT)
+    count = predict_file(options.path(_WORKDIR), options.path(_INPUT), output)
     cli.print_on_primary(f"{output}: {count:,} predictions")
 
 

@@ -30,7 +30,7 @@ from akd_jax.data.readers import cifar, idx, tsv
 from akd_jax.host import records
 from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path
-from experiments import cli
+from experiments import cli, options
 
 _DATASET = flags.DEFINE_string(
     "dataset", None, "Data set: 'cifar10', 'cifar100', 'fashion_mnist' or 'movie_reviews'."
@@ -197,7 +197,7 @@ def _prepare_with_tfds(dataset: str, data_dir: Path) -> None:
 
 def main() -> None:
     """Prepares the data set and prints the result."""
-    print(prepare_dataset(_DATASET.value or "", cli.path(_DATA_DIR)))
+    print(prepare_dataset(_DATASET.value or "", options.path(_DATA_DIR)))
 
 
 if __name__ == "__main__":

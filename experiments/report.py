@@ -5,18 +5,19 @@ python -m experiments.report --workdir=DIR [--png=FILE]
 
 from absl import flags
 
-from experiments import cli, html_report
+from experiments import cli, html_report, options
+from experiments.curves import draw_curves
 
-_WORKDIR = cli.workdir_flag()
+_WORKDIR = options.workdir_flag()
 _PNG = flags.DEFINE_string("png", None, "PNG file to which the curves are written as well.")
 
 
 def main() -> None:
     """Writes the report, and the curves as an image if a file is given."""
-    workdir = cli.path(_WORKDIR)
+    workdir = options.path(_WORKDIR)
     print(f"Report: {html_report.write(workdir)}")
     if _PNG.value:
-        html_report.curves(*html_report.read_runs(workdir)).savefig(_PNG.value, dpi=110)
+        draw_curves(*html_report.read_runs(workdir)).savefig(_PNG.value, dpi=110)
 
 
 if __name__ == "__main__":

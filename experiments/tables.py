@@ -1,12 +1,24 @@
 """Text of tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def percent(score: float | None) -> str:
     """Returns a score in percent, or '-' for a score that is None or not finite."""
     return f"{score:.2%}" if score is not None and math.isfinite(score) else "-"
+
+
+def network_scores(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Returns the scores of the teachers and of the student in results.json, by name."""
+    return {
+        name: value
+        for name, value in results.items()
+        if isinstance(value, Mapping) and {"validation", "test"} <= value.keys()
+        # The number of truncated texts has the splits as keys, too.
+        if name != "truncated"
+    }
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

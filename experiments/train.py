@@ -12,14 +12,12 @@ from typing import Any
 from absl import flags
 
 from akd_jax.host import processes, records
-from akd_jax.runs.dry_run import rehearse
-from akd_jax.runs.entry import run
-from akd_jax.runs.setup import STUDENT
-from experiments import cli, html_report
-from experiments.tables import markdown_table, percent
+from akd_jax.runs import STUDENT, rehearse, run
+from experiments import cli, html_report, options
+from experiments.tables import markdown_table, network_scores, percent
 
-_CONFIG = cli.config_flag()
-_WORKDIR = cli.workdir_flag()
+_CONFIG = options.config_flag()
+_WORKDIR = options.workdir_flag()
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Compile the student's stages, print their cost and write nothing."
 )
@@ -33,7 +31,7 @@ def main() -> None:
     if _DRY_RUN.value:
         cli.print_on_primary(dry_run_report(rehearse(_CONFIG.value)))
         return
-    workdir = cli.path(_WORKDIR)
+    workdir = options.path(_WORKDIR)
     finished = processes.on_primary(lambda: records.read(workdir / records.RESULTS) is not None)
     results = run(_CONFIG.value, workdir)
     if finished:
@@ -53,13 +51,11 @@ def text_statistics(results: dict[str, Any]) -> str:
 
 def scores_table(results: dict[str, Any]) -> str:
     """Returns the scores of results.json as a table."""
-    rows = []
-    for name in ("teacher", "student"):
-        network = results[name]
-        if network:
-            # A teacher that was fine-tuned elsewhere has no last step.
-            fields = ("validation", "test", "test_last")
-            rows.append((name, *(percent(network.get(field)) for field in fields)))
+    rows = [
+        # Only the student has a score of the last step.
+        (name, *(percent(network.get(field)) for field in ("validation", "test", "test_last")))
+        for name, network in network_scores(results).items()
+    ]
     return markdown_table(("", "validation", "test", "test at last step"), rows)
 
 
@@ -85,28 +81,33 @@ def dry_run_report(cost: dict[str, Any]) -> str:
         for stage in cost["stages"]
     ]
     headers = ("", "updates", "compile (s)", "steps/s", "minutes", "MB/device", "loss")
-    schedules = [
-        f"Schedules of {stage['name']}, {stage['epochs']} epochs:\n"
-        f"  Phi           {_draw(stage['phi'])}\n"
-        f"  learning rate {_draw(stage['learning_rate'])}"
-        for stage in cost["stages"]
-    ]
+    schedules = [_draw_schedules(stage) for stage in cost["stages"]]
     return "\n\n".join(
         [
             markdown_table(("", "parameters", "MB", "score on first validation batches"), networks),
             markdown_table(headers, stages),
             *schedules,
-            f"Stored teacher logits: {cost['cache'] / 1e6:,.1f} MB.",
+            f"Stored teacher outputs: {cost['cache'] / 1e6:,.1f} MB.",
             "Nothing was written. The minutes do not include evaluations.",
         ]
     )
+
+
+def _draw_schedules(stage: dict[str, Any]) -> str:
+    """Returns a bar chart of each schedule of a stage, and of its learning rate."""
+    schedules = {**stage["schedules"], "learning_rate": stage["learning_rate"]}
+    width = max(map(len, schedules))
+    lines = [f"  {name.replace('_', ' '):<{width}} {_draw(x)}" for name, x in schedules.items()]
+    return "\n".join([f"Schedules of {stage['name']}, {stage['epochs']} epochs:", *lines])
 
 
 def _draw(values: Sequence[float]) -> str:
     """Returns a bar chart of at most _WIDTH characters, and the first and last value."""
     width = min(_WIDTH, len(values))
     sampled = [values[i * len(values) // width] for i in range(width)]
-    bars = "".join(_BARS[max(1, round(8 * value / max(values)))] for value in sampled)
+    low = min(0.0, *values)
+    height = max(values) - low or 1.0  # All values are 0.
+    bars = "".join(_BARS[max(1, round(8 * (value - low) / height))] for value in sampled)
     return f"{bars}  {values[0]:.3g} to {values[-1]:.3g}"
 
 

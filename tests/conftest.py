@@ -59,7 +59,7 @@ _LONG_FILES = [
         "runs/test_resume.py",
         "experiments/test_cluster.py",
         "runs/test_text_methods.py",
-        "test_processes.py",
+        "host/test_processes.py",
         "test_readme.py",
         "test_remote.py",
         "runs/test_text.py",

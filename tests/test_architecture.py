@@ -5,13 +5,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "akd_jax"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-# Rows of the table of modules: | FLOOR | `NAME.py` or `NAME/` | CONTENT |
+# Rows of the table of rooms: | FLOOR | `NAME.py` or `NAME/` | CONTENT |
 ROWS = re.findall(r"^\| (\d+) \| `(\w+)(?:\.py|/)` \| \S", PAGE, flags=re.MULTILINE)
 FLOORS = {name: int(floor) for floor, name in ROWS}
 
 
 def module_files():
-    """The top-level modules and packages of akd_jax, each with its Python files."""
+    """The rooms of akd_jax, its top-level modules and packages, each with its Python files."""
     files = {path.stem: [path] for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
     for folder in PACKAGE.iterdir():
         if (folder / "__init__.py").exists():
@@ -32,11 +32,19 @@ def imports(path):
                     yield alias.name.split(".")[1]
 
 
-def test_page_names_each_module_once():
+def test_no_file_has_more_than_300_lines():
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines())
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert {path: length for path, length in lengths.items() if length > 300} == {}
+
+
+def test_page_names_each_room_once():
     assert sorted(name for _, name in ROWS) == sorted(module_files())
 
 
-def test_modules_import_only_from_lower_floors():
+def test_rooms_import_only_from_lower_floors():
     upward = [
         f"{path.relative_to(ROOT)} imports {imported}"
         for name, paths in module_files().items()

@@ -19,18 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-import akd_jax.checkpoint
 import akd_jax.methods
-import akd_jax.plan
-import akd_jax.step
-from akd_jax import data, losses, models, parallel
+import akd_jax.runs
+from akd_jax import Batch, TrainState, data, losses, models, train_step
 from akd_jax.data.augmentation import Augmentation
-from akd_jax.errors import InputError
-from akd_jax.types import Batch, TrainState
-
-
-def loss(student, teachers, batch, temperature_step):
-    return losses.cross_entropy(student.logits, batch.labels)
+from akd_jax.host.errors import InputError
 
 
 def message_of(function, *arguments):
@@ -48,15 +41,16 @@ state = TrainState.create(
     module.apply,
     module.init(jax.random.key(0), inputs),
     optimizer=optax.sgd(0.1),
-    loss=loss,
+    loss=losses.compose(ce=(1.0, losses.cross_entropy)),
     key=jax.random.key(1),
+    steps_per_epoch=1,
 )
-state, _ = jax.jit(akd_jax.step.train_step)(state, {}, batch, jnp.int32(0))
+state, _ = jax.jit(train_step)(state, {}, batch, jnp.int32(0))
 print(json.dumps({
     "step": int(state.step),
     "digits": message_of(data.DATASETS["digits"], None),
     "huggingface": message_of(models.build, "huggingface:folder", 2),
-    "augmentation": message_of(Augmentation(2, True, seed=0), batch),
+    "augmentation": message_of(Augmentation(2, True, seed=0).view, batch),
 }))
 """
 

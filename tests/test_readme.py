@@ -68,10 +68,13 @@ def test_quickstart_trains_predicts_and_evaluates(output):
     assert re.search(r"validation: \{'accuracy': 0\.\d+\}", output)
 
 
-def test_custom_loss_is_annealed_and_falls(output):
-    lines = re.findall(r"temperature (\d+): loss (\d+\.\d+)", output)
-    assert [int(temperature) for temperature, _ in lines] == list(range(10, 0, -1))
-    assert float(lines[4][1]) < float(lines[0][1])
+def test_custom_loss_is_the_weighted_sum_of_its_terms(output):
+    printed = re.findall(r"^ce (\S+), kd (\S+), loss (\S+)$", output, flags=re.MULTILINE)
+    losses = [tuple(map(float, line)) for line in printed]
+    assert len(losses) == 10
+    for step, (ce, kd, loss) in enumerate(losses):
+        assert loss == pytest.approx(0.01 * step * ce + kd, abs=2e-4)  # They have four digits.
+    assert losses[4][1] < losses[0][1]
 
 
 def test_custom_method_trains(output):

@@ -1,12 +1,15 @@
 """Composition of losses: `bind` reads outputs and labels for a function of arrays, `compose` adds.
 
-loss = losses.compose(
-ce=(0.1, losses.cross_entropy),
-kd=(0.9, losses.bind(losses.kl, temperature=4.0)),
-hint=(schedules.linear(100.0, 0.0, epochs=10), losses.Hint("group_2")),
-)
+For example, the cross-entropy, the KL divergence and a hint whose weight falls to 0:
+
+    losses.compose(
+        ce=(0.1, losses.cross_entropy),
+        kd=(0.9, losses.bind(losses.kl, temperature=4.0)),
+        hint=(schedules.linear(100.0, 0.0, epochs=10), losses.Hint("group_2")),
+    )
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,12 +21,20 @@ from flax.core import FrozenDict
 from jax.typing import ArrayLike
 
 from akd_jax.schedules import Schedule, as_schedule
-from akd_jax.types import Array, Batch, Clock, Loss, Outputs, Term, Tokens
+from akd_jax.types import Array, Batch, Clock, Loss, Outputs, Term
 
 Layers = str | tuple[str, str]  # A feature of student and teacher, or one of each.
 
 UNNAMED = ""  # The name of the only term of a loss.
-_READ = ("student_logits", "teacher_logits", "student_features", "teacher_features", "labels")
+_READ = (
+    "student_logits",
+    "teacher_logits",
+    "student_features",
+    "teacher_features",
+    "labels",
+    "weights",
+    "mask",
+)
 
 
 def layer_names(layers: Layers) -> tuple[str, str]:
@@ -41,9 +52,10 @@ def bind(
     """Returns a loss that calls a function of arrays with the outputs of student and teacher.
 
     The names of the function's parameters say what it reads: `student_logits`, `teacher_logits`,
-    `student_features`, `teacher_features` and `labels`. A parameter `axis_name` receives the axis
-    of the surrounding pmap. Examples, or tokens, without a label have weight 0 in a function of
-    labels. Tokens beyond the length of their text have weight 0 in values per token.
+    `student_features`, `teacher_features`, `labels`, `weights`, those of the examples [B], and
+    `mask`, which positions of the student's texts hold a token [B, L], or None for other inputs. A
+    parameter `axis_name` receives the axis of the surrounding pmap. Examples, or tokens, without a
+    label have weight 0 in a function of labels. Padding has weight 0 in values per token.
 
     Args:
       function: a function of this package, or one of the same form. It returns one value per
@@ -83,31 +95,36 @@ def bind(
             "student_features": lambda: student.features[student_layer],
             "teacher_features": lambda: teachers[teacher].features[teacher_layer],
             "labels": lambda: jnp.where(batch.labelled, batch.labels, 0),
+            "weights": lambda: batch.weights,
+            "mask": lambda: student.mask,
             "axis_name": lambda: axis_name,
         }
         arguments = {name: read() for name, read in readers.items() if name in parameters}
         for option, value in options.items():
             arguments[option] = value(clock) if isinstance(value, Schedule) else value
         values = function(**arguments)
-        weights = value_weights(values, batch, labels="labels" in parameters)
+        weights = value_weights(values, student, batch, labels="labels" in parameters)
         return {UNNAMED: Term(values, weights)}
 
     return loss
 
 
-def value_weights(values: Array, batch: Batch, *, labels: bool) -> jax.Array:
+def value_weights(
+    values: Array, student: Outputs, batch: Batch, *, labels: bool = False
+) -> jax.Array:
     """Returns the weights of values [B] or [B, L]: those of the examples, 0 for padding tokens.
 
     Args:
       values: one value per example or token.
+      student: the student's outputs.
       batch: the batch.
       labels: whether the values need labels; then those without a label have weight 0.
     """
     weights = jnp.asarray(batch.weights)
     if values.ndim == 2:
         weights = jnp.broadcast_to(weights[:, None], values.shape)
-        if isinstance(batch.inputs, Tokens):
-            weights = jnp.where(batch.inputs.mask, weights, 0)
+        if student.mask is not None:
+            weights = jnp.where(student.mask, weights, 0)
     if labels and batch.labelled.shape == values.shape:
         weights = jnp.where(batch.labelled, weights, 0)
     return weights
@@ -128,22 +145,25 @@ def compose(**terms: tuple[Callable[[Clock], ArrayLike] | float, Callable[..., A
         function of arrays, as for `bind` with its default values.
 
     Returns:
-      A Flax module. It owns the variables of those losses that are modules.
+      A loss. It is a Flax module if one of the losses is, whose variables it then owns.
 
     Raises:
       ValueError: there is no term, or a function of arrays needs an option.
     """
     if not terms:
         raise ValueError("compose: expected at least one term, got none; give NAME=(weight, loss)")
+    losses = {name: _as_loss(loss) for name, (_, loss) in terms.items()}
+    kind = ModuleSum if any(isinstance(loss, nn.Module) for loss in losses.values()) else Sum
     # Frozen, because a compiled step compares and hashes its loss.
-    return Sum(
+    return kind(
         weights=FrozenDict({name: as_schedule(weight) for name, (weight, _) in terms.items()}),
-        losses=FrozenDict({name: _as_loss(loss) for name, (_, loss) in terms.items()}),
+        losses=FrozenDict(losses),
     )
 
 
-class Sum(nn.Module):
-    """A sum of losses; use `compose` to create it.
+@dataclasses.dataclass(frozen=True)
+class Sum:
+    """A sum of functions; `compose` creates it.
 
     Attributes:
       weights: the schedule of each weight, by the name of the term.
@@ -163,18 +183,58 @@ class Sum(nn.Module):
         axis_name: str | None = None,
     ) -> Mapping[str, Term]:
         """Returns the terms by name."""
-        terms: dict[str, Term] = {}
-        for name, loss in self.losses.items():
-            options = {"axis_name": axis_name} if takes_axis_name(loss) else {}
-            result = loss(student, teachers, batch, clock, **options)
-            weight = self.weights[name](clock)
-            if not isinstance(result, Mapping):
-                terms[name] = Term(result, value_weights(result, batch, labels=False), weight)
-                continue
-            for part, term in result.items():
-                full_name = name if len(result) == 1 else f"{name}_{part}"
-                terms[full_name] = term.replace(scale=weight * term.scale)
-        return terms
+        return _weighted_terms(self, student, teachers, batch, clock, axis_name)
+
+
+class ModuleSum(nn.Module):
+    """A sum of losses some of which own variables; `compose` creates it.
+
+    Attributes:
+      weights: the schedule of each weight, by the name of the term.
+      losses: the losses by the same names.
+    """
+
+    weights: Mapping[str, Schedule]
+    losses: Mapping[str, Loss]
+
+    def __call__(
+        self,
+        student: Outputs,
+        teachers: Mapping[str, Outputs],
+        batch: Batch,
+        clock: Clock,
+        *,
+        axis_name: str | None = None,
+    ) -> Mapping[str, Term]:
+        """Returns the terms by name."""
+        return _weighted_terms(self, student, teachers, batch, clock, axis_name)
+
+
+def _weighted_terms(
+    composed: Sum | ModuleSum,
+    student: Outputs,
+    teachers: Mapping[str, Outputs],
+    batch: Batch,
+    clock: Clock,
+    axis_name: str | None,
+) -> Mapping[str, Term]:
+    """Returns the terms of all losses with their scheduled weights as scales."""
+    terms: dict[str, Term] = {}
+    for name, loss in composed.losses.items():
+        options = {"axis_name": axis_name} if takes_axis_name(loss) else {}
+        result = loss(student, teachers, batch, clock, **options)
+        weight = composed.weights[name](clock)
+        if not isinstance(result, Mapping):
+            result = {UNNAMED: Term(result, value_weights(result, student, batch))}
+        for part, term in result.items():
+            full_name = name if len(result) == 1 else f"{name}_{part}"
+            if full_name in terms:
+                raise ValueError(
+                    f"compose: expected terms with different names, got {full_name!r} twice;"
+                    " rename one"
+                )
+            terms[full_name] = term.replace(scale=weight * term.scale)
+    return terms
 
 
 def takes_axis_name(loss: Loss) -> bool:

@@ -1,4 +1,4 @@
-"""Losses: pure functions of logits that return one value per row.
+"""Losses against a teacher's logits: pure functions that return one value per row.
 
 A row is an example of a batch or a token of a text. Logits have the shape [..., C]: rows [...]
 and C classes, on the last axis unless `axis` names another one. A regression has one logit,
@@ -10,128 +10,14 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.typing import ArrayLike
 
 from akd_jax import checks
+from akd_jax.losses.class_axis import exclude_masked, prepare
+from akd_jax.losses.labels import supervised
 from akd_jax.types import Array
 
 ClassReduction = Literal["mean", "sum"]
-
-
-def cross_entropy(
-    student_logits: Array,
-    labels: Array,
-    *,
-    axis: int = -1,
-    where: Array | None = None,
-    ignore_index: int | None = None,
-) -> jax.Array:
-    """Returns the cross-entropy against integer labels: -log softmax(z_s)[label].
-
-    Args:
-      student_logits: z_s, [..., C].
-      labels: class indices from 0 to C - 1, int [...]. Traced labels out of this range give
-        NaN, since their values are unknown while the function is compiled.
-      axis: the axis of the classes.
-      where: the classes that count, bool, broadcastable to the shape of the logits; None for
-        all classes. A label whose class does not count gives +inf. A row in which no class
-        counts gives 0.
-      ignore_index: a label, such as -100, that marks masked positions. Their loss and gradient
-        are 0. Give these positions weight 0 too: otherwise they still count in a mean.
-
-    Returns:
-      float32 [...], in nats.
-
-    Raises:
-      ValueError: the labels are not integers, their shape is not that of the logits without
-        the class axis, a label is out of range, or the mask does not fit the logits.
-    """
-    logits, where = _prepare(student_logits, axis, where)
-    rows, classes = logits.shape[:-1], logits.shape[-1]
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels: expected integers, got {labels.dtype}")
-    if labels.shape != rows:
-        raise ValueError(
-            f"labels: expected shape {rows} for logits {student_logits.shape}, got {labels.shape}"
-        )
-    checks.check_values(
-        "labels",
-        labels,
-        f"class indices from 0 to {classes - 1}",
-        lambda values: ((values >= 0) & (values < classes)) | (values == ignore_index),
-        "mark masked positions with ignore_index",
-    )
-    labels = jnp.asarray(labels, jnp.int32)
-    in_range = (labels >= 0) & (labels < classes)
-    loss = optax.losses.softmax_cross_entropy_with_integer_labels(
-        _exclude_masked(logits, where), jnp.where(in_range, labels, 0)
-    )
-    if where is not None:
-        loss = jnp.where(where.any(axis=-1), loss, 0)
-    if ignore_index is not None:
-        ignored = labels == ignore_index
-        loss, in_range = jnp.where(ignored, 0, loss), in_range | ignored
-    # The product makes the gradient NaN too: a label out of range must not train the network.
-    return loss * jnp.where(in_range, 1, jnp.nan)
-
-
-def squared_error(student_logits: Array, labels: Array) -> jax.Array:
-    """Returns the squared error of a regression: (z_s - label)^2.
-
-    Args:
-      student_logits: z_s, [..., 1].
-      labels: the target numbers, floating [...].
-
-    Returns:
-      float32 [...], in squared units of the labels.
-
-    Raises:
-      ValueError: the shape of the logits is not [..., 1]. [B, 1] against [B] would broadcast
-        to [B, B] without an error.
-    """
-    if student_logits.shape != (*labels.shape, 1):
-        raise ValueError(
-            f"student_logits: expected shape {(*labels.shape, 1)} for labels of shape"
-            f" {labels.shape}, got {student_logits.shape}"
-        )
-    return jnp.square(student_logits[..., 0].astype(jnp.float32) - labels.astype(jnp.float32))
-
-
-def supervised(
-    student_logits: Array,
-    labels: Array,
-    *,
-    axis: int = -1,
-    where: Array | None = None,
-    ignore_index: int | None = None,
-) -> jax.Array:
-    """Returns `squared_error` for floating-point labels, and `cross_entropy` for class indices.
-
-    Args:
-      student_logits: z_s, [..., C].
-      labels: class indices, int [...]; or the target numbers of a regression, floating [...].
-      axis: as for `cross_entropy`.
-      where: as for `cross_entropy`.
-      ignore_index: as for `cross_entropy`.
-
-    Returns:
-      float32 [...].
-
-    Raises:
-      ValueError: as `cross_entropy` or `squared_error`, or a regression has another class axis
-        than the last one, `where` or `ignore_index`.
-    """
-    if not jnp.issubdtype(labels.dtype, jnp.floating):
-        return cross_entropy(
-            student_logits, labels, axis=axis, where=where, ignore_index=ignore_index
-        )
-    if axis not in (-1, student_logits.ndim - 1) or where is not None or ignore_index is not None:
-        raise ValueError(
-            "labels: expected class indices together with axis, where or ignore_index, got"
-            f" {labels.dtype}; omit these arguments in a regression"
-        )
-    return squared_error(student_logits, labels)
 
 
 def kl(
@@ -292,25 +178,9 @@ def _prepare_pair(
             f"teacher_logits: expected the student's shape {student_logits.shape}, got"
             f" {teacher_logits.shape}"
         )
-    student, mask = _prepare(student_logits, axis, where)
-    teacher, _ = _prepare(teacher_logits, axis, where)
+    student, mask = prepare(student_logits, axis, where)
+    teacher, _ = prepare(teacher_logits, axis, where)
     return student, jax.lax.stop_gradient(teacher), mask
-
-
-def _prepare(logits: Array, axis: int, where: Array | None) -> tuple[jax.Array, jax.Array | None]:
-    """Returns float32 logits [..., C] with 0 in place of masked ones, and the mask [..., C]."""
-    classes_last = jnp.moveaxis(jnp.asarray(logits, jnp.float32), axis, -1)
-    if where is None:
-        return classes_last, None
-    where = jnp.moveaxis(checks.broadcast_mask("where", where, logits.shape), axis, -1)
-    return jnp.where(where, classes_last, 0), where
-
-
-def _exclude_masked(logits: jax.Array, where: jax.Array | None) -> jax.Array:
-    """Sets masked logits to -inf; to 0 in rows in which no class counts, to avoid NaN."""
-    if where is None:
-        return logits
-    return jnp.where(where, logits, jnp.where(where.any(axis=-1, keepdims=True), -jnp.inf, 0))
 
 
 def _annealing_factor(factor: ArrayLike, rows: tuple[int, ...]) -> jax.Array:
@@ -325,7 +195,7 @@ def _log_softmax(logits: jax.Array, temperature: ArrayLike, where: jax.Array | N
     # An infinite quotient must not depend on T: its derivative with respect to T would be NaN.
     infinite = logits / jax.lax.stop_gradient(temperature)
     scaled = jnp.where(excluded, infinite, jnp.where(excluded, 0, logits) / temperature)
-    return jax.nn.log_softmax(_exclude_masked(scaled, where))
+    return jax.nn.log_softmax(exclude_masked(scaled, where))
 
 
 def _kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:

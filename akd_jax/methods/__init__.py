@@ -1,7 +1,8 @@
 """Distillation methods by name. A new method is a module here and a line in METHODS."""
 
-from akd_jax.methods import annealing_kd, continuation_kd, kd, scratch, takd
-from akd_jax.methods.base import MethodSpec
+from akd_jax.methods import annealing_kd, compose, continuation_kd, kd, scratch, takd
+from akd_jax.methods.base import MethodSpec, RunSettings, teacher_recipe
+from akd_jax.methods.scratch import default_teacher
 
 METHODS: dict[str, MethodSpec] = {
     "scratch": scratch.SPEC,
@@ -9,6 +10,7 @@ METHODS: dict[str, MethodSpec] = {
     "takd": takd.SPEC,
     "annealing_kd": annealing_kd.SPEC,
     "continuation_kd": continuation_kd.SPEC,
+    "compose": compose.SPEC,
 }
 
-__all__ = ["METHODS", "MethodSpec"]
+__all__ = ["METHODS", "MethodSpec", "RunSettings", "default_teacher", "teacher_recipe"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from akd_jax.metrics import classification, regression
-from akd_jax.types import Task
+from akd_jax.types import UNLABELLED, Task
 
 # Metric name to a function of labels [N] and predictions [N]. The definitions are GLUE's.
 METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -19,27 +19,30 @@ METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def predictions(logits: np.ndarray, task: Task) -> np.ndarray:
-    """Returns the predictions of logits [N, C]: class indices [N], or numbers of a regression."""
-    return logits[:, 0] if task.regression else logits.argmax(axis=-1)
+    """Returns the predictions of logits [..., C]: class indices, or numbers of a regression."""
+    return logits[..., 0] if task.regression else logits.argmax(axis=-1)
 
 
 def scores(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, float]:
     """Returns the task's metrics over a whole split; they are not means over batches.
 
     Args:
-      logits: [N, C].
-      labels: [N].
+      logits: [N, C]; [N, L, C] for sequences of L positions.
+      labels: [N]; [N, L] for sequences, whose positions without a label do not count.
       task: names the metrics.
 
     Raises:
       ValueError: the shape of the logits does not fit the labels and the task.
       InputError: a metric needs a package that is not installed.
     """
-    if logits.shape != (len(labels), task.outputs):
+    if logits.shape != (*labels.shape, task.outputs):
         raise ValueError(
-            f"logits: expected shape {(len(labels), task.outputs)}, got {logits.shape}"
+            f"logits: expected shape {(*labels.shape, task.outputs)}, got {logits.shape}"
         )
     predicted = predictions(logits, task)
+    if task.vocabulary_size:
+        labelled = labels != UNLABELLED
+        labels, predicted = labels[labelled], predicted[labelled]
     return {name: METRICS[name](labels, predicted) for name in task.metrics}
 
 

@@ -8,6 +8,9 @@ import jax.numpy as jnp
 
 from akd_jax.host.errors import InputError
 from akd_jax.models import huggingface, plain_cnn, resnet
+from akd_jax.models.taps import tap
+
+__all__ = ["MODELS", "absolute", "build", "folder", "tap"]
 
 # Maps the name in NAME:ARGUMENT to a function that builds the module from the argument, the number
 # of classes and the dtype.

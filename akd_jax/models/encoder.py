@@ -5,6 +5,7 @@ https://arxiv.org/abs/1907.11692.
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -104,7 +105,18 @@ class Encoder(nn.Module):
     def __call__(
         self, tokens: Tokens, *, train: bool = False, axis_name: str | None = None
     ) -> Outputs:
-        """Maps tokens [B, L] to logits [B, C] and the feature 'last_hidden_state' [B, L, D].
+        """Maps tokens [B, L] to logits [B, C] and features.
+
+        The features of an encoder with N layers are:
+          'hidden_0' [B, L, D], the embeddings, after their layer norm;
+          'hidden_1' ... 'hidden_N' [B, L, D], the output of each layer;
+          'last_hidden_state', the same array as 'hidden_N';
+          'attention_1' ... 'attention_N' [B, heads, L, L], the attention scores
+            q . k / sqrt(D / heads) of each layer before mask and softmax, in float32: a row for
+            each query and a column for each key;
+          'pooled' [B, D], the input of the classifier in float32.
+        Positions of padding hold arbitrary values. The scores are not those that the attention
+        itself computes; XLA removes them if nothing reads them.
 
         Args:
           tokens: padded texts; no token attends to padding.
@@ -116,22 +128,26 @@ class Encoder(nn.Module):
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_normal(config))
         rate = config.hidden_dropout_prob
         head_rate = rate if config.classifier_dropout is None else config.classifier_dropout
-        real = jnp.arange(tokens.ids.shape[1]) < jnp.asarray(tokens.lengths)[:, None]  # [B, L]
+        real = tokens.mask
 
         x = Embeddings(config, self.dtype, name="embeddings")(tokens, real)
         x = nn.Dropout(rate, deterministic=not train)(x)
+        features = {"hidden_0": x}
         for number in range(config.num_hidden_layers):
-            x = Layer(config, self.dtype, name=f"layer_{number}")(x, real, train=train)
+            x, scores = Layer(config, self.dtype, name=f"layer_{number}")(x, real, train=train)
+            features |= {f"hidden_{number + 1}": x, f"attention_{number + 1}": scores}
 
         head_dropout = nn.Dropout(head_rate, deterministic=not train)
         first = x[:, 0]
         if config.model_type == "roberta":
             first = head_dropout(first)
         pooled = head_dropout(jnp.tanh(dense(config.hidden_size, name="pooler")(first)))
+        pooled = pooled.astype(jnp.float32)
         logits = classifier(self.num_classes, kernel_init=_normal(config), name="classifier")(
-            pooled.astype(jnp.float32)
+            pooled
         )
-        return Outputs(logits=logits, features={"last_hidden_state": x})
+        features = {**features, "last_hidden_state": x, "pooled": pooled}
+        return Outputs(logits, features, mask=real)
 
 
 class Embeddings(nn.Module):
@@ -171,8 +187,13 @@ class Layer(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: jax.Array, real: jax.Array, *, train: bool) -> jax.Array:
-        """Maps [B, L, D] to [B, L, D]; no token attends to those that are not `real` [B, L]."""
+    def __call__(
+        self, x: jax.Array, real: jax.Array, *, train: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """Maps [B, L, D] to [B, L, D] and to the attention scores [B, heads, L, L].
+
+        No token attends to those that are not `real` [B, L].
+        """
         config = self.config
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_normal(config))
         dropout = nn.Dropout(config.hidden_dropout_prob, deterministic=not train)
@@ -181,6 +202,8 @@ class Layer(nn.Module):
             dense(config.hidden_size, name=name)(x).reshape(heads)
             for name in ("query", "key", "value")
         )
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+        scores /= math.sqrt(query.shape[-1])
         mask = real[:, None, None, :]
         if train and config.attention_probs_dropout_prob > 0:
             # jax.nn.dot_product_attention does not support dropout.
@@ -201,7 +224,7 @@ class Layer(nn.Module):
         x = _norm(config, self.dtype, "attention_norm")(x + dropout(attended))
         y = ACTIVATIONS[config.hidden_act](dense(config.intermediate_size, name="intermediate")(x))
         y = dense(config.hidden_size, name="output")(y)
-        return _norm(config, self.dtype, "output_norm")(x + dropout(y))
+        return _norm(config, self.dtype, "output_norm")(x + dropout(y)), scores
 
 
 def _normal(config: EncoderConfig) -> Any:

@@ -1,5 +1,6 @@
 """Plain convolutional networks in the notation of the Annealing-KD paper."""
 
+import itertools
 import re
 from typing import Any
 
@@ -50,7 +51,14 @@ class PlainCNN(nn.Module):
     def __call__(
         self, images: jax.Array, *, train: bool = False, axis_name: str | None = None
     ) -> Outputs:
-        """Maps images [B, H, W, channels] to logits [B, C].
+        """Maps images [B, H, W, channels] to logits [B, C] and features.
+
+        The features are 'group_1', 'group_2', ... [B, H, W, channels], the output of each block
+        of convolutions; and 'pooled' [B, D], the input of the last dense layer in float32. A
+        block is a sequence of convolutions that a pool, a dense layer or the logits follow. Its
+        output is taken before that pool, after batch norm and ReLU. In '16 16 M 32 FC8 FC'
+        'group_1' has 16 channels, 'group_2' has 32 channels and 'pooled' has 8 elements. In
+        '16 M FC' 'pooled' holds all pixels and channels of the pool's output.
 
         Args:
           images: images of any height and width that leave at least one pixel after the pools.
@@ -61,8 +69,8 @@ class PlainCNN(nn.Module):
           InputError: no pixel is left after a pool.
         """
         x = images
-        *hidden, _ = self.layers.split()
-        for word in hidden:
+        features: dict[str, jax.Array] = {}
+        for word, following in itertools.pairwise(self.layers.split()):
             if word == "M":
                 x = nn.max_pool(x, (2, 2), strides=(2, 2))
                 if 0 in x.shape:
@@ -75,7 +83,11 @@ class PlainCNN(nn.Module):
             else:
                 x = conv(int(word), self.dtype)(x)
                 x = nn.relu(batch_norm(self.dtype, train=train, axis_name=axis_name)(x))
-        return Outputs(logits=classifier(self.num_classes)(x.reshape(x.shape[0], -1)))
+                if not following.isdigit():
+                    features[f"group_{len(features) + 1}"] = x
+        pooled = x.reshape(x.shape[0], -1).astype(jnp.float32)
+        logits = classifier(self.num_classes)(pooled)
+        return Outputs(logits, {**features, "pooled": pooled})
 
 
 def build(layers: str, num_classes: int, dtype: Any) -> PlainCNN:

@@ -39,7 +39,12 @@ class ResNet(nn.Module):
     def __call__(
         self, images: jax.Array, *, train: bool = False, axis_name: str | None = None
     ) -> Outputs:
-        """Maps images [B, H, W, channels] to logits [B, C].
+        """Maps images [B, H, W, channels] to logits [B, C] and features.
+
+        The features are 'group_0' [B, H, W, 16], the output of the first convolution; 'group_1',
+        'group_2' and 'group_3', the outputs of the groups, [B, H, W, 16], [B, H/2, W/2, 32] and
+        [B, H/4, W/4, 64]; and 'pooled' [B, 64], the mean of 'group_3' over all pixels in float32.
+        Those of the convolutions are taken after batch norm and ReLU.
 
         Args:
           images: images of any height, width and number of channels.
@@ -48,6 +53,7 @@ class ResNet(nn.Module):
         """
         x = conv(_WIDTHS[0], self.dtype)(images)
         x = nn.relu(batch_norm(self.dtype, train=train, axis_name=axis_name)(x))
+        features = {"group_0": x}
         # nn.jit would change the random initial weights.
         block = BasicBlock if self.is_initializing() else _JitBasicBlock
         for group, width in enumerate(_WIDTHS):
@@ -55,8 +61,10 @@ class ResNet(nn.Module):
                 stride = 2 if group > 0 and number == 0 else 1
                 name = f"BasicBlock_{group * self.blocks + number}"
                 x = block(width, stride, self.dtype, name=name)(x, train=train, axis_name=axis_name)
-        x = x.mean(axis=(1, 2), dtype=jnp.float32)
-        return Outputs(logits=classifier(self.num_classes)(x))
+            features[f"group_{group + 1}"] = x
+        pooled = x.mean(axis=(1, 2), dtype=jnp.float32)
+        logits = classifier(self.num_classes)(pooled)
+        return Outputs(logits, {**features, "pooled": pooled})
 
 
 class BasicBlock(nn.Module):

@@ -64,7 +64,7 @@ def rehearse(run_config: Any) -> dict[str, Any]:
     models = dict(teachers)
     for stage in plan.method.stages:
         examples = stage_examples(
-            plan, stage, StageContext(plan.dataset, models, plan.settings.seed)
+            plan, stage, StageContext(plan.dataset, models, plan.batches, plan.settings.seed)
         )
         stored: dict[str, StoredOutputs] = {}
         if plan.settings.teacher.views:

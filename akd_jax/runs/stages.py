@@ -72,7 +72,7 @@ def train_method(
     first_epoch = first_update = 0
     for number, stage in enumerate(method.stages, start=1):
         finished = {other: Model(x.best, network.apply) for other, x in results.items()}
-        context = StageContext(plan.dataset, {**teachers, **finished}, seed)
+        context = StageContext(plan.dataset, {**teachers, **finished}, plan.batches, seed)
         examples = stage_examples(plan, stage, context)
         stored: dict[str, StoredOutputs] = {}
         if views:

@@ -93,6 +93,10 @@ class _ObservedOutputs:
     def top_k(self) -> TopK | None:
         return self._outputs.top_k
 
+    @property
+    def mask(self) -> jax.Array | None:
+        return self._outputs.mask
+
     def replace(self, **changes: Any) -> Outputs:
         """Returns the outputs with changes, without notes."""
         return self._read_all().replace(**changes)

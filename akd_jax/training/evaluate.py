@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,9 @@ from akd_jax.models.network import Model
 from akd_jax.training import parallel
 from akd_jax.training.stage import Evaluate
 from akd_jax.training.step import predict_step
-from akd_jax.types import Batch, Outputs, Task
+from akd_jax.training.terms import evaluate_loss
+from akd_jax.training.terms import sums as loss_sums
+from akd_jax.types import Batch, Clock, Loss, Outputs, Task, Teacher
 
 
 class Predictor:
@@ -101,6 +104,58 @@ class TaskMetrics:
         """
         logits = self.predictor(model, self.batches).logits
         return metrics.scores(np.asarray(logits), self.batches.examples.labels, self.task)
+
+
+class MeanLoss:
+    """The evaluation of a model by the mean of a loss on a split.
+
+    Args:
+      loss: a loss that is no Flax module with variables; its schedules are evaluated at `clock`.
+      teachers: the teachers that the loss reads, by name.
+      batches: the examples of the split.
+      clock: the time of the schedules; by default the beginning of a stage.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        teachers: Mapping[str, Teacher],
+        batches: Batches,
+        clock: Clock | None = None,
+    ):
+        self.teachers, self.batches = dict(teachers), batches
+        time = clock or Clock.at()
+
+        def term_sums(
+            model: Model, teachers: Mapping[str, Teacher], batch: Batch, *, axis_name: str | None
+        ) -> Any:
+            outputs = {name: teacher(batch) for name, teacher in teachers.items()}
+            student = model(batch.inputs)
+            key = jax.random.key(0)
+            terms, _ = evaluate_loss(
+                loss, {}, student, outputs, batch, time, key=key, axis_name=axis_name
+            )
+            scales = {name: jax.numpy.float32(term.scale) for name, term in terms.items()}
+            sums = loss_sums(terms)
+            return (sums if axis_name is None else jax.lax.psum(sums, axis_name)), scales
+
+        self._step = parallel.CompiledStep(term_sums, arguments=3, sharded=(2,))
+
+    def __call__(self, model: Model) -> dict[str, float]:
+        """Returns 'loss', the sum of the scaled means, and the mean of each named term.
+
+        Raises:
+          StoppedError: a stop was requested.
+        """
+        model, teachers = parallel.replicate_read_only((model, self.teachers))
+        totals: metrics.Sums = {}
+        for batch in self.batches.epoch():
+            interrupts.raise_if_stop_requested("evaluation")
+            sums, scales = jax.device_get(self._step(model, teachers, parallel.shard(batch)))
+            metrics.add(totals, sums)
+        means = metrics.means(totals)
+        loss = sum(float(scales[name]) * mean for name, mean in means.items())
+        return {"loss": loss, **{name: mean for name, mean in means.items() if name}}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -104,7 +104,7 @@ def train_stage(
     display = StageDisplay(
         position.label,
         progress,
-        epochs=stage.epochs,
+        values,
         steps_per_epoch=len(train),
         batch_size=train.batch_size,
     )
@@ -116,7 +116,7 @@ def train_stage(
             if metrics["nonfinite"].total and not state.skip_nonfinite:
                 raise _diverged(run, position, progress, f"step {progress.step + 1}")
             progress.add(metrics)
-            display.add_step(metrics, values.record(progress.epoch))
+            display.add_step(metrics)
 
     def save() -> None:
         items = {"state": state, "best": best}
@@ -139,7 +139,7 @@ def train_stage(
                 means = progress.means()
                 if math.isnan(means["loss"]):
                     raise _diverged(run, position, progress, "every step")
-                display.finish_epoch(means, values.record(epoch))
+                display.finish_epoch(means)
                 label = f"{position.label}, epoch {epoch + 1}, validation"
                 scores = finite_scores(evaluate(state.model), label)
                 if progress.finish_epoch(_selected_score(scores, select[0], label), select[1]):

@@ -122,8 +122,8 @@ def _update_rule(
         case "adam":
             return optax.adam(learning_rate)
         case "adagrad":
-            # PyTorch's defaults: the accumulator starts at 0.
-            return optax.adagrad(learning_rate, initial_accumulator_value=0.0, eps=1e-10)
+            # As PyTorch's defaults, whose 1e-10 is added to the root; Optax adds to the square.
+            return optax.adagrad(learning_rate, initial_accumulator_value=0.0, eps=1e-20)
         case _:
             return optax.sgd(learning_rate, momentum=config.momentum or None)
 

@@ -151,7 +151,12 @@ def replicate(tree: Any) -> Any:
     and later calls use the same program. They never share memory with the originals: a step
     that donates a copy must not destroy the original.
     """
-    return jax.device_put(tree, _replicated(), may_alias=False)
+    # Copied first, because `device_put` shares the memory of the first device despite may_alias.
+    own = jax.tree.map(
+        lambda x: jax.device_put(x, x.sharding, may_alias=False) if isinstance(x, jax.Array) else x,
+        tree,
+    )
+    return jax.device_put(own, _replicated(), may_alias=False)
 
 
 def replicate_read_only(tree: Any) -> Any:

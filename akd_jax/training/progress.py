@@ -1,7 +1,6 @@
 """The progress of a stage: what its checkpoints remember, and the progress bar."""
 
 import dataclasses
-import functools
 import math
 import statistics
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from typing import Any, Literal
 
 from akd_jax import metrics
 from akd_jax.host.writers import ProgressBar
+from akd_jax.training.scheduled import EpochValues
 from akd_jax.types import Metrics
 
 
@@ -91,7 +91,7 @@ class StageDisplay:
     Args:
       label: the name of the training.
       progress: the progress of the stage.
-      epochs: epochs of the stage.
+      values: the scheduled values of each epoch.
       steps_per_epoch: updates per epoch.
       batch_size: examples per update.
     """
@@ -100,31 +100,32 @@ class StageDisplay:
         self,
         label: str,
         progress: Progress,
+        values: EpochValues,
         *,
-        epochs: int,
         steps_per_epoch: int,
         batch_size: int,
     ):
-        self._progress, self._epochs, self._batch_size = progress, epochs, batch_size
+        self._progress, self._values, self._batch_size = progress, values, batch_size
+        self._epochs = len(values.temperature_step)
         done = progress.epoch * steps_per_epoch + progress.step
         self._bar = ProgressBar(
-            label, total=epochs * steps_per_epoch * batch_size, done=done * batch_size
+            label, total=self._epochs * steps_per_epoch * batch_size, done=done * batch_size
         )
 
-    def add_step(self, step: Metrics, scheduled: Mapping[str, float]) -> None:
+    def add_step(self, step: Metrics) -> None:
         """Advances the bar by one step and shows the step's metrics."""
-        means = functools.partial(metrics.means, metrics.add({}, step))
-        self._bar.update(self._batch_size, lambda: self._text(means(), scheduled))
+        # The text is built only when the bar is drawn again.
+        self._bar.update(self._batch_size, lambda: self._text(metrics.means(metrics.add({}, step))))
 
-    def finish_epoch(self, means: Mapping[str, float], scheduled: Mapping[str, float]) -> None:
+    def finish_epoch(self, means: Mapping[str, float]) -> None:
         """Shows the means of a whole epoch."""
-        self._bar.update(0, lambda: self._text(means, scheduled), final=True)
+        self._bar.update(0, lambda: self._text(means), final=True)
 
     def close(self) -> None:
         """Closes the bar."""
         self._bar.close()
 
-    def _text(self, means: Mapping[str, float], scheduled: Mapping[str, float]) -> str:
+    def _text(self, means: Mapping[str, float]) -> str:
         # Show the share of skipped steps only if a step was skipped. A bar has no room for the
         # weights of the terms.
         shown = {
@@ -134,6 +135,8 @@ class StageDisplay:
             and (value or name != "nonfinite")
             and name.removesuffix("_scale") not in means.keys() - {name}
         }
+        epoch = self._progress.epoch
+        scheduled = self._values.record(epoch)
         phi = f" Phi {scheduled['phi']:.2f}" if "phi" in scheduled else ""
         values = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in shown.items()]
-        return " ".join([f"epoch {self._progress.epoch + 1}/{self._epochs}{phi}", *values])
+        return " ".join([f"epoch {epoch + 1}/{self._epochs}{phi}", *values])

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
-from akd_jax.data import Dataset, Examples
+from akd_jax.data import Batches, Dataset, Examples
 from akd_jax.host.errors import InputError
 from akd_jax.models.network import Model
 from akd_jax.schedules import Schedule
@@ -20,11 +20,13 @@ class StageContext:
     Attributes:
       dataset: the data set of the run.
       models: the teachers of the method, and the best student of each finished stage, by name.
+      batches: returns the batches of a split or of examples, with the batch size of the run.
       seed: the seed of the run.
     """
 
     dataset: Dataset
     models: Mapping[str, Model]
+    batches: Callable[[str | Examples], Batches]
     seed: int
 
 
@@ -94,11 +96,12 @@ class Stage:
             raise InputError(
                 f"{self.name}: expected at least 1 epoch, got {self.epochs}; set more epochs"
             )
-        if self.optimizer.warmup_epochs >= self.epochs:
-            raise InputError(
-                f"{self.name}: expected warmup_epochs below its {self.epochs} epochs, got"
-                f" {self.optimizer.warmup_epochs}; set fewer"
-            )
+        for optimizer in (self.optimizer, self.loss_optimizer or self.optimizer):
+            if optimizer.warmup_epochs >= self.epochs:
+                raise InputError(
+                    f"{self.name}: expected warmup_epochs below its {self.epochs} epochs, got"
+                    f" {optimizer.warmup_epochs}; set fewer"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +152,8 @@ class Method:
 
     Raises:
       InputError: two stages have one name, a stage starts from one that is not earlier, a
-        stage reads a teacher without a recipe, or the recipes form a circle.
+        stage reads a teacher without a recipe or has a teacher's name, the recipes form a
+        circle, or two teachers of one name have different recipes.
     """
 
     name: str
@@ -170,6 +174,11 @@ class Method:
                     f" stages ({', '.join(earlier) or 'there are none'}), got {stage.start!r};"
                     " change its start or the order of the stages"
                 )
+            if stage.name in self.teachers:
+                raise InputError(
+                    f"{self.name}: expected different names of stages and teachers, got"
+                    f" {stage.name!r} for both; rename one"
+                )
             unknown = [name for name in stage.teachers if name not in self.teachers]
             if unknown:
                 raise InputError(
@@ -177,7 +186,8 @@ class Method:
                     f" got none for {unknown[0]!r}; add it to the teachers of the method"
                 )
             earlier.append(stage.name)
-        self._check_names(())
+        self._check_circles(())
+        self._check_recipes({})
 
     @property
     def epochs(self) -> int:
@@ -185,13 +195,16 @@ class Method:
         return sum(stage.epochs for stage in self.stages)
 
     def all_teachers(self) -> Iterator[tuple[str, Recipe]]:
-        """Yields all teachers, each before the teachers that train it."""
+        """Returns each teacher once, before the teachers that train it."""
+        teachers: list[tuple[str, Recipe]] = []
         for name, recipe in self.teachers.items():
-            yield name, recipe
+            teachers.append((name, recipe))
             if isinstance(recipe, Trained):
-                yield from recipe.method.all_teachers()
+                teachers += recipe.method.all_teachers()
+        # A teacher that occurs several times keeps its last place, after all that it trains.
+        return reversed(dict(reversed(teachers)).items())
 
-    def _check_names(self, chain: tuple[str, ...]) -> None:
+    def _check_circles(self, chain: tuple[str, ...]) -> None:
         """Raises InputError if a teacher is among the teachers that train it."""
         for name, recipe in self.teachers.items():
             if name in chain:
@@ -200,4 +213,32 @@ class Method:
                     f" {' <- '.join([*chain, name])}; give each teacher a name of its own"
                 )
             if isinstance(recipe, Trained):
-                recipe.method._check_names((*chain, name))
+                recipe.method._check_circles((*chain, name))
+
+    def _check_recipes(self, known: dict[str, Any]) -> None:
+        """Raises InputError if a known teacher has another recipe; adds those not yet known."""
+        for name, recipe in self.teachers.items():
+            if isinstance(recipe, Trained):
+                recipe.method._check_recipes(known)
+            definition = _definition(recipe)
+            if known.setdefault(name, definition) != definition:
+                raise InputError(
+                    f"teachers: expected one recipe for the teacher {name!r}, got two that differ;"
+                    " give each teacher a name of its own"
+                )
+
+
+def _definition(recipe: Recipe) -> Any:
+    """Returns what defines the network of a recipe, for comparisons.
+
+    The losses of its method are left out, since two equal ones are different objects; `settings`
+    stands for them. So are the recipes of the method's teachers, which are compared themselves.
+    """
+    if isinstance(recipe, Pretrained):
+        return recipe.path
+    stages = [
+        (stage.name, stage.epochs, stage.optimizer, stage.loss_optimizer, stage.start)
+        for stage in recipe.method.stages
+    ]
+    method = (recipe.method.name, stages, sorted(recipe.method.teachers))
+    return (recipe.model, recipe.seed, recipe.settings, method)

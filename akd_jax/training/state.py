@@ -10,6 +10,7 @@ import optax
 from flax import struct
 
 from akd_jax.models.network import ApplyFn, Model
+from akd_jax.training.terms import explain_missing_names
 from akd_jax.types import Batch, Clock, Loss, Outputs, Teacher, Variables
 
 
@@ -172,12 +173,18 @@ def init_loss(
 ) -> Variables:
     """Returns the initial variables of a loss; {} for a function, which has none.
 
+    The module is called once, on outputs of zeros. It must not update its state in this call:
+    `self.is_initializing()` is true.
+
     Args:
       loss: the loss.
       key: PRNG key of the initial variables.
       student: the student; only the shapes of its outputs matter.
       teachers: the teachers by name; only the shapes of their outputs matter.
       batch: a batch; only its shapes matter.
+
+    Raises:
+      InputError: the loss reads a teacher or a feature that does not exist.
     """
     if not isinstance(loss, nn.Module):
         return {}
@@ -186,8 +193,14 @@ def init_loss(
         return student(batch.inputs), {name: teacher(batch) for name, teacher in teachers.items()}
 
     shapes = jax.eval_shape(outputs, student, batch)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return jax.jit(loss.init)({"params": key, "loss": key}, *zeros, batch, Clock.at())
+
+    def init(keys: dict[str, jax.Array]) -> Variables:
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return loss.init(keys, *zeros, batch, Clock.at())
+
+    # Compiled, so that the zeros that the loss does not read take no memory.
+    with explain_missing_names(*shapes):
+        return jax.jit(init)({"params": key, "loss": key})
 
 
 def _split(variables: Variables) -> tuple[Any, dict[str, Any]]:

@@ -39,7 +39,8 @@ def evaluate_loss(
       axis_name: the axis of the surrounding pmap, for losses that combine rows of all devices.
 
     Raises:
-      ValueError: a term has the wrong shape.
+      ValueError: the loss returns no term, a term has the wrong shape, or the name of a term is
+        also that of another metric.
       InputError: the loss reads a teacher or a feature that does not exist.
     """
     options: dict[str, Any] = {"axis_name": axis_name} if takes_axis_name(loss) else {}
@@ -59,13 +60,16 @@ def evaluate_loss(
             )
         else:
             result = loss(student, teachers, batch, clock, **options)
+    if isinstance(result, Term):
+        raise ValueError("loss: expected an array or a mapping of Terms, got a Term; name the Term")
     if not isinstance(result, Mapping):
-        if result.shape != batch.weights.shape:
+        if jnp.shape(result) != batch.weights.shape:
             raise ValueError(
                 f"loss: expected one value per example, shape {batch.weights.shape}, got shape"
-                f" {result.shape}; return Terms for values with weights of their own"
+                f" {jnp.shape(result)}; return Terms for values with weights of their own"
             )
         return {UNNAMED: Term(result, batch.weights)}, changed
+    _check_names(result)
     for name, term in result.items():
         _check_term(name, term, len(batch.weights))
     return dict(result), changed
@@ -125,10 +129,20 @@ def metrics(terms: Mapping[str, Term], sums: Mapping[str, WeightedSum]) -> Metri
     return {**{name: sums[name] for name in named}, **scales}
 
 
+def _check_names(terms: Mapping[str, Any]) -> None:
+    """Raises ValueError if there is no term, or if a term has the name of another metric."""
+    if not terms:
+        raise ValueError("loss: expected at least one term, got none; return a Term by its name")
+    taken = [*_RESERVED, *(f"{name}_scale" for name in terms)]
+    for name in terms:
+        if name in taken:
+            raise ValueError(
+                f"loss: expected a name that no other metric has, got the term {name!r}; rename it"
+            )
+
+
 def _check_term(name: str, term: Any, rows: int) -> None:
     """Raises ValueError if the shapes of a term do not fit each other or the batch."""
-    if name in _RESERVED:
-        raise ValueError(f"loss term {name!r}: expected another name, which no metric has")
     if not isinstance(term, Term):
         raise ValueError(f"loss term {name!r}: expected a Term, got {type(term).__name__}")
     values, weights = jnp.shape(term.values), jnp.shape(term.weights)

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
 from akd_jax import data
-from akd_jax.teachers.live import CachedTeacher, LiveTeacher
+from akd_jax.teachers.live import LiveTeacher, StoredTeacher
 from akd_jax.training import parallel
 from akd_jax.training.step import predict_step
 from experiments.benchmarks import timing, workload
@@ -23,26 +22,26 @@ def measure(repeats: int) -> dict[str, Any]:
     All steps augment the images by a random crop and flip.
     """
     examples = workload.images(workload.BATCH_SIZE)
-    model = workload.teacher_model("resnet:110")
-    logits = {"teacher": [np.zeros((workload.BATCH_SIZE, 10), np.float32)]}
-    (batch,) = data.Batches(examples, workload.BATCH_SIZE).epoch()
-    (cached_batch,) = data.Batches(
-        examples, workload.BATCH_SIZE, views=1, teacher_logits=logits
-    ).epoch()
+    teacher, student = workload.random_model("resnet:110"), workload.random_model("resnet:8")
+    batches = data.Batches(examples, workload.BATCH_SIZE)
+    stored = {"teacher": workload.stored_logits(len(examples))}
+    cached_batches = data.Batches(examples, workload.BATCH_SIZE, views=1, stored=stored)
+    (batch,) = batches.epoch()
     predict = parallel.compile_predict_step(
-        functools.partial(predict_step, augment=workload.AUGMENT)
+        functools.partial(predict_step, view=workload.AUGMENT.view)
     )
-    replicated_model = parallel.replicate(model)
-    student = workload.state("resnet:8")
-    annealed = workload.state("resnet:8", workload.annealed_loss)
+    replicated_model = parallel.replicate(teacher)
+
+    def step(batches: data.Batches, *loss_and_teacher: Any) -> Callable[[], Any]:
+        run = workload.build(student, batches, *loss_and_teacher)
+        return functools.partial(workload.Trainer(run), next(batches.epoch()))
+
     steps: dict[str, Callable[[], Any]] = {
-        "stage II step": functools.partial(workload.Trainer(student, {}), batch),
-        "stage I step, cached": functools.partial(
-            workload.Trainer(annealed, {"teacher": CachedTeacher("teacher")}), cached_batch
+        "stage II step": step(batches),
+        "stage I step, cached": step(
+            cached_batches, workload.annealed_loss, StoredTeacher("teacher")
         ),
-        "stage I step, live": functools.partial(
-            workload.Trainer(annealed, {"teacher": LiveTeacher(model)}), batch
-        ),
+        "stage I step, live": step(batches, workload.annealed_loss, LiveTeacher(teacher)),
         "teacher pass over a batch": lambda: jax.block_until_ready(
             predict(replicated_model, parallel.shard(batch))
         ),

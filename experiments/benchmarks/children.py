@@ -57,9 +57,10 @@ def first_step(spec: str) -> dict[str, Any]:
 
     set_up_jax()
     images = workload.images(workload.BATCH_SIZE)
-    (batch,) = data.Batches(images, workload.BATCH_SIZE).epoch()
+    batches = data.Batches(images, workload.BATCH_SIZE)
+    (batch,) = batches.epoch()
     start = time.perf_counter()
-    step = workload.Trainer(workload.state(spec), {})
+    step = workload.Trainer(workload.build(workload.random_model(spec), batches))
     step(batch)
     first = time.perf_counter() - start
     step(batch)
@@ -83,12 +84,13 @@ def collective_bytes(spec: str, process_id: str, count: str, port: str) -> dict[
         processes.initialize(f"127.0.0.1:{port}", int(count), int(process_id))
     part = (int(process_id), int(count))
     images = workload.images(workload.BATCH_SIZE)
-    (batch,) = data.Batches(images, workload.BATCH_SIZE, part=part).epoch()
-    state = workload.state(spec)
-    trainer = workload.Trainer(state, {})
+    batches = data.Batches(images, workload.BATCH_SIZE, part=part)
+    (batch,) = batches.epoch()
+    run = workload.build(workload.random_model(spec), batches)
+    trainer = workload.Trainer(run)
     program = trainer.compiled.program(*trainer.arguments(batch))
     collectives = [(name, sum(sizes)) for name, sizes in hlo.collectives(program)]
-    parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(state.params))
+    parameters = sum(leaf.nbytes for leaf in jax.tree.leaves(run.state.params))
     return {"collectives": collectives, "parameters": parameters}
 
 

@@ -1,6 +1,5 @@
 """Suite 'memory': the memory that a training step allocates, against the minimum it must hold."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -8,9 +7,10 @@ import jax
 import numpy as np
 
 from akd_jax import data
-from akd_jax.teachers.live import CachedTeacher, LiveTeacher
-from akd_jax.training.state import TrainState
-from akd_jax.types import Batch, Teacher
+from akd_jax.models.network import Model
+from akd_jax.teachers.live import LiveTeacher, StoredTeacher
+from akd_jax.training.stage_run import StageRun
+from akd_jax.types import Batch
 from experiments.benchmarks import workload
 
 
@@ -23,21 +23,18 @@ def measure(repeats: int) -> dict[str, Any]:
     """
     del repeats  # Nothing is timed.
     examples = workload.images(workload.BATCH_SIZE)
-    logits = {"teacher": [np.zeros((workload.BATCH_SIZE, 10), np.float32)]}
-    (batch,) = data.Batches(examples, workload.BATCH_SIZE).epoch()
-    (cached,) = data.Batches(examples, workload.BATCH_SIZE, views=1, teacher_logits=logits).epoch()
-    teacher = workload.teacher_model("resnet:110")
-    supervised = workload.state("resnet:8")
-    annealed = workload.state("resnet:8", workload.annealed_loss)
-    kept = layer_output_bytes(supervised, batch)
-    rows = [
-        _row(name, state, teachers, batch, kept)
-        for name, state, teachers, batch in (
-            ("stage II", supervised, {}, batch),
-            ("stage I, stored logits", annealed, {"teacher": CachedTeacher("teacher")}, cached),
-            ("stage I, live teacher", annealed, {"teacher": LiveTeacher(teacher)}, batch),
-        )
-    ]
+    teacher, student = workload.random_model("resnet:110"), workload.random_model("resnet:8")
+    batches = data.Batches(examples, workload.BATCH_SIZE)
+    stored = {"teacher": workload.stored_logits(len(examples))}
+    cached = data.Batches(examples, workload.BATCH_SIZE, views=1, stored=stored)
+    kept = layer_output_bytes(student, next(batches.epoch()))
+    loss = workload.annealed_loss
+    runs = {
+        "stage II": workload.build(student, batches),
+        "stage I, stored logits": workload.build(student, cached, loss, StoredTeacher("teacher")),
+        "stage I, live teacher": workload.build(student, batches, loss, LiveTeacher(teacher)),
+    }
+    rows = [_row(name, run, kept) for name, run in runs.items()]
     headers = ["MB", "state", "teacher", "batch", "held", "kept", "held + kept", "step"]
     ratios = {f"{row[0]}: step / (held + kept)": float(row[-1]) / float(row[-2]) for row in rows}
     return {
@@ -48,18 +45,12 @@ def measure(repeats: int) -> dict[str, Any]:
     }
 
 
-def _row(
-    name: str,
-    state: TrainState,
-    teachers: Mapping[str, Teacher],
-    batch: Batch,
-    kept: int,
-) -> list[str]:
+def _row(name: str, run: StageRun, kept: int) -> list[str]:
     """Returns a row of the table, in megabytes."""
-    trainer = workload.Trainer(state, teachers)
+    trainer, batch = workload.Trainer(run), next(run.train.epoch())
     step, arguments = trainer.compiled, trainer.arguments(batch)
     analysis = step.program(*arguments).memory_analysis()
-    sizes = [_size(tree) for tree in (state, teachers, batch)]
+    sizes = [_size(tree) for tree in (run.state, run.teachers, batch)]
     # A state that is not donated would be in memory twice, and add its size to the step's.
     assert analysis.alias_size_in_bytes >= sizes[0], "expected a donated state"
     assert analysis.argument_size_in_bytes <= 1.05 * sum(sizes) + 4096, "expected one teacher"
@@ -68,10 +59,10 @@ def _row(
     return [name, *(f"{number / 1e6:.1f}" for number in numbers)]
 
 
-def layer_output_bytes(state: TrainState, batch: Batch) -> int:
+def layer_output_bytes(model: Model, batch: Batch) -> int:
     """Returns the bytes of the outputs of all convolutions, normalisations and dense layers."""
     _, collections = jax.eval_shape(
-        lambda variables, inputs: state.apply_fn(
+        lambda variables, inputs: model.apply_fn(
             variables,
             inputs,
             train=True,
@@ -80,7 +71,7 @@ def layer_output_bytes(state: TrainState, batch: Batch) -> int:
                 module, nn.Conv | nn.BatchNorm | nn.Dense
             ),
         ),
-        {"params": state.params, **state.model_state},
+        model.variables,
         batch.inputs,
     )
     return _size(collections["intermediates"])

@@ -3,10 +3,8 @@
 import dataclasses
 import functools
 import pathlib
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,22 +17,19 @@ from akd_jax.data.readers import digits
 from akd_jax.host.checkpoint import Checkpoints
 from akd_jax.host.writers import MetricWriter
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.models.network import Network
-from akd_jax.training import evaluate as evaluation
-from akd_jax.training import loop, optimizers, parallel
+from akd_jax.models.network import Model, Network
+from akd_jax.training.loop import Position, train_stage
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.training.stage import Stage
-from akd_jax.training.state import TrainState
-from akd_jax.training.step import predict_step
-from akd_jax.types import Task
-from experiments.benchmarks import workload
+from akd_jax.training.stage_run import build_stage
+from experiments.benchmarks import timing, workload
 
 _CHECKPOINT_EVERY = 60  # Epochs, as in configs/digits.py.
-_OPTIMIZER = OptimizerConfig(learning_rate=0.05, weight_decay=1e-4)
+_OPTIMIZER = OptimizerConfig(learning_rate=0.05, weight_decay=1e-4, schedule="constant")
 
 
 def measure(repeats: int) -> dict[str, Any]:
-    """Measures the seconds of a step of `loop.StageRun`, and of a jitted function in a for loop.
+    """Measures the seconds of a step of `train_stage`, and of a jitted function in a for loop.
 
     The training loop does everything that a stage does, except the evaluation. It draws the
     batches, fetches the metrics, keeps the best student, and shows the progress bar if standard
@@ -46,7 +41,7 @@ def measure(repeats: int) -> dict[str, Any]:
     assert source.normalise is not None, "expected images"
     cnn = Network(models.build("plain_cnn:4 M 4 M FC", 10), source.normalise)
     small = Case(cnn, source.train.take(np.arange(1200)), 40, epochs=91)
-    resnet, _ = workload.network("resnet:8")
+    resnet = workload.network("resnet:8")
     images = workload.images(10 * workload.BATCH_SIZE)
     cases = {
         "digits CNN, batch 40": small,
@@ -57,15 +52,10 @@ def measure(repeats: int) -> dict[str, Any]:
     ratios: dict[str, float] = {}
     notes: list[str] = []
     for name, case in cases.items():
-        # The first pair is a warm-up.
-        pairs = [(case.bare_seconds(), case.loop_seconds()) for _ in range(repeats + 1)][1:]
-        for kind, times in zip(("bare", "loop"), zip(*pairs, strict=True), strict=True):
-            seconds[f"{name}: {kind}"] = statistics.median(times)
-        quotients = sorted(loop / bare for bare, loop in pairs)
-        ratios[f"{name}: loop / bare"] = statistics.median(quotients)
-        notes.append(
-            f"{name}: the pairs' ratios lie between {quotients[0]:.2f} and {quotients[-1]:.2f}."
-        )
+        pair = timing.pair(case.bare_seconds, case.loop_seconds, repeats)
+        seconds |= {f"{name}: bare": pair.baseline, f"{name}: loop": pair.variant}
+        ratios[f"{name}: loop / bare"] = pair.ratio
+        notes.append(f"{name}: {pair.spread}")
     return {"seconds": seconds, "ratios": ratios, "notes": notes}
 
 
@@ -93,44 +83,35 @@ class Case:
     @functools.cached_property
     def _initial_variables(self) -> Any:
         example = self.examples.take(np.arange(1)).inputs
-        return jax.device_get(jax.jit(self.network.init)(jax.random.key(0), example))
+        return jax.device_get(self.network.initial_variables(jax.random.key(0), example))
 
     def loop_seconds(self) -> float:
         """Measures the seconds of a step of the training loop."""
-        stage = Stage("student", self.epochs, supervised_loss, _OPTIMIZER)
-        train = self._batches()
-        learning_rate = optimizers.learning_rate(stage, len(train))
-        state = TrainState.create(
-            self.network.apply,
-            self._initial_variables,
-            optimizer=optimizers.build(_OPTIMIZER, learning_rate),
-            loss=supervised_loss,
-            key=jax.random.key_data(jax.random.key(0)),
+        run = build_stage(
+            Stage("student", self.epochs, supervised_loss, _OPTIMIZER),
+            Model(self._initial_variables, self.network.apply),
+            {},
+            self._batches(),
+            key=jax.random.key(0),
         )
-        evaluator = _ConstantEvaluator(
-            evaluation.Predictor(parallel.compile_predict_step(predict_step)), Task.numbered(10)
-        )
+        evaluate = _ConstantScore()
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             writer = MetricWriter(folder)
             with Checkpoints(folder / "student") as checkpoints:
-                loop.StageRun(
-                    stage,
-                    state,
-                    {},
-                    train=train,
-                    validation=train,
-                    evaluate=evaluator,
-                    learning_rate=learning_rate,
+                train_stage(
+                    run,
+                    Position("overhead"),
+                    evaluate=evaluate,
+                    select=("score", "max"),
                     checkpoints=checkpoints,
                     checkpoint_every=_CHECKPOINT_EVERY,
                     writer=writer,
-                    label="overhead",
                     steps_per_loop=self.steps_per_loop,
-                ).run()
+                )
                 end = time.perf_counter()
             writer.close()
-        return (end - evaluator.times[0]) / ((self.epochs - 1) * len(train))
+        return (end - evaluate.times[0]) / ((self.epochs - 1) * len(run.train))
 
     def bare_seconds(self) -> float:
         """Measures the seconds of a step written with JAX and Optax only."""
@@ -171,8 +152,8 @@ class Case:
 
 
 @dataclasses.dataclass(frozen=True)
-class _ConstantEvaluator(evaluation.Evaluator):
-    """Returns a constant score, so that the evaluation takes no time and every epoch is the best.
+class _ConstantScore:
+    """An evaluation that takes no time. Every epoch is the best one, since all scores are equal.
 
     Attributes:
       times: the time of the first evaluation, at the end of the epoch that compiles.
@@ -180,9 +161,9 @@ class _ConstantEvaluator(evaluation.Evaluator):
 
     times: list[float] = dataclasses.field(default_factory=list)
 
-    def dispatch(self, model: Any, batches: data.Batches) -> Callable[[], dict[str, float]]:
-        """Returns a function that returns the score; the first call waits for the model."""
+    def __call__(self, model: Model) -> dict[str, float]:
+        """Returns the score; the first call waits for the model."""
         if not self.times:
             jax.block_until_ready(model)
             self.times.append(time.perf_counter())
-        return lambda: {"accuracy": 0.5}
+        return {"score": 0.5}

@@ -19,13 +19,11 @@ from akd_jax import data
 from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.models.encoder import Encoder, EncoderConfig
-from akd_jax.teachers.live import CachedTeacher
-from akd_jax.training import parallel
+from akd_jax.models.network import Model
+from akd_jax.teachers.live import StoredTeacher
 from akd_jax.training.evaluate import Predictor
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.training.state import TrainState
-from akd_jax.training.step import predict_step
-from akd_jax.types import Batch, Teacher, Tokens
+from akd_jax.types import Outputs, Tokens
 from experiments.benchmarks import cache, timing, workload
 from experiments.benchmarks.shapes import ENCODER, tokens
 
@@ -81,30 +79,38 @@ def _images(pytorch: Callable[[str], float], repeats: int) -> dict[str, Any]:
     """Measures stage I of ResNet-110 into ResNet-8."""
     examples = workload.images(_BATCHES * workload.BATCH_SIZE)
     epochs = _TEMPERATURES * _EPOCHS_PER_TEMPERATURE
-    step = functools.partial(predict_step, augment=workload.AUGMENT)
-    predictor = Predictor(parallel.compile_predict_step(step))
-    teacher = workload.teacher_model("resnet:110")
-    student = workload.Trainer(
-        workload.state("resnet:8", workload.annealed_loss), {"teacher": CachedTeacher("teacher")}
-    )
+    predictor = Predictor(workload.AUGMENT.view)
+    teacher = workload.random_model("resnet:110")
     unordered = data.Batches(examples, workload.BATCH_SIZE)
 
-    def teacher_passes() -> list[np.ndarray]:
-        return [predictor(teacher, unordered, view) for view in range(_VIEWS)]
-
-    def train(epochs: int, logits: list[np.ndarray]) -> None:
-        batches = data.Batches(
+    def stored_batches(views: list[Outputs]) -> data.Batches:
+        return data.Batches(
             examples,
             workload.BATCH_SIZE,
             seed=0,
-            views=len(logits),
-            teacher_logits={"teacher": logits},
+            views=len(views),
+            stored={"teacher": views},
         )
+
+    zeros = workload.stored_logits(len(examples))
+    student = workload.Trainer(
+        workload.build(
+            workload.random_model("resnet:8"),
+            stored_batches(zeros),
+            workload.annealed_loss,
+            StoredTeacher("teacher"),
+        )
+    )
+
+    def teacher_passes() -> list[Outputs]:
+        return [predictor(teacher, unordered, view) for view in range(_VIEWS)]
+
+    def train(epochs: int, views: list[Outputs]) -> None:
+        batches = stored_batches(views)
         for epoch in range(epochs):
             for batch in batches.epoch(epoch):
                 student(batch)
 
-    zeros = [np.zeros((len(examples), 10), np.float32)]
     steps: dict[str, Callable[[], float]] = {
         "PyTorch: step with the teacher in it": lambda: pytorch("images 1"),
         "library: step with stored logits": timing.timed(lambda: train(1, zeros), _BATCHES),
@@ -157,16 +163,24 @@ def _encoder_step(
     """Returns an update of an encoder on one batch, from the labels or from stored logits."""
     module = Encoder(config, 2)
     inputs = Tokens(ids, np.zeros_like(ids), np.full(len(ids), ids.shape[1], np.int32))
-    stored = {"teacher": np.zeros((len(ids), 2), np.float32)}
-    batch = Batch(inputs, labels, np.ones(len(ids), np.float32), teacher_logits=stored)
-    state = TrainState.create(
-        module.apply,
-        jax.jit(module.init)(jax.random.key(0), inputs),
-        optimizer=workload.optimizer(
-            OptimizerConfig(name="adamw", learning_rate=2e-5, weight_decay=0.01, clip_norm=1.0)
-        ),
-        loss=workload.annealed_loss if distill else supervised_loss,
-        key=jax.random.key_data(jax.random.key(0)),
+    batches = data.Batches(
+        data.Examples(inputs, labels),
+        len(ids),
+        views=1,
+        stored={"teacher": workload.stored_logits(len(ids), classes=2)} if distill else None,
     )
-    teachers: dict[str, Teacher] = {"teacher": CachedTeacher("teacher")} if distill else {}
-    return functools.partial(workload.Trainer(state, teachers), batch)
+    run = workload.build(
+        Model(jax.jit(module.init)(jax.random.key(0), inputs), module.apply),
+        batches,
+        workload.annealed_loss if distill else supervised_loss,
+        StoredTeacher("teacher") if distill else None,
+        optimizer=OptimizerConfig(
+            name="adamw",
+            learning_rate=2e-5,
+            weight_decay=0.01,
+            clip_norm=1.0,
+            schedule="constant",
+        ),
+        augmentation=None,
+    )
+    return functools.partial(workload.Trainer(run), next(batches.epoch()))

@@ -1,25 +1,31 @@
 """The work that the suites time: random images, networks with random weights, training steps."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
 
-from akd_jax import data, losses, models
+from akd_jax import data, losses, models, schedules
 from akd_jax.data.augmentation import Augmentation
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.models.network import Model, Network
-from akd_jax.training import optimizers, parallel
+from akd_jax.training import parallel
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.training.state import TrainState
+from akd_jax.training.stage import Stage
+from akd_jax.training.stage_run import StageRun, build_stage
 from akd_jax.training.step import train_step
-from akd_jax.types import Batch, Loss, Teacher, Variables
+from akd_jax.types import Batch, Loss, Outputs, Teacher
 from experiments.benchmarks.shapes import BATCH_SIZE as BATCH_SIZE
 
 MAX_TEMPERATURE = 10
 AUGMENT = Augmentation(crop_padding=4, flip=True, seed=0)
+# The paper's optimizer for images.
+OPTIMIZER = OptimizerConfig(learning_rate=0.1, weight_decay=1e-4, schedule="constant")
+
+# The loss of stage I of Annealing-KD.
+annealed_loss = losses.bind(losses.annealed_mse, factor=schedules.annealing_factor(MAX_TEMPERATURE))
 
 
 def images(count: int) -> data.Examples:
@@ -32,61 +38,84 @@ def images(count: int) -> data.Examples:
     return data.Examples(pixels, rng.integers(0, 10, count).astype(np.int32))
 
 
-def network(spec: str) -> tuple[Network, Variables]:
-    """Returns a network for these images, and random variables of it."""
-    created = Network(models.build(spec, 10), data.Normalise((127.5,) * 3, (64.0,) * 3))
+def stored_logits(examples: int, classes: int = 10) -> list[Outputs]:
+    """Returns one view of stored outputs that are 0, [examples, classes], on the host."""
+    view: Outputs = jax.device_get(Outputs(jnp.zeros((examples, classes))))
+    return [view]
+
+
+def network(spec: str) -> Network:
+    """Returns a network for these images."""
+    return Network(models.build(spec, 10), data.Normalise((127.5,) * 3, (64.0,) * 3))
+
+
+def random_model(spec: str) -> Model:
+    """Returns a network for these images with random variables, on the host."""
+    created = network(spec)
     example = np.zeros((1, 32, 32, 3), np.uint8)
-    return created, jax.device_get(jax.jit(created.init)(jax.random.key(0), example))
+    variables = created.initial_variables(jax.random.key(0), example)
+    return Model(jax.device_get(variables), created.apply)
 
 
-def teacher_model(spec: str) -> Model:
-    """Returns a teacher with random variables."""
-    created, variables = network(spec)
-    return Model(variables, created.apply)
+def build(
+    student: Model,
+    train: data.Batches,
+    loss: Loss = supervised_loss,
+    teacher: Teacher | None = None,
+    *,
+    optimizer: OptimizerConfig = OPTIMIZER,
+    augmentation: Augmentation | None = AUGMENT,
+) -> StageRun:
+    """Returns a stage of one epoch.
 
-
-def annealed_loss(student: Any, teachers: Any, batch: Any, temperature_step: Any) -> Any:
-    """Returns the loss of stage I of Annealing-KD, float32 [B]."""
-    teacher = teachers["teacher"].logits
-    return losses.annealed_mse(student.logits, teacher, temperature_step, MAX_TEMPERATURE)
-
-
-def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Returns the configured optimizer with a constant learning rate."""
-    return optimizers.build(config, optax.constant_schedule(config.learning_rate))
-
-
-def state(spec: str, loss: Loss = supervised_loss) -> TrainState:
-    """Returns the state of a student at step 0, with the paper's optimizer for images."""
-    created, variables = network(spec)
-    return TrainState.create(
-        created.apply,
-        variables,
-        optimizer=optimizer(OptimizerConfig(learning_rate=0.1, weight_decay=1e-4)),
-        loss=loss,
-        key=jax.random.key_data(jax.random.key(0)),
-        augment=AUGMENT,
+    Args:
+      student: the student.
+      train: batches of the training examples.
+      loss: the loss.
+      teacher: the teacher that the loss reads under the name 'teacher'; None for no teacher.
+      optimizer: the settings of the optimizer.
+      augmentation: the augmentation; None for no augmentation.
+    """
+    teachers = {} if teacher is None else {"teacher": teacher}
+    stage = Stage("benchmark", 1, loss, optimizer, teachers=tuple(teachers))
+    return build_stage(
+        stage, student, teachers, train, key=jax.random.key(0), augmentation=augmentation
     )
 
 
 class Trainer:
-    """A compiled training step with its state and teachers; a call waits for the results.
+    """The compiled training step of a stage with its state; a call waits for the results.
 
     Attributes:
       compiled: the compiled step.
+      state: the current state, on all devices.
     """
 
-    def __init__(self, state: TrainState, teachers: Mapping[str, Teacher]):
+    def __init__(self, run: StageRun):
         self.compiled = parallel.compile_train_step(train_step)
-        self._state = parallel.replicate(state)
-        self._teachers = parallel.replicate(dict(teachers))
+        self.state, self._teachers = parallel.replicate((run.state, dict(run.teachers)))
         self._temperature_step = parallel.replicate(np.int32(3))
 
     def arguments(self, batch: Batch) -> tuple[Any, ...]:
         """Returns the arguments of the compiled step for a batch."""
-        return self._state, self._teachers, parallel.shard(batch), self._temperature_step
+        return self.state, self._teachers, parallel.shard(batch), self._temperature_step
 
     def __call__(self, batch: Batch) -> None:
         """Makes one update on a batch and waits for it."""
-        self._state, metrics = self.compiled(*self.arguments(batch))
-        jax.block_until_ready((self._state, metrics))
+        self.state, metrics = self.compiled(*self.arguments(batch))
+        jax.block_until_ready((self.state, metrics))
+
+
+def epoch(run: StageRun) -> Callable[[], None]:
+    """Returns a function that trains the first epoch of a stage, batch by batch.
+
+    It waits for each update: with several devices on few cores, the collectives of several
+    updates in flight can deadlock.
+    """
+    step = Trainer(run)
+
+    def train() -> None:
+        for batch in run.train.epoch():
+            step(batch)
+
+    return train

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from akd_jax.data.augmentation import Augmentation
-from akd_jax.types import Batch
+from akd_jax.types import Batch, Clock
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(1, 256, (6, 8, 7, 3)).astype(np.uint8)  # Without zeros, which are padding.
@@ -32,7 +32,7 @@ def draw_many(augmentation, count):
 
 @functools.cache
 def compiled(augmentation):
-    return jax.jit(augmentation)
+    return jax.jit(augmentation.view)
 
 
 def candidates(image, padding, flip):
@@ -81,4 +81,16 @@ def test_half_of_the_views_are_mirrored():
 
 def test_without_crop_and_flip_the_batch_is_unchanged():
     original = batch(range(6), 3)
-    assert Augmentation(0, False, seed=0)(original) is original
+    augmentation = Augmentation(0, False, seed=0)
+    assert augmentation.view(original) is original
+    assert not augmentation.active
+
+
+def test_step_prepares_its_batch_with_the_views_whatever_its_key():
+    augmentation, original = Augmentation(2, True, seed=0), batch(range(6), 3)
+    assert augmentation.active
+    expected = compiled(augmentation)(original)
+    prepare = jax.jit(lambda batch, key: augmentation(None, {}, batch, Clock.at(), key))
+    for seed in range(2):
+        prepared = prepare(original, jax.random.key(seed))
+        jax.tree.map(np.testing.assert_array_equal, prepared, expected)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from akd_jax.data import Batches, Examples
-from akd_jax.types import Tokens
+from akd_jax.types import Outputs, Tokens, TopK
 
 
 def examples(count):
@@ -31,13 +31,16 @@ def test_epoch_counts_every_example_once(count, batch_size):
 @pytest.mark.parametrize("first", [0, 2])
 def test_groups_contain_the_batches_of_the_epoch(batches_per_chunk, first):
     row_bytes, batch_size = 4, 2
-    logits = {"teacher": [np.arange(15.0) + view for view in range(2)]}
+    stored = [
+        Outputs(np.arange(15.0) + view, {"pooled": np.arange(30.0).reshape(15, 2) - view})
+        for view in range(2)
+    ]
     batches = Batches(
         examples(15),
         batch_size,
         seed=0,
         views=2,
-        teacher_logits=logits,
+        stored={"teacher": stored},
         chunk_bytes=batches_per_chunk * row_bytes * batch_size,
     )
     groups = list(batches.groups(3, epoch=5, first=first))
@@ -197,15 +200,24 @@ def test_without_seed_texts_are_sorted_by_length(batch_size, ids, sizes, last_we
     assert batches[-1].weights.tolist() == last_weights
 
 
-def test_batches_contain_the_stored_logits_of_their_texts():
+def test_batches_contain_the_stored_outputs_of_their_texts_and_view():
     logits = np.arange(12, dtype=np.float32).reshape(6, 2)
+    views = [
+        Outputs(logits + 100 * view, {"pooled": logits - view}, TopK.of(logits + view, 1))
+        for view in range(2)
+    ]
     batches = Batches(
-        single(3, 5, 4, 2, 9, 6),
-        4,
-        seed=0,
-        buckets=BUCKETS,
-        views=1,
-        teacher_logits={"t": [logits]},
+        single(3, 5, 4, 2, 9, 6), 4, seed=0, buckets=BUCKETS, views=2, stored={"t": views}
     )
-    for batch in batches.epoch(3):
-        np.testing.assert_array_equal(batch.teacher_logits["t"], logits[batch.ids])
+    for epoch, view in ((2, 0), (3, 1)):
+        for batch in batches.epoch(epoch):
+            outputs = batch.stored["t"]
+            np.testing.assert_array_equal(outputs.logits, logits[batch.ids] + 100 * view)
+            np.testing.assert_array_equal(outputs.features["pooled"], logits[batch.ids] - view)
+            largest = logits[batch.ids, 1:] + view
+            np.testing.assert_array_equal(outputs.top_k.values, largest)
+            np.testing.assert_array_equal(batch.views, np.full(4, view))
+
+
+def test_without_stored_teachers_a_batch_has_no_outputs():
+    assert next(Batches(examples(4), 2).epoch()).stored == {}

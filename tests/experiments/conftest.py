@@ -43,7 +43,7 @@ def run_launcher(monkeypatch, capsys):
             warnings.filterwarnings("ignore", "the load_module", DeprecationWarning)
             cli.launch(main, required=required, several_processes=several_processes)
         printed = capsys.readouterr()
-        return Ended(exit_info.value.code, printed.out, printed.err)
+        return Ended(exit_info.value.code or 0, printed.out, printed.err)
 
     yield run
     logging.root.handlers[:] = handlers

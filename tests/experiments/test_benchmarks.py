@@ -1,11 +1,22 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from akd_jax import data, models
-from akd_jax.models.network import Network
-from experiments.benchmarks import cache, children, hlo, memory, overhead, scaling, timing, workload
+from akd_jax.models.network import Model, Network
+from experiments.benchmarks import (
+    cache,
+    children,
+    composition,
+    hlo,
+    memory,
+    overhead,
+    scaling,
+    timing,
+    workload,
+)
 
 
 class Clock:
@@ -53,21 +64,77 @@ def test_timed_divides_by_the_units_of_work():
     assert timing.timed(lambda: clock.wait(6), units=4, clock=clock)() == 1.5
 
 
+def test_pair_has_the_ratios_of_its_turns_without_the_first():
+    clock, turns = Clock(), []
+    baseline, variant = (
+        timing.timed(scripted(durations, name, turns, clock), clock=clock)
+        for name, durations in {"a": [100, 2, 4, 1], "b": [9, 3, 4, 5]}.items()
+    )
+    pair = timing.pair(baseline, variant, repeats=3)
+    # By hand: 3 / 2, 4 / 4 and 5 / 1. Their median is not the ratio 4 / 2 of the medians.
+    assert pair == timing.Pair(baseline=2, variant=4, ratios=(1, 1.5, 5))
+    assert pair.ratio == 1.5
+    assert pair.spread == "the pairs' ratios lie between 1.00 and 5.00."
+    assert turns == ["a", "b"] * 4
+
+
 def test_stage_ratio_by_hand():
     # 20 epochs of 1 s live against 20 x 0.2 s and 4 passes of 0.5 s: 20 / (4 + 2).
     ratio = cache.stage_ratio(1.0, 0.2, 0.5, epochs=20, views=4)
     assert ratio == pytest.approx(20 / 6)
 
 
-@pytest.mark.parametrize("steps_per_loop", [1, 2])
-def test_overhead_case_times_the_loop_and_the_bare_step(steps_per_loop):
+@pytest.fixture
+def examples():
+    """Small random images."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 17, (24, 8, 8, 1)).astype(np.float32)
-    examples = data.Examples(images, rng.integers(0, 10, 24).astype(np.int32))
-    network = Network(models.build("plain_cnn:2 M FC", 10), data.Normalise((8.0,), (4.0,)))
+    return data.Examples(images, rng.integers(0, 10, 24).astype(np.int32))
+
+
+@pytest.fixture
+def network():
+    return Network(models.build("plain_cnn:2 M 2 M FC", 10), data.Normalise((8.0,), (4.0,)))
+
+
+@pytest.fixture
+def student(network, examples):
+    return Model(network.initial_variables(jax.random.key(0), examples.inputs[:1]), network.apply)
+
+
+def train_epoch(run):
+    """The state of a stage after its first epoch."""
+    trainer = workload.Trainer(run)
+    for batch in run.train.epoch():
+        trainer(batch)
+    return trainer.state
+
+
+@pytest.mark.parametrize("steps_per_loop", [1, 2])
+def test_overhead_case_times_the_loop_and_the_bare_step(steps_per_loop, network, examples):
     case = overhead.Case(network, examples, 8, epochs=3, steps_per_loop=steps_per_loop)
     assert case.loop_seconds() > 0
     assert case.bare_seconds() > 0
+
+
+def test_composed_and_plain_loss_train_the_same_student(student, examples):
+    runs = composition.plain_and_composed(student, examples, 8)
+    plain, composed = (train_epoch(run).model.variables for run in runs)
+    jax.tree.map(np.testing.assert_array_equal, plain, composed)
+    kernels = [tree["params"]["Dense_0"]["kernel"] for tree in (student.variables, plain)]
+    assert not np.array_equal(*kernels)
+
+
+def test_stage_with_a_hint_reads_stored_features_and_trains_a_projector(student, examples):
+    without, with_hint = composition.without_and_with_hint(student, examples, 8)
+    assert next(without.train.epoch()).stored == {}
+    stored = next(with_hint.train.epoch()).stored["teacher"].features
+    assert stored[composition.LAYER].shape == (8, 4, 4, 2)  # Images of 8x8, pooled once.
+    assert jax.tree.leaves(without.state.params["loss"]) == []
+    before = jax.tree.leaves(with_hint.state.params["loss"])
+    after = jax.tree.leaves(train_epoch(with_hint).params["loss"])
+    assert before
+    assert not any(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_child_process_traces_its_step_once(tmp_path):
@@ -108,7 +175,9 @@ def test_layer_output_bytes_of_resnet_8():
     batch = next(data.Batches(workload.images(2), 2).epoch())
     # ResNet-8: 7 3x3 convolutions and 2 shortcuts, each with a batch norm, and 10 logits.
     per_example = 2 * (3 * 16 * 32**2 + 3 * 32 * 16**2 + 3 * 64 * 8**2) + 10
-    assert memory.layer_output_bytes(workload.state("resnet:8"), batch) == 4 * 2 * per_example
+    assert (
+        memory.layer_output_bytes(workload.random_model("resnet:8"), batch) == 4 * 2 * per_example
+    )
 
 
 def test_efficiency_falls_with_the_chips_and_rises_with_the_batch():

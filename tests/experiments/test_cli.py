@@ -32,9 +32,14 @@ def assert_refused(run_launcher):
     [
         ("--config.student.epoch=3", "config.student.epoch: unknown field; did you mean 'epochs'?"),
         ("--config.metod=kd", "config.metod: unknown field; did you mean 'method'?"),
+        ("--config.studnt.epochs=3", "config.studnt: unknown field; did you mean 'student'?"),
         (
             "--config.seed=1.5",
             "config.seed: expected a value of type int, such as 0, got '1.5'",
+        ),
+        (
+            "--config.kd.temperature=hot",
+            "config.kd.temperature: expected a value of type float, such as 4.0, got 'hot'",
         ),
         (
             "--config.seed.x=1",

@@ -8,7 +8,7 @@ import pytest
 from akd_jax import methods, runs
 from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
-from akd_jax.runs.setup import make_plan
+from akd_jax.runs import make_plan
 from akd_jax.training.stage import Method, Stage
 from experiments import comparison_table, html_report
 from experiments.compare import check_equal_epochs, compare_methods
@@ -189,11 +189,11 @@ def test_methods_with_unequal_epochs_are_refused():
 
 
 def test_method_with_more_epochs_is_refused_before_training(small, tmp_path, monkeypatch):
-    def build(settings):
+    def build(settings, task):
         optimizer = settings.student.optimizer
         return Method("longer", (Stage("longer", 5, supervised_loss, optimizer),))
 
-    monkeypatch.setitem(methods.METHODS, "longer", build)
+    monkeypatch.setitem(methods.METHODS, "longer", methods.MethodSpec(build))
     with pytest.raises(InputError, match=r"got \{'scratch': 4, 'longer': 5\}"):
         compare_methods(small, ["scratch", "longer"], 1, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -15,7 +15,7 @@ def test_bars_are_annealed_logits_and_the_label():
         "T = 10, Φ = 0.1",
         "T = 7, Φ = 0.4",
         "T = 4, Φ = 0.7",
-        "T = 1, Φ = 1.0",
+        "T = 1, Φ = 1",
     ]
     for axis, phi in zip(annealed, (0.1, 0.4, 0.7, 1.0), strict=True):
         np.testing.assert_allclose(heights(axis), phi * logits, rtol=1e-6)

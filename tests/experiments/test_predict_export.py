@@ -8,7 +8,6 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax import runs
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
-from akd_jax.runs.setup import make_plan
 from experiments import export, predict
 from tests.support.configs import small_config
 
@@ -26,7 +25,7 @@ def scratch_run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def images(scratch_run):
     config = ConfigDict(records.read_config(scratch_run)["config"])
-    return make_plan(config).dataset.splits["test"].inputs
+    return runs.make_plan(config).dataset.splits["test"].inputs
 
 
 def assert_refused(function, *args, match):

@@ -1,63 +1,78 @@
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from akd_jax import methods
 from akd_jax.host.errors import InputError
-from akd_jax.methods.continuation_kd import continuation_loss
 from akd_jax.runs.config import parse
-from akd_jax.types import Batch, Outputs
+from akd_jax.training.stage import Pretrained, Trained
+from akd_jax.training.terms import evaluate_loss
+from akd_jax.types import UNLABELLED, Batch, Clock, Outputs, Task
+from tests.support import logits as in_numpy
 
 # Expected losses are NumPy formulas in float64; they do not use the library's losses.
 RNG = np.random.default_rng(0)
 STUDENT, TEACHER = np.float32(RNG.normal(size=(2, 6, 10)))
 LABELS = np.int32(RNG.integers(0, 10, 6))
 BATCH = Batch(np.zeros((6, 1)), LABELS, np.ones(6, np.float32))
+DIGITS, REGRESSION = Task.numbered(10), Task((), ("pearson",))
+CROSS_ENTROPY = in_numpy.cross_entropy(np.float64(STUDENT), LABELS)
 
 
-def build(config, method, **fields):
+def build(config, method, task=DIGITS, **fields):
     config.method = method
     config.update_from_flattened_dict(fields)
-    return methods.build(parse(config))
+    return methods.METHODS[method].build(parse(config), task)
 
 
-def loss_of(stage, k=0, *, batch=BATCH, **teachers):
-    outputs = {name: Outputs(jnp.asarray(logits)) for name, logits in teachers.items()}
-    return stage.loss(Outputs(jnp.asarray(STUDENT)), outputs, batch, jnp.int32(k))
+def terms_of(stage, *, batch=BATCH, student=STUDENT, k=0, epoch=0, **teachers):
+    """The terms of a stage's loss by name."""
+    terms, _ = evaluate_loss(
+        stage.loss,
+        {},
+        Outputs(jnp.asarray(student)),
+        {name: Outputs(jnp.asarray(logits)) for name, logits in teachers.items()},
+        batch,
+        Clock.at(temperature_step=k, epoch=epoch),
+        key=jax.random.key(0),
+        axis_name=None,
+    )
+    return terms
 
 
-def log_softmax(logits):
-    logits = np.float64(logits)
-    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+def loss_of(stage, **arguments):
+    """The sum of the scaled values of all terms, per example."""
+    return sum(term.scale * term.values for term in terms_of(stage, **arguments).values())
 
 
-def cross_entropy(logits):
-    return -log_softmax(logits)[np.arange(6), LABELS]
-
-
-def soft_label_loss(student, teacher, temperature):
-    log_p, log_q = log_softmax(teacher / temperature), log_softmax(student / temperature)
-    return temperature**2 * (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+def soft_labels(temperature):
+    return in_numpy.kl(np.float64(STUDENT), np.float64(TEACHER), temperature)
 
 
 def annealed_error(phi):
     return np.square(np.float64(STUDENT) - phi * TEACHER).mean(axis=-1)
 
 
+def values_of(schedule, times):
+    return [float(schedule(Clock.at(**time))) for time in times]
+
+
 def test_scratch_is_cross_entropy_without_a_teacher(config):
-    (stage,) = build(config, "scratch").stages
+    method = build(config, "scratch")
+    (stage,) = method.stages
+    assert method.teachers == {}
     assert stage.teachers == ()
-    np.testing.assert_allclose(loss_of(stage), cross_entropy(STUDENT), rtol=1e-5)
+    np.testing.assert_allclose(loss_of(stage), CROSS_ENTROPY, rtol=1e-5)
 
 
 def test_kd_by_hand(config):
     # T = 2, weight 1/4. The probabilities at T are (3/4, 1/4) and (1/2, 1/2).
     (stage,) = build(config, "kd", **{"kd.temperature": 2.0, "kd.weight": 0.25}).stages
-    teacher = Outputs(2 * jnp.log(jnp.array([[0.75, 0.25]])))
     batch = Batch(np.zeros((1, 1)), np.int32([0]), np.ones(1, np.float32))
-    loss = stage.loss(Outputs(jnp.zeros((1, 2))), {"teacher": teacher}, batch, jnp.int32(0))
+    loss = loss_of(stage, batch=batch, student=np.zeros((1, 2)), teacher=2 * np.log([[0.75, 0.25]]))
     expected = 0.75 * np.log(2) + 0.25 * 4 * (0.75 * np.log(1.5) + 0.25 * np.log(0.5))
     np.testing.assert_allclose(loss, [expected], rtol=1e-5)
 
@@ -65,19 +80,32 @@ def test_kd_by_hand(config):
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
 def test_kd_mixes_hard_and_soft_labels(config, weight):
     (stage,) = build(config, "kd", **{"kd.temperature": 3.0, "kd.weight": weight}).stages
-    hard, soft = cross_entropy(STUDENT), soft_label_loss(STUDENT, TEACHER, 3.0)
-    expected = (1 - weight) * hard + weight * soft
+    expected = (1 - weight) * CROSS_ENTROPY + weight * soft_labels(3.0)
     np.testing.assert_allclose(loss_of(stage, teacher=TEACHER), expected, rtol=1e-4)
+    terms = terms_of(stage, teacher=TEACHER)
+    assert {name: float(term.scale) for name, term in terms.items()} == {
+        "hard": 1 - weight,
+        "soft": weight,
+    }
+    assert values_of(stage.schedules["temperature"], [{"epoch": 0}, {"epoch": 9}]) == [3, 3]
+
+
+def test_kd_learns_from_the_teacher_on_unlabelled_examples(config):
+    (stage,) = build(config, "kd").stages
+    batch = BATCH.replace(labels=np.where(np.arange(6) < 2, UNLABELLED, LABELS))
+    terms = terms_of(stage, batch=batch, teacher=TEACHER)
+    np.testing.assert_array_equal(terms["hard"].weights, [0, 0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(terms["soft"].weights, np.ones(6))
 
 
 def test_kd_of_a_regression_mixes_squared_errors(config):
-    (stage,) = build(config, "kd", **{"kd.weight": 0.25}).stages
+    (stage,) = build(config, "kd", REGRESSION, **{"kd.weight": 0.25}).stages
     student, teacher, labels = np.float32(RNG.normal(size=(3, 6)))
     batch = BATCH.replace(labels=labels)
-    teachers = {"teacher": Outputs(jnp.asarray(teacher)[:, None])}
-    loss = stage.loss(Outputs(jnp.asarray(student)[:, None]), teachers, batch, jnp.int32(0))
+    loss = loss_of(stage, batch=batch, student=student[:, None], teacher=teacher[:, None])
     expected = 0.75 * (student - labels) ** 2 + 0.25 * (student - teacher) ** 2
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert stage.schedules == {}  # A regression has no temperature.
 
 
 def test_annealing_kd_has_the_two_stages_of_the_paper(config):
@@ -88,34 +116,90 @@ def test_annealing_kd_has_the_two_stages_of_the_paper(config):
     }
     stage_1, stage_2 = build(config, "annealing_kd", **fields).stages
     assert (stage_1.epochs, stage_2.epochs) == (8, 4)
-    assert (stage_1.max_temperature, stage_2.max_temperature) == (4, 1)
     assert (stage_1.start, stage_2.start) == (None, "stage_1")
     assert (stage_1.teachers, stage_2.teachers) == (("teacher",), ())
+    assert [stage_1.temperature_step(epoch) for epoch in range(8)] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert {stage_2.temperature_step(epoch) for epoch in range(4)} == {0}
+    times = [{"temperature_step": k} for k in range(4)]
+    assert values_of(stage_1.schedules["temperature"], times) == [4, 3, 2, 1]
+    assert values_of(stage_1.schedules["phi"], times) == [0.25, 0.5, 0.75, 1]
+    assert stage_2.schedules == {}
     for k in range(4):
-        loss = loss_of(stage_1, k, teacher=TEACHER)
+        loss = loss_of(stage_1, k=k, teacher=TEACHER)
         np.testing.assert_allclose(loss, annealed_error((k + 1) / 4), rtol=1e-5)
-    np.testing.assert_allclose(loss_of(stage_2), cross_entropy(STUDENT), rtol=1e-5)
+    np.testing.assert_allclose(loss_of(stage_2), CROSS_ENTROPY, rtol=1e-5)
 
 
 def test_annealing_kd_can_sum_over_classes(config):
     fields = {"annealing_kd.class_reduction": "sum", "annealing_kd.max_temperature": 2}
     stage = build(config, "annealing_kd", **fields).stages[0]
-    loss = loss_of(stage, 0, teacher=TEACHER)
+    loss = loss_of(stage, k=0, teacher=TEACHER)
     np.testing.assert_allclose(loss, 10 * annealed_error(0.5), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("method", "name"),
-    [(methods.METHODS["takd"], "assistant"), (methods.TEACHERS["assistant"], "teacher")],
-    ids=["student", "assistant"],
-)
-def test_takd_student_reads_the_assistant_and_the_assistant_reads_the_teacher(config, method, name):
-    config.update_from_flattened_dict({"kd.temperature": 3.0, "kd.weight": 0.25})
-    (stage,) = method(parse(config)).stages
-    assert stage.teachers == (name,)
-    loss = loss_of(stage, **{name: TEACHER, "other": TEACHER[::-1]})
-    expected = 0.75 * cross_entropy(STUDENT) + 0.25 * soft_label_loss(STUDENT, TEACHER, 3.0)
-    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+def test_takd_student_reads_the_assistant_and_the_assistant_reads_the_teacher(config):
+    fields = {"kd.temperature": 3.0, "kd.weight": 0.25, "takd.assistant.epochs": 7}
+    method = build(config, "takd", **fields)
+    assert method.teachers.keys() == {"assistant"}
+    assistant = method.teachers["assistant"]
+    assert assistant.model == config.takd.assistant.model
+    assert assistant.method.teachers.keys() == {"teacher"}
+    assert assistant.method.epochs == 7
+    expected = 0.75 * CROSS_ENTROPY + 0.25 * soft_labels(3.0)
+    for (stage,), name in (
+        (method.stages, "assistant"),
+        (assistant.method.stages, "teacher"),
+    ):
+        assert stage.teachers == (name,)
+        loss = loss_of(stage, **{name: TEACHER, "other": TEACHER[::-1]})
+        np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["kd", "takd", "annealing_kd", "continuation_kd"])
+def test_teacher_is_trained_on_the_hard_labels(config, method):
+    config.update_from_flattened_dict({"teacher.epochs": 3, "teacher.seed": 5})
+    recipes = dict(build(config, method).all_teachers())
+    teacher = recipes["teacher"]
+    assert isinstance(teacher, Trained)
+    assert (teacher.model, teacher.seed) == (config.teacher.model, 5)
+    assert teacher.settings["teacher"]["epochs"] == 3
+    assert "path" not in teacher.settings["teacher"]
+    (stage,) = teacher.method.stages
+    assert stage.epochs == 3
+    np.testing.assert_allclose(loss_of(stage), CROSS_ENTROPY, rtol=1e-5)
+
+
+def test_a_path_replaces_the_training_of_a_teacher(config):
+    config.teacher.path = "runs/teacher"
+    teachers = build(config, "kd").teachers
+    assert teachers == {"teacher": Pretrained("runs/teacher", "config.teacher.path")}
+    # The assistant may be finished although the teacher is not, and is then all that is needed.
+    config.update_from_flattened_dict({"teacher.path": "", "takd.assistant.path": "runs/small"})
+    recipes = dict(build(config, "takd").all_teachers())
+    assert recipes == {"assistant": Pretrained("runs/small", "config.takd.assistant.path")}
+
+
+def test_what_trains_a_teacher_is_in_its_settings(config):
+    def settings(**fields):
+        changed = config.copy_and_resolve_references()
+        changed.update_from_flattened_dict(fields)
+        return build(changed, "takd").teachers["assistant"].settings
+
+    expected = settings()
+    for field, value in (
+        ("takd.assistant.epochs", 77),
+        ("takd.assistant.optimizer.learning_rate", 0.77),
+        ("kd.temperature", 7.7),
+        ("kd.weight", 0.77),
+        ("teacher.views", 7),
+    ):
+        assert settings(**{field: value}) != expected, field
+    for field, value in (
+        ("student.epochs", 77),
+        ("teacher.cache_dir", "elsewhere"),
+        ("student.optimizer.learning_rate", 0.77),
+    ):
+        assert settings(**{field: value}) == expected, field
 
 
 @pytest.mark.parametrize(("epoch", "psi"), [(0, 0.0), (4, 0.5), (5, 0.625), (6, 1.0), (9, 1.0)])
@@ -127,11 +211,13 @@ def test_continuation_kd_raises_psi_with_the_epoch(config, epoch, psi):
         "continuation_kd.psi_until": 6,
     }
     (stage,) = build(config, "continuation_kd", **fields).stages
-    assert (stage.epochs, stage.max_temperature) == (10, 5)
-    batch = BATCH.replace(epochs=np.full(6, epoch, np.int32))
-    loss = loss_of(stage, 2, batch=batch, teacher=TEACHER)
+    assert stage.epochs == 10
+    assert [stage.temperature_step(e) for e in range(10)] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert values_of(stage.schedules["psi"], [{"epoch": epoch}]) == [psi]
+    assert values_of(stage.schedules["temperature"], [{"temperature_step": 2}]) == [3]
+    loss = loss_of(stage, k=2, epoch=epoch, teacher=TEACHER)
     soft = np.maximum(0, annealed_error(3 / 5) - 0.1 * 3 / 5)
-    expected = psi * cross_entropy(STUDENT) + (1 - psi) * soft
+    expected = psi * CROSS_ENTROPY + (1 - psi) * soft
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-7)
 
 
@@ -139,25 +225,34 @@ def test_continuation_kd_with_a_step_has_the_stages_of_annealing_kd(config):
     annealing = build(config, "annealing_kd").stages
     fields = {"continuation_kd.psi": "step", "continuation_kd.margin": 0.5}
     stages = build(config, "continuation_kd", **fields).stages
+    functions = {"loss": None, "temperature_step": None, "schedules": None}
+    times = [{"temperature_step": k} for k in range(3)]
     for expected, stage in zip(annealing, stages, strict=True):
-        assert dataclasses.replace(expected, loss=None) == dataclasses.replace(stage, loss=None)
-    max_temperature = stages[0].max_temperature
+        without_functions = [dataclasses.replace(s, **functions) for s in (expected, stage)]
+        assert without_functions[0] == without_functions[1]
+        epochs = range(stage.epochs)
+        steps = [list(map(s.temperature_step, epochs)) for s in (expected, stage)]
+        assert steps[0] == steps[1]
+        assert expected.schedules.keys() == stage.schedules.keys()
+        for name, schedule in stage.schedules.items():
+            assert values_of(schedule, times) == values_of(expected.schedules[name], times)
+    max_temperature = config.annealing_kd.max_temperature
     for k in range(max_temperature):
         phi = (k + 1) / max_temperature
         soft = np.maximum(0, annealed_error(phi) - 0.5 * phi)
-        loss = loss_of(stages[0], k, teacher=TEACHER)
+        loss = loss_of(stages[0], k=k, teacher=TEACHER)
         np.testing.assert_allclose(loss, soft, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(loss_of(stages[1]), cross_entropy(STUDENT), rtol=1e-5)
+    np.testing.assert_allclose(loss_of(stages[1]), CROSS_ENTROPY, rtol=1e-5)
 
 
-@pytest.mark.parametrize("psi", [0.0, 1.0])
-def test_continuation_loss_equals_the_stages_of_annealing_kd(psi):
-    loss = continuation_loss("mean", 0.0, 2, lambda batch: jnp.float32(psi))
-    student, teacher = Outputs(jnp.asarray(STUDENT)), Outputs(jnp.asarray(TEACHER))
+def test_continuation_kd_without_a_margin_and_with_a_step_is_annealing_kd(config):
+    expected = build(config, "annealing_kd").stages
+    fields = {"continuation_kd.psi": "step", "continuation_kd.margin": 0.0}
+    stages = build(config, "continuation_kd", **fields).stages
     for k in (0, 1):
-        expected = cross_entropy(STUDENT) if psi else annealed_error((k + 1) / 2)
-        values = loss(student, {"teacher": teacher}, BATCH, jnp.int32(k))
-        np.testing.assert_allclose(values, expected, rtol=1e-5)
+        for stage, other in zip(stages, expected, strict=True):
+            arguments = {"k": k, "teacher": TEACHER}
+            np.testing.assert_array_equal(loss_of(stage, **arguments), loss_of(other, **arguments))
 
 
 def test_continuation_kd_must_reach_psi_1(config):
@@ -168,8 +263,89 @@ def test_continuation_kd_must_reach_psi_1(config):
     build(config, "continuation_kd", **{"continuation_kd.psi_until": 9})
 
 
+def test_compose_without_other_terms_is_scratch(config):
+    method = build(config, "compose")
+    (stage,) = method.stages
+    assert method.teachers == {}
+    assert stage.teachers == ()
+    np.testing.assert_allclose(loss_of(stage), CROSS_ENTROPY, rtol=1e-5)
+
+
+def test_compose_adds_the_terms_with_a_weight(config):
+    fields = {
+        "compose.supervised.weight": 0.5,
+        "compose.kl.weight": 2.0,
+        "compose.kl.end_weight": 1.0,
+        "compose.kl.schedule": "linear",
+        "compose.kl.schedule_epochs": 4,
+        "compose.kl.temperature": 3.0,
+    }
+    method = build(config, "compose", **fields)
+    (stage,) = method.stages
+    assert stage.teachers == ("teacher",)
+    assert method.teachers.keys() == {"teacher"}
+    for epoch, weight in ((0, 2.0), (1, 1.75), (4, 1.0), (9, 1.0)):
+        loss = loss_of(stage, epoch=epoch, teacher=TEACHER)
+        expected = 0.5 * CROSS_ENTROPY + weight * soft_labels(3.0)
+        np.testing.assert_allclose(loss, expected, rtol=1e-4)
+    fields["compose.supervised.weight"] = 0.0
+    (stage,) = build(config, "compose", **fields).stages
+    np.testing.assert_allclose(loss_of(stage, teacher=TEACHER), 2 * soft_labels(3.0), rtol=1e-4)
+
+
+def test_compose_reads_pairs_of_features(config):
+    fields = {
+        "compose.rkd_distance.weight": 25.0,
+        "compose.rkd_distance.layers": "low, middle:high",
+        "compose.rkd_angle.weight": 50.0,
+        "compose.rkd_angle.layers": "low:high",
+    }
+    (stage,) = build(config, "compose", **fields).stages
+    features = {name: jnp.float32(RNG.normal(size=(6, 4))) for name in ("low", "middle", "high")}
+    outputs = Outputs(jnp.asarray(STUDENT), features)
+    teacher = Outputs(jnp.asarray(TEACHER), {name: x[::-1] for name, x in features.items()})
+    # A distance to itself is 0: `middle` and `high` of the teacher are exchanged here.
+    same = Outputs(jnp.asarray(TEACHER), {**features, "high": features["middle"]})
+
+    def evaluate(teacher):
+        terms, _ = evaluate_loss(
+            stage.loss,
+            {},
+            outputs,
+            {"teacher": teacher},
+            BATCH,
+            Clock.at(),
+            key=jax.random.key(0),
+            axis_name=None,
+        )
+        return terms
+
+    terms = evaluate(teacher)
+    assert {name: float(term.scale) for name, term in terms.items()} == {
+        "supervised": 1,
+        "rkd_distance_low": 25,
+        "rkd_distance_middle": 25,
+        "rkd_angle": 50,
+    }
+    assert all(term.values.max() > 1e-3 for term in terms.values())
+    terms = evaluate(same)
+    for name in ("rkd_distance_low", "rkd_distance_middle"):
+        np.testing.assert_allclose(terms[name].values, 0, atol=1e-6)
+    assert terms["rkd_angle"].values.max() > 1e-3
+
+
 def test_all_methods_make_the_same_number_of_updates(config):
-    assert {build(config, name).epochs for name in methods.METHODS} == {config.student.epochs}
+    epochs = {build(config, name).epochs for name in methods.METHODS}
+    assert epochs == {config.student.epochs}
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("task", [DIGITS, REGRESSION], ids=["classes", "regression"])
+def test_method_has_its_own_name_and_can_be_built_twice(config, name, task):
+    first, second = (build(config, name, task) for _ in range(2))
+    assert first.name == second.name == name
+    assert [stage.name for stage in first.stages] == [stage.name for stage in second.stages]
+    assert dict(first.all_teachers()).keys() <= {"teacher", "assistant"}
 
 
 @pytest.mark.parametrize(
@@ -190,6 +366,26 @@ def test_all_methods_make_the_same_number_of_updates(config):
             {"continuation_kd.max_temperature": 11},
             r"continuation_kd\.max_temperature: expected 1 to 10, .* got 11",
         ),
+        (
+            "compose",
+            {"compose.supervised.weight": 0.0},
+            r"config\.compose: expected a term with a weight above 0, got none; set",
+        ),
+        (
+            "compose",
+            {"compose.supervised.schedule": "exponential"},
+            r"config\.compose\.supervised: start, end: expected values greater than 0, got 1.0 and",
+        ),
+        (
+            "compose",
+            {"compose.hint.weight": 1.0, "compose.hint.layers": "low:a,low:b"},
+            r"config\.compose\.hint\.layers: expected different features of the .* 'low' twice;",
+        ),
+        (
+            "kd",
+            {"student.optimizer.warmup_epochs": 10},
+            "kd: expected warmup_epochs below its 10 epochs, got 10; set fewer",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_named_in_the_error(config, method, fields, message):
@@ -197,8 +393,6 @@ def test_settings_that_do_not_fit_are_named_in_the_error(config, method, fields,
         build(config, method, **fields)
 
 
-def test_unknown_method_is_named_in_the_error(config):
-    with pytest.raises(
-        InputError, match="one of scratch, kd, takd, annealing_kd, continuation_kd, got 'akd'"
-    ):
-        build(config, "akd")
+def test_a_regression_has_no_kl_divergence(config):
+    with pytest.raises(InputError, match=r"kl\.weight: expected 0 in a regression, .* got 0\.5;"):
+        build(config, "compose", REGRESSION, **{"compose.kl.weight": 0.5})

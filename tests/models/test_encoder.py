@@ -1,15 +1,21 @@
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+import torch
 import transformers
 
 from akd_jax import models
 from akd_jax.data.text import tokenise
 from akd_jax.models import huggingface
-from akd_jax.types import Task, Tokens
+from akd_jax.models.encoder import Encoder, EncoderConfig
+from akd_jax.training.state import TrainState
+from akd_jax.training.step import train_step
+from akd_jax.types import Batch, Task, Tokens
 from tests.support.encoders import (
     KINDS,
     MINILM,
@@ -75,6 +81,80 @@ def test_last_hidden_state_of_minilm_equals_that_of_transformers():
     real = np.arange(32) < tokens.lengths[:, None]
     actual = np.asarray(outputs.features["last_hidden_state"])
     np.testing.assert_allclose(actual[real], expected[real], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_equal_those_of_transformers(kind, tmp_path):
+    save(tmp_path, kind, num_hidden_layers=2)
+    reference = KINDS[kind][1].from_pretrained(tmp_path, attn_implementation="eager").eval()
+    reference.config.output_hidden_states = reference.config.output_attentions = True
+    module, variables = load(tmp_path)
+    tokens = random_tokens(module.config, [12, 1, 7], 12)
+    outputs = jax.jit(module.apply)(variables, tokens)
+    features = jax.tree.map(np.asarray, dict(outputs.features))
+    expected = in_torch(reference, tokens)
+    real = np.arange(12) < tokens.lengths[:, None]
+
+    assert len(expected.hidden_states) == 3
+    for number, hidden in enumerate(expected.hidden_states):
+        actual = features.pop(f"hidden_{number}")
+        np.testing.assert_allclose(actual[real], hidden.numpy()[real], atol=1e-4)
+    np.testing.assert_array_equal(features.pop("last_hidden_state"), actual)
+
+    assert len(expected.attentions) == 2
+    for number, probabilities in enumerate(expected.attentions, start=1):
+        scores = features.pop(f"attention_{number}")
+        assert scores.dtype == np.float32
+        # The probabilities do not depend on a constant that is added to a row of scores.
+        layer = getattr(reference, kind).encoder.layer[number - 1].attention.self
+        with torch.no_grad():
+            query, key = (
+                project(expected.hidden_states[number - 1]).reshape(3, 12, 4, 8)
+                for project in (layer.query, layer.key)
+            )
+            products = torch.einsum("bqhd,bkhd->bhqk", query, key).numpy() / np.sqrt(8)
+        pairs = np.broadcast_to(real[:, None, :, None] & real[:, None, None, :], scores.shape)
+        np.testing.assert_allclose(scores[pairs], products[pairs], atol=1e-3)
+        masked = np.where(real[:, None, None, :], scores, -np.inf)
+        weights = np.exp(masked - masked.max(axis=-1, keepdims=True))
+        weights /= weights.sum(axis=-1, keepdims=True)
+        np.testing.assert_allclose(weights[pairs], probabilities.numpy()[pairs], atol=1e-4)
+
+    params = variables["params"]["classifier"]
+    logits_of_pooled = features.pop("pooled") @ params["kernel"] + params["bias"]
+    np.testing.assert_allclose(logits_of_pooled, expected.logits.numpy(), atol=1e-4)
+    assert not features
+
+
+def read_logits(student, teachers, batch, clock):
+    return student.logits[:, 0]
+
+
+def read_attention(student, teachers, batch, clock):
+    return student.logits[:, 0] + student.features["attention_1"].sum(axis=(1, 2, 3))
+
+
+# Products of matrices: the scores of a layer, and their gradients for the queries and the keys.
+@pytest.mark.parametrize(("loss", "extra"), [(read_logits, 0), (read_attention, 3)])
+def test_attention_scores_cost_nothing_unless_a_loss_reads_them(loss, extra):
+    layers = 2
+    config = EncoderConfig("bert", 30, 16, layers, 2, 24, 12, 2, attention_probs_dropout_prob=0.0)
+    module, tokens = Encoder(config, 3), Tokens(*np.ones((2, 4, 6), np.int32), np.int32([6] * 4))
+    variables = jax.jit(module.init)(jax.random.key(0), tokens)
+    state = TrainState.create(
+        module.apply,
+        variables,
+        optimizer=optax.sgd(0.1),
+        loss=loss,
+        key=jax.random.key(1),
+        steps_per_epoch=1,
+    )
+    batch = Batch(tokens, np.zeros(4, np.int32), np.ones(4, np.float32))
+    program = jax.jit(train_step).lower(state, {}, batch, jnp.int32(0)).compile()
+    # In the forward pass a layer has six dense layers and two products of the attention, and the
+    # head has two dense layers. Each product has two gradients.
+    expected = 3 * (8 * layers + 2)
+    assert len(re.findall(r" dot\(", program.as_text())) == expected + extra
 
 
 def with_dropout(module, variables, tokens):

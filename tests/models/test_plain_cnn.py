@@ -80,13 +80,13 @@ def test_parameter_counts_of_the_networks_of_the_paper(depth, num_classes, count
     assert parameters(jax.eval_shape(module.init, jax.random.key(0), images)) == count
 
 
-def test_forward_equals_numpy():
+def test_forward_and_features_equal_numpy():
     module = models.build("plain_cnn:2 M FC3 FC", num_classes=4)
     rng = np.random.default_rng(0)
     images = np.float32(rng.normal(size=(2, 4, 4, 1)))
     variables = module.init(jax.random.key(0), images)
     variables = jax.tree.map(lambda x: np.float32(rng.uniform(0.5, 1.5, x.shape)), variables)
-    logits = jax.jit(module.apply)(variables, images).logits
+    outputs = jax.jit(module.apply)(variables, images)
 
     params, stats = variables["params"], variables["batch_stats"]
     padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -97,10 +97,31 @@ def test_forward_equals_numpy():
             x += shifted @ params["Conv_0"]["kernel"][row, column]
     norm, running = params["BatchNorm_0"], stats["BatchNorm_0"]
     x = (x - running["mean"]) / np.sqrt(running["var"] + 1e-5) * norm["scale"] + norm["bias"]
-    x = np.maximum(x, 0).reshape(2, 2, 2, 2, 2, 2).max(axis=(2, 4)).reshape(2, -1)
-    x = np.maximum(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], 0)
-    expected = x @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
-    np.testing.assert_allclose(logits, expected, rtol=1e-4)
+    group = np.maximum(x, 0)
+    x = group.reshape(2, 2, 2, 2, 2, 2).max(axis=(2, 4)).reshape(2, -1)
+    pooled = np.maximum(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], 0)
+    expected = pooled @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
+    np.testing.assert_allclose(outputs.logits, expected, rtol=1e-4)
+    assert outputs.features.keys() == {"group_1", "pooled"}
+    np.testing.assert_allclose(outputs.features["group_1"], group, rtol=1e-4)
+    np.testing.assert_allclose(outputs.features["pooled"], pooled, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("layers", "shapes"),
+    [
+        ("4 M FC", [(8, 8, 4), (64,)]),
+        ("4 5 M M 6 FC", [(8, 8, 5), (2, 2, 6), (24,)]),
+        ("4 M 5 6 FC7 FC3 FC", [(8, 8, 4), (4, 4, 6), (3,)]),
+        ("M FC", [(48,)]),
+    ],
+)
+def test_each_block_of_convolutions_is_a_feature(layers, shapes):
+    module = models.build(f"plain_cnn:{layers}", num_classes=10)
+    outputs, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), jnp.zeros((5, 8, 8, 3)))
+    names = [f"group_{number}" for number in range(1, len(shapes))]
+    expected = dict(zip([*names, "pooled"], [(5, *shape) for shape in shapes], strict=True))
+    assert {name: x.shape for name, x in outputs.features.items()} == expected
 
 
 def test_only_training_updates_the_running_statistics():

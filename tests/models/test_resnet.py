@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from akd_jax import losses, models
+from akd_jax import losses, models, schedules
 from akd_jax.host.errors import InputError
 from akd_jax.models.network import Model
 from akd_jax.teachers.live import LiveTeacher
@@ -108,18 +108,33 @@ def nchw(images):
     return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
 
+def torch_features(reference, depth, images):
+    """Returns the logits and the features by their names."""
+    blocks = (depth - 2) // 6
+    ends = {3: "group_0", **{3 + blocks * group: f"group_{group}" for group in (1, 2, 3)}}
+    x, features = nchw(images), {}
+    for number, layer in enumerate(reference, start=1):
+        x = layer(x)
+        if number in ends:
+            features[ends[number]] = x.numpy().transpose(0, 2, 3, 1)
+    return x.numpy(), {**features, "pooled": features["group_3"].mean(axis=(1, 2))}
+
+
 @pytest.mark.parametrize(("depth", "size", "channels"), [(8, 14, 1), (14, 16, 3)])
-def test_forward_equals_pytorch(depth, size, channels):
+def test_forward_and_features_equal_pytorch(depth, size, channels):
     reference, module, variables = pair(depth, channels=channels, size=size)
     images = np.float32(np.random.default_rng(0).normal(size=(8, size, size, channels)))
     for train in (False, True):
         reference.train(train)
         with torch.no_grad():
-            expected = reference(nchw(images)).numpy()
+            expected, features = torch_features(reference, depth, images)
         outputs, _ = jax.jit(
             lambda v, x, train=train: module.apply(v, x, train=train, mutable=["batch_stats"])
         )(variables, images)
         np.testing.assert_allclose(outputs.logits, expected, rtol=0, atol=1e-4)
+        assert outputs.features.keys() == features.keys()
+        for name, feature in features.items():
+            np.testing.assert_allclose(outputs.features[name], feature, atol=1e-4, err_msg=name)
 
 
 def test_steps_of_stage_1_equal_pytorch():
@@ -130,13 +145,16 @@ def test_steps_of_stage_1_equal_pytorch():
     reference.train()
     torch_sgd = torch.optim.SGD(reference.parameters(), 0.05, momentum=0.9, weight_decay=1e-4)
 
-    def loss(student, teachers, batch, temperature_step):
-        logits = teachers["teacher"].logits
-        return losses.annealed_mse(student.logits, logits, temperature_step, MAX_TEMPERATURE)
-
+    factor = schedules.annealing_factor(MAX_TEMPERATURE)
+    loss = losses.bind(losses.annealed_mse, factor=factor)
     sgd = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(0.05, momentum=0.9))
     state = TrainState.create(
-        module.apply, variables, optimizer=sgd, loss=loss, key=jax.random.key(0)
+        module.apply,
+        variables,
+        optimizer=sgd,
+        loss=loss,
+        key=jax.random.key(0),
+        steps_per_epoch=1,
     )
     teachers = {"teacher": LiveTeacher(Model(teacher_variables, teacher.apply))}
     step = jax.jit(train_step)

@@ -1,6 +1,8 @@
-"""Ends a run in this process as abruptly as a kill."""
+"""Kills a run, or ends one in this process as abruptly."""
 
 import contextlib
+import os
+import signal
 
 import pytest
 
@@ -17,15 +19,33 @@ def kill_at_evaluation(monkeypatch, number):
 
     A run evaluates the validation split after each epoch. A finished teacher is not evaluated.
     """
+
+    def end():
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setitem(metrics.METRICS, "accuracy", _accuracy_until(number, end))
+        yield
+
+
+def kill_process_at_evaluation(number):
+    """Kills this process when it computes its accuracy for the given time, counted from 1."""
+
+    def end():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    metrics.METRICS["accuracy"] = _accuracy_until(number, end)
+
+
+def _accuracy_until(number, end):
+    """Returns a metric that calls `end()` instead of its last evaluation."""
     accuracy, remaining = metrics.METRICS["accuracy"], number
 
     def deadly_accuracy(labels, predictions):
         nonlocal remaining
         remaining -= 1
         if remaining == 0:
-            raise Killed
+            end()
         return accuracy(labels, predictions)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setitem(metrics.METRICS, "accuracy", deadly_accuracy)
-        yield
+    return deadly_accuracy

@@ -11,14 +11,14 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from akd_jax import metrics, runs
+from akd_jax import metrics
 from akd_jax.data import Batches, Examples
 from akd_jax.data.readers import glue
 from akd_jax.host.errors import InputError
 from akd_jax.models.network import Model, Network
-from akd_jax.training import evaluate as evaluation
-from akd_jax.types import Outputs, Task, WeightedSum
-from tests.support.launching import GUARD_SECONDS
+from akd_jax.training.evaluate import Predictor, TaskMetrics
+from akd_jax.types import UNLABELLED, Outputs, Task, WeightedSum
+from tests.support.launching import GUARD_SECONDS, ROOT
 
 REFERENCES = {
     "accuracy": sklearn.metrics.accuracy_score,
@@ -146,6 +146,17 @@ def test_logits_must_fit_labels_and_task(shape, task):
         metrics.scores(np.zeros(shape, np.float32), labels, task)
 
 
+def test_positions_of_sequences_without_a_label_do_not_count():
+    logits = np.float32([[[2, 1], [0, 5], [9, 0]], [[0, 1], [3, 2], [1, 0]]])
+    labels = np.int32([[0, 0, UNLABELLED], [1, 0, 1]])
+    task = Task((), vocabulary_size=2)
+    assert metrics.scores(logits, labels, task) == {"accuracy": 3 / 5}
+
+
+def test_a_metric_without_a_constant_has_none():
+    assert metrics.constant_predictor_score("bleu", np.array([0, 1])) is None
+
+
 def test_constant_predictor_score_by_hand():
     labels = np.repeat([0, 1], [60, 40]).astype(np.int32)
     assert metrics.constant_predictor_score("accuracy", labels) == pytest.approx(
@@ -189,7 +200,7 @@ def test_metrics_on_four_devices_equal_metrics_of_the_whole_split(name):
 
     batches = Batches(Examples(inputs, labels), 8)
     assert [batch.weights.sum() for batch in batches.epoch()] == [8, 8, 8, 8, 5]
-    result = evaluation.Evaluator(runs.predictor(), task)(model, batches)
+    result = TaskMetrics(Predictor(), batches, task)(model)
 
     predictions = logits[:, 0] if task.regression else logits.argmax(1)
     assert set(result) == set(task.metrics)
@@ -233,8 +244,9 @@ def test_missing_package_is_named(monkeypatch, metric, module, package):
 
 def test_losses_types_and_step_do_not_import_optional_packages():
     program = (
-        "import sys, akd_jax.losses, akd_jax.metrics, akd_jax.step, akd_jax.types\n"
-        "print({'sklearn', 'scipy.stats', 'pydantic', 'ml_collections'} & set(sys.modules))"
+        "import sys, akd_jax.losses, akd_jax.metrics, akd_jax.training.step, akd_jax.types\n"
+        "optional = {'sklearn', 'scipy.stats', 'ml_collections', 'orbax', 'tensorflow_datasets'}\n"
+        "print(optional & set(sys.modules))"
     )
     output = subprocess.run(
         [sys.executable, "-c", program],
@@ -242,5 +254,6 @@ def test_losses_types_and_step_do_not_import_optional_packages():
         capture_output=True,
         text=True,
         timeout=GUARD_SECONDS,
+        cwd=ROOT,
     )
     assert output.stdout.strip() == "set()"

@@ -8,7 +8,7 @@ from tests.support.launching import GUARD_SECONDS, start_python, wait_for_line
 LOCK = """
 import contextlib, sys
 from pathlib import Path
-from akd_jax.files import lock
+from akd_jax.host.files import lock
 print("started", flush=True)
 with contextlib.ExitStack() as exit_stack:
     lock(Path(sys.argv[1]), exit_stack, wait=True)
@@ -20,9 +20,9 @@ WITHOUT_FCNTL = """
 import contextlib, pathlib, sys, warnings
 sys.modules["fcntl"] = None  # As on Windows, which does not have this module.
 warnings.simplefilter("ignore")  # filelock warns that its replacement is weaker.
-import akd_jax.files
+import akd_jax.host.files
 with contextlib.ExitStack() as exit_stack:
-    akd_jax.files.lock(pathlib.Path(sys.argv[1]), exit_stack, wait=False)
+    akd_jax.host.files.lock(pathlib.Path(sys.argv[1]), exit_stack, wait=False)
 print("locked")
 """
 

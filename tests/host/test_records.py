@@ -14,7 +14,7 @@ from tests.support.launching import GUARD_SECONDS, start_python, wait_for_line
 HOLD_THE_LOCK = """
 import contextlib, sys
 from pathlib import Path
-from akd_jax.files import lock  # Without JAX, which takes seconds to import.
+from akd_jax.host.files import lock  # Without JAX, which takes seconds to import.
 with contextlib.ExitStack() as exit_stack:
     lock(Path(sys.argv[1]), exit_stack, wait=False)
     print("locked", flush=True)

@@ -102,7 +102,7 @@ def test_progress_bar_is_shown_only_on_a_terminal(monkeypatch, stream, shown):
 def test_without_tensorboardx_only_json_lines_are_written(tmp_path):
     code = (
         "import sys; sys.modules['tensorboardX'] = None; from pathlib import Path;"
-        "from akd_jax.writers import MetricWriter;"
+        "from akd_jax.host.writers import MetricWriter;"
         "writer = MetricWriter(Path(sys.argv[1])); writer.write({'stage': 's', 'step': 1});"
         "writer.close()"
     )

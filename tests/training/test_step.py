@@ -7,32 +7,25 @@ import numpy as np
 import optax
 import pytest
 
-from akd_jax import losses, models
+from akd_jax import losses, models, schedules
 from akd_jax.models.network import Model
-from akd_jax.teachers.live import LiveTeacher
+from akd_jax.teachers.live import LiveTeacher, StoredTeacher
 from akd_jax.training import parallel
-from akd_jax.training.state import TrainState
-from akd_jax.training.step import predict_step, train_step, train_steps
-from akd_jax.types import Batch, Outputs
+from akd_jax.training.step import label_metrics, predict_step, train_step, train_steps
+from akd_jax.types import UNLABELLED, Batch, Outputs, Term, TopK
+from tests.support import steps
+from tests.support.steps import Linear, arrays, assert_close, means, update_on_one
 
-MAX_TEMPERATURE = 4
+PHI = schedules.annealing_factor(4)
 
 
-def annealed(student, teachers, batch, temperature_step):
+def annealed(student, teachers, batch, clock):
     del batch
-    return losses.annealed_mse(
-        student.logits, teachers["teacher"].logits, temperature_step, MAX_TEMPERATURE
-    )
+    return losses.annealed_mse(student.logits, teachers["teacher"].logits, PHI(clock))
 
 
-def make_state(module, images, *, optimizer=None, loss=annealed):
-    return TrainState.create(
-        module.apply,
-        module.init(jax.random.key(1), images),
-        optimizer=optimizer or optax.sgd(0.1, momentum=0.9),
-        loss=loss,
-        key=jax.random.key(2),
-    )
+def make_state(module, images, *, loss=annealed, **options):
+    return steps.make_state(module, images, loss=loss, **options)
 
 
 @pytest.fixture
@@ -54,18 +47,6 @@ def teachers(batch):
     return {"teacher": LiveTeacher(Model(variables, module.apply))}
 
 
-def assert_close(actual, expected, atol):
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=0, atol=atol),
-        jax.tree.map(np.asarray, jax.device_get(actual)),
-        jax.tree.map(np.asarray, jax.device_get(expected)),
-    )
-
-
-def arrays(state):
-    return {"params": state.params, "model_state": state.model_state, "opt": state.opt_state}
-
-
 def test_a_single_device_uses_jit_instead_of_pmap(batch, teachers, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     module = models.build("plain_cnn:4 M 4 FC8 FC", num_classes=10)
@@ -77,9 +58,9 @@ def test_a_single_device_uses_jit_instead_of_pmap(batch, teachers, monkeypatch):
     assert_close(arrays(actual), arrays(expected), 0)
 
     twice, second = jax.jit(train_step)(expected, teachers, batch, k)
-    steps = parallel.compile_train_step(train_steps)
+    two_steps = parallel.compile_train_step(train_steps)
     both = jax.tree.map(lambda x: np.stack([x, x]), batch)
-    actual, packed = steps(parallel.replicate(state), teachers, parallel.shard_steps(both), k)
+    actual, packed = two_steps(parallel.replicate(state), teachers, parallel.shard_steps(both), k)
     assert_close(packed.fetch(), [metrics, second], 1e-5)
     assert_close(arrays(actual), arrays(twice), 1e-6)
 
@@ -115,25 +96,6 @@ def test_four_devices_equal_one_device_and_jit(batch, teachers):
     assert_close(arrays(states[2]), arrays(states[0]), 1e-6)
 
 
-class Linear(nn.Module):
-    """A linear student, whose gradient has a closed form."""
-
-    @nn.compact
-    def __call__(self, inputs, *, train=False, axis_name=None):
-        del train, axis_name
-        return Outputs(logits=nn.Dense(3, use_bias=False)(inputs))
-
-
-class TwoLayers(nn.Module):
-    """A student without batch norm, because its statistics would differ between the parts."""
-
-    @nn.compact
-    def __call__(self, inputs, *, train=False, axis_name=None):
-        del train, axis_name
-        hidden = nn.relu(nn.Dense(8)(inputs.reshape(len(inputs), -1)))
-        return Outputs(logits=nn.Dense(10)(hidden))
-
-
 def test_one_update_equals_the_closed_form():
     rng = np.random.default_rng(0)
     inputs, teacher_kernel = rng.normal(size=(8, 5)), rng.normal(size=(5, 3))
@@ -142,9 +104,9 @@ def test_one_update_equals_the_closed_form():
     module = Linear()
     teacher = Model({"params": {"Dense_0": {"kernel": jnp.float32(teacher_kernel)}}}, module.apply)
     state = make_state(module, batch.inputs, optimizer=optax.sgd(0.5))
-    kernel = np.asarray(state.params["Dense_0"]["kernel"], np.float64)
+    kernel = np.asarray(state.params["student"]["Dense_0"]["kernel"], np.float64)
 
-    phi = (1 + 1) / MAX_TEMPERATURE
+    phi = (1 + 1) / 4
     error = inputs @ kernel - phi * inputs @ teacher_kernel
     gradient = inputs.T @ (weights[:, None] * 2 * error / 3) / weights.sum()
 
@@ -152,7 +114,7 @@ def test_one_update_equals_the_closed_form():
         state, {"teacher": LiveTeacher(teacher)}, batch, jnp.int32(1)
     )
     np.testing.assert_allclose(
-        state.params["Dense_0"]["kernel"], kernel - 0.5 * gradient, rtol=1e-5, atol=1e-6
+        state.params["student"]["Dense_0"]["kernel"], kernel - 0.5 * gradient, rtol=1e-5, atol=1e-6
     )
     np.testing.assert_allclose(
         metrics["loss"].mean(),
@@ -195,7 +157,7 @@ class Dropping(nn.Module):
 def test_dropout_differs_by_step_and_by_device():
     outputs = []
 
-    def loss(student, teachers, batch, temperature_step):
+    def loss(student, teachers, batch, clock):
         jax.debug.callback(lambda logits: outputs.append(np.asarray(logits)), student.logits)
         return student.logits.sum(axis=-1)
 
@@ -210,65 +172,12 @@ def test_dropout_differs_by_step_and_by_device():
     assert len(outputs) == len(masks) == 8  # Two steps on four devices give eight masks.
 
 
-def test_student_and_teacher_read_the_augmented_batch(batch, teachers):
-    def doubled(batch):
-        return batch.replace(inputs=2 * batch.inputs)
-
-    module = models.build("plain_cnn:4 M FC", num_classes=10)
-    step = jax.jit(train_step)
-    augmented = make_state(module, batch.inputs).replace(augment=doubled)
-    after, metrics = step(augmented, teachers, batch, jnp.int32(0))
-    plain = make_state(module, batch.inputs)
-    expected, expected_metrics = step(plain, teachers, doubled(batch), jnp.int32(0))
-    assert_close(arrays(after), arrays(expected), 0)
-    assert_close(metrics, expected_metrics, 0)
-
-
 def test_a_loss_must_return_one_value_per_example(batch, teachers):
-    def mean_loss(student, teachers, batch, temperature_step):
-        return annealed(student, teachers, batch, temperature_step).mean()
+    def mean_loss(student, teachers, batch, clock):
+        return annealed(student, teachers, batch, clock).mean()
 
     state = make_state(models.build("plain_cnn:FC", 10), batch.inputs, loss=mean_loss)
     with pytest.raises(ValueError, match=r"one value per example, shape \(16,\), got shape \(\)"):
-        jax.jit(train_step)(state, teachers, batch, jnp.int32(0))
-
-
-def test_predictions_of_four_devices_equal_those_of_one_device(batch, teachers):
-    model = teachers["teacher"].model
-    step = parallel.compile_predict_step(predict_step)
-    logits = step(parallel.replicate(model), parallel.shard(batch))
-    assert logits.shape == (4, 4, 10)
-    assert logits.dtype == jnp.float32
-    expected = np.asarray(model(batch.inputs).logits)
-    np.testing.assert_allclose(np.asarray(logits).reshape(16, 10), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("grad_accumulation_steps", [2, 4])
-def test_accumulated_gradients_give_the_update_of_the_whole_batch(
-    batch, teachers, grad_accumulation_steps
-):
-    state = make_state(TwoLayers(), batch.inputs)
-    expected, expected_metrics = jax.jit(train_step)(state, teachers, batch, jnp.int32(1))
-    parts = state.replace(grad_accumulation_steps=grad_accumulation_steps)
-    on_one, metrics = jax.jit(train_step)(parts, teachers, batch, jnp.int32(1))
-    step = parallel.compile_train_step(train_step)
-    on_four, _ = step(
-        *parallel.replicate((parts, teachers)),
-        parallel.shard(batch),
-        parallel.replicate(jnp.int32(1)),
-    )
-    assert int(on_one.step) == int(expected.step) == 1
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    for actual in (on_one, on_four):
-        jax.tree.map(close, actual.params, expected.params)
-    jax.tree.map(close, metrics, expected_metrics)
-
-
-def test_accumulation_parts_must_divide_the_rows(batch, teachers):
-    state = make_state(models.build("plain_cnn:FC", 10), batch.inputs).replace(
-        grad_accumulation_steps=3
-    )
-    with pytest.raises(ValueError, match="a multiple of 3 rows per device, got 16"):
         jax.jit(train_step)(state, teachers, batch, jnp.int32(0))
 
 
@@ -285,9 +194,9 @@ def test_a_teacher_of_the_same_shape_does_not_recompile(batch, teachers):
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_nonfinite_step_is_counted_and_can_be_skipped(batch, teachers, skip):
-    def infinite_at_step_1(student, teachers, batch, temperature_step):
-        values = annealed(student, teachers, batch, temperature_step)
-        return values * jnp.where(temperature_step == 1, jnp.inf, 1)
+    def infinite_at_step_1(student, teachers, batch, clock):
+        values = annealed(student, teachers, batch, clock)
+        return values * jnp.where(clock.step == 1, jnp.inf, 1)
 
     module = models.build("plain_cnn:4 M FC", num_classes=10)  # It has batch statistics.
     state = make_state(module, batch.inputs, loss=infinite_at_step_1).replace(skip_nonfinite=skip)
@@ -303,3 +212,68 @@ def test_a_nonfinite_step_is_counted_and_can_be_skipped(batch, teachers, skip):
         assert float(metrics["loss"].weight) == 0
     else:
         assert not np.isfinite(jax.tree.leaves(bad.params)[0]).all()
+
+
+def test_the_clock_of_a_loss_counts_epochs_and_updates():
+    def times(student, teachers, batch, clock):
+        del teachers
+        values = 0 * student.logits.sum(axis=-1)
+        names = ("temperature_step", "epoch", "step")
+        return {
+            name: Term(values + getattr(clock, name).astype(jnp.float32), batch.weights)
+            for name in names
+        }
+
+    batch = Batch(np.ones((4, 2), np.float32), np.zeros(4, np.int32), np.ones(4, np.float32))
+    state = make_state(Linear(), batch.inputs, loss=times, steps_per_epoch=2)
+    for k, expected in ((5, (5, 0, 0)), (5, (5, 0, 1)), (6, (6, 1, 2))):
+        state, (metrics,) = update_on_one(state, {}, [batch], k)
+        values = means(metrics)
+        assert (values["temperature_step"], values["epoch"], values["step"]) == expected
+
+
+def test_stored_outputs_equal_a_live_teacher_bit_for_bit(batch, teachers):
+    outputs = jax.jit(lambda x: teachers["teacher"].model(x))(batch.inputs)
+    stored = batch.replace(stored={"teacher": Outputs(np.asarray(outputs.logits))})
+    module = models.build("plain_cnn:4 M FC", num_classes=10)
+    state = make_state(module, batch.inputs)
+    expected, _ = update_on_one(state, teachers, [batch])
+    actual, _ = update_on_one(state, {"teacher": StoredTeacher("teacher")}, [stored])
+    assert_close(arrays(actual), arrays(expected), 1e-7)
+
+
+def test_stored_outputs_of_16_bits_are_widened():
+    half = Outputs(
+        jnp.ones((2, 3), jnp.bfloat16),
+        {"pooled": np.ones((2, 4), np.float16)},
+        TopK.of(jnp.arange(6, dtype=jnp.bfloat16).reshape(2, 3), 2),
+    )
+    batch = Batch(np.zeros((2, 1)), np.zeros(2, np.int32), np.ones(2, np.float32))
+    outputs = StoredTeacher("big")(batch.replace(stored={"big": half, "other": half}))
+    assert outputs.top_k.indices.dtype == jnp.int32
+    widened = (outputs.logits, outputs.features["pooled"], outputs.top_k.values)
+    assert {array.dtype for array in widened} == {jnp.dtype(jnp.float32)}
+    np.testing.assert_array_equal(outputs.top_k.values, [[2, 1], [5, 4]])
+
+
+def test_accuracy_counts_tokens_with_a_label():
+    logits = jnp.array([[[0.0, 1], [0, 1], [1, 0]], [[1, 0], [0, 1], [1, 0]]])
+    labels = np.int32([[1, 0, UNLABELLED], [0, UNLABELLED, 1]])
+    batch = Batch(np.zeros((2, 3)), labels, np.float32([1, 3]))
+    (metric,) = label_metrics(Outputs(logits), batch).items()
+    # Right, wrong, none; right with weight 3, none, wrong with weight 3.
+    assert metric[0] == "accuracy"
+    assert (metric[1].total, metric[1].weight) == (1 + 3, 2 + 6)
+
+
+def test_squared_error_counts_examples_with_a_target():
+    labels = np.float32([1.0, np.nan, 3.0])
+    batch = Batch(np.zeros((3, 1)), labels, np.float32([1, 1, 2]))
+    with jax.debug_nans(False):
+        metrics = label_metrics(Outputs(jnp.array([[2.0], [9.0], [0.0]])), batch)
+    assert (metrics["squared_error"].total, metrics["squared_error"].weight) == (1 + 2 * 9, 3)
+
+
+def test_labels_of_other_rows_give_no_metric():
+    batch = Batch(np.zeros((2, 3)), np.zeros(2, np.int32), np.ones(2, np.float32))
+    assert label_metrics(Outputs(jnp.zeros((2, 3, 5))), batch) == {}

@@ -1,0 +1,158 @@
+"""The flags that several launchers share, and the explanation of wrong ones."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_dict, config_flags
+
+from akd_jax.host.errors import InputError
+from akd_jax.host.files import Path, as_path
+from akd_jax.host.settings import unknown_field
+
+# absl attributes a flag to the module that defines it. The flags below belong to the launchers.
+flags.disclaim_key_flags()
+
+
+def config_flag() -> flags.FlagHolder:
+    """Defines --config=FILE[:ARGUMENT], whose fields --config.FIELD=VALUE overrides."""
+    holder = _define_config_flag()
+    flags.declare_key_flag("config")
+    return holder
+
+
+def workdir_flag() -> flags.FlagHolder:
+    """Defines --workdir=DIR."""
+    return _string_flag("workdir", "Folder of the run or comparison.")
+
+
+def output_flag() -> flags.FlagHolder:
+    """Defines --output=PATH."""
+    return _string_flag("output", "File or folder to write.")
+
+
+# Cached, because a process may import several launchers, and a flag can be defined only once.
+@functools.cache
+def _define_config_flag() -> flags.FlagHolder:
+    return config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Configuration file, with an argument after a colon, such as"
+        " configs/digits.py:annealing_kd.",
+        lock_config=True,
+    )
+
+
+@functools.cache
+def _define_string_flag(name: str, description: str) -> flags.FlagHolder:
+    return flags.DEFINE_string(name, None, description)
+
+
+def _string_flag(name: str, description: str) -> flags.FlagHolder:
+    holder = _define_string_flag(name, description)
+    flags.declare_key_flag(name)
+    return holder
+
+
+def path(flag: flags.FlagHolder) -> Path:
+    """Returns a flag's value as a path."""
+    return as_path(flag.value or "")
+
+
+def parse(argv: Sequence[str]) -> Sequence[str]:
+    """Parses the flags; returns the program's name and the positional arguments.
+
+    Raises:
+      InputError: a flag is unknown, or its value is not valid.
+    """
+    try:
+        positional = flags.FLAGS(argv)
+        if "config" in flags.FLAGS and flags.FLAGS["config"].present:
+            _ = flags.FLAGS.config.method  # Raises OSError if the file could not be read.
+    # ml_collections raises the last four for an override that does not fit its field.
+    except (flags.Error, AttributeError, KeyError, TypeError, OSError) as error:
+        _check_config_flags(argv, error)
+        raise InputError(str(error)) from error
+    # absl raises a default verbosity to INFO, at which Orbax logs dozens of lines for each
+    # checkpoint. Marking the value as the user's prevents that.
+    flags.FLAGS["verbosity"].using_default_value = False
+    return positional
+
+
+def read_config(argv: Sequence[str]) -> config_dict.ConfigDict | None:
+    """Returns the configuration of the file that --config names, without overrides.
+
+    Args:
+      argv: the arguments of the command line, which need not be parsed yet.
+
+    Returns:
+      The configuration; None if --config is missing.
+
+    Raises:
+      InputError: the file cannot be read, or its get_config fails.
+    """
+    file = _flag_values(argv).get("config")
+    if not file:
+        return None
+    try:
+        config: Any = flags.FLAGS["config"].parser.parse(file)
+        _ = config.method
+    except Exception as error:  # The file is the user's code and can raise anything.
+        reason = str(error.__cause__ or error).strip().splitlines()[-1]
+        raise InputError(
+            "--config: expected a file such as configs/digits.py whose get_config returns a"
+            f" ConfigDict, got {file!r}: {reason}"
+        ) from None
+    return config
+
+
+def _check_config_flags(argv: Sequence[str], error: Exception) -> None:
+    """Explains an error of flag parsing where --config or one of its overrides caused it.
+
+    Raises:
+      InputError: the cause, with the field's name.
+    """
+    config = read_config(argv)
+    if config is None:
+        return
+    for name, value in _flag_values(argv).items():
+        if name.startswith("config."):
+            rejected = f"--{name}={value}:" in str(error)
+            _check_override(config, name.split(".")[1:], value, rejected)
+
+
+def _check_override(
+    config: Mapping[str, Any], fields: Sequence[str], value: str, rejected: bool
+) -> None:
+    """Raises InputError if an override names no field, or if its value was rejected."""
+    field: Any = config
+    path = "config"
+    for name in fields:
+        if not isinstance(field, config_dict.ConfigDict):
+            raise InputError(f"{path}.{name}: unknown field; {path} is a value, not a section")
+        path = f"{path}.{name}"
+        if name not in field:
+            raise InputError(unknown_field(path, field.keys()))
+        field = field[name]
+    if not rejected:
+        return
+    if isinstance(field, config_dict.ConfigDict):
+        names = ", ".join(field)
+        raise InputError(f"{path}: expected one of its fields, got the section; set {names}")
+    raise InputError(
+        f"{path}: expected a value of type {type(field).__name__}, such as {field!r}, got {value!r}"
+    )
+
+
+def _flag_values(argv: Sequence[str]) -> dict[str, str]:
+    """Returns flag names and values, written as --name=value or --name value."""
+    values: dict[str, str] = {}
+    name = ""
+    for argument in argv[1:]:
+        if argument.startswith("-"):
+            name, _, value = argument.lstrip("-").partition("=")
+            values[name] = value
+        elif name and not values[name]:
+            values[name] = argument
+    return values

@@ -12,7 +12,7 @@ from akd_jax.data.augmentation import Augmentation
 from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.runs import make_plan
-from akd_jax.training.evaluate import Predictor, SeveralTasks, TaskMetrics
+from akd_jax.training.evaluate import MeanLoss, Predictor, SeveralTasks, TaskMetrics
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.training.stage import Method, Stage
 from akd_jax.types import Term
@@ -147,13 +147,7 @@ def test_smallest_score_can_select_the_best_student(config, tmp_path, monkeypatc
 
 def mean_loss(context):
     """An evaluation by the mean cross-entropy on the validation split."""
-    validation = context.dataset.splits["validation"]
-
-    def evaluate(model):
-        logits = model(validation.inputs).logits
-        return {"loss": float(losses.cross_entropy(logits, validation.labels).mean())}
-
-    return evaluate
+    return MeanLoss(supervised_loss, {}, context.batches("validation"))
 
 
 def test_mean_loss_is_recorded_and_selects(config, tmp_path, monkeypatch):
@@ -182,7 +176,7 @@ def test_student_is_evaluated_on_several_tasks(config, tmp_path, monkeypatch):
         parts = {"all": validation, "odd": validation.take(odd)}
         return SeveralTasks(
             {
-                name: (TaskMetrics(predictor, plan.batches(part), task), "accuracy")
+                name: (TaskMetrics(predictor, context.batches(part), task), "accuracy")
                 for name, part in parts.items()
             }
         )

@@ -1,5 +1,8 @@
 """Vanilla knowledge distillation (Hinton et al., 2015, https://arxiv.org/abs/1503.02531)."""
 
+from collections.abc import Mapping
+
+import jax
 from pydantic import Field
 
 from akd_jax import losses, schedules
@@ -8,7 +11,7 @@ from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.methods.scratch import default_teacher
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.training.stage import Method, Stage
-from akd_jax.types import Task
+from akd_jax.types import Batch, Clock, Outputs, Task
 
 
 class Config(Section):
@@ -38,22 +41,27 @@ def kd_stage(
       task: the task.
       teacher: the name of the teacher.
     """
-    temperature = schedules.constant(config.temperature)
-    if task.regression:
-        soft = losses.bind(losses.annealed_mse, teacher=teacher)
-    else:
-        soft = losses.bind(losses.kl, teacher=teacher, temperature=temperature)
-    loss = losses.compose(
-        hard=(1 - config.weight, losses.supervised),
-        soft=(config.weight, soft),
-    )
+
+    def soft_loss(
+        student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, clock: Clock
+    ) -> jax.Array:
+        del batch, clock
+        target = teachers[teacher].logits
+        if task.regression:
+            return losses.annealed_mse(student.logits, target)
+        return losses.kl(student.logits, target, config.temperature)
+
+    # A regression has no distribution to soften, and so no temperature.
+    recorded = {} if task.regression else {"temperature": schedules.constant(config.temperature)}
     return Stage(
         name,
         epochs,
-        loss,
+        losses.compose(
+            hard=(1 - config.weight, losses.supervised), soft=(config.weight, soft_loss)
+        ),
         optimizer,
         teachers=(teacher,),
-        schedules={} if task.regression else {"temperature": temperature},
+        schedules=recorded,
     )
 
 

@@ -133,14 +133,6 @@ class TrainState(struct.PyTreeNode):
         variables = {"params": self.params["student"], **self.model_state}
         return Model(variables=variables, apply_fn=self.apply_fn)
 
-    def clock(self, temperature_step: jax.Array) -> Clock:
-        """Returns the time of the next update, at a temperature step."""
-        return Clock(
-            temperature_step=jnp.asarray(temperature_step, jnp.int32),
-            epoch=self.step // jnp.int32(self.steps_per_epoch),
-            step=self.step,
-        )
-
 
 def prepare_batch(
     prepare: Prepare | None,

@@ -18,7 +18,7 @@ from akd_jax import losses
 from akd_jax.models.network import Model
 from akd_jax.training import terms as loss_terms
 from akd_jax.training.state import TrainState, prepare_batch
-from akd_jax.types import Batch, Metrics, Outputs, Teacher, Term, Variables, WeightedSum
+from akd_jax.types import Batch, Clock, Metrics, Outputs, Teacher, Term, Variables, WeightedSum
 
 # Numbers that are folded into the key of an update. No device has such an index.
 _PREPARE_KEY = 2**32 - 1
@@ -57,7 +57,11 @@ def train_step(
         shapes, or the number of rows is not a multiple of `state.grad_accumulation_steps`.
       InputError: the loss reads a teacher or a feature that does not exist.
     """
-    clock = state.clock(temperature_step)
+    clock = Clock(
+        temperature_step=jnp.asarray(temperature_step, jnp.int32),
+        epoch=state.step // jnp.int32(state.steps_per_epoch),
+        step=state.step,
+    )
     update_key = jax.random.fold_in(state.key, state.step)
     prepare_key = jax.random.fold_in(update_key, _PREPARE_KEY)
     batch = prepare_batch(state.prepare, state.model, teachers, batch, clock, prepare_key)

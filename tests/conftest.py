@@ -64,6 +64,8 @@ _LONG_FILES = [
         "test_remote.py",
         "runs/test_text.py",
         "test_fuzz.py",
+        "runs/test_stored_outputs.py",
+        "runs/test_stages.py",
         "runs/test_cache.py",
     )
 ]

@@ -40,8 +40,7 @@ def check_methods(
 
     Raises:
       InputError: see `akd_jax.training.check.check_stage` and `check_schedules`. Or a stage
-        selects by a score that does not exist, two models have one name, or what a loss reads
-        cannot be stored.
+        selects by a score that does not exist, or what a loss reads cannot be stored.
     """
     # The data set of a plan tokenises all its texts when a split is accessed, so read another one.
     labels = data.load(settings.dataset).splits["train"].labels
@@ -58,7 +57,6 @@ def check_methods(
     reads: dict[tuple[str, str], Mapping[str, Reads]] = {}
     for name, method in methods.items():
         for stage in method.stages:
-            _check_names(method, stage)
             _check_selection(stage, dataset)
             if stage.data is None:
                 check_schedules(stage, -(-len(labels) // settings.batch_size))
@@ -73,15 +71,6 @@ def check_methods(
                     settings, dataset, stage, other, models[other], reads[name, stage.name][other]
                 )
     return reads
-
-
-def _check_names(method: Method, stage: Stage) -> None:
-    """Checks that a stage and a teacher do not share a name in a `StageContext`."""
-    if stage.name in method.teachers:
-        raise InputError(
-            f"{method.name}: expected different names of stages and teachers, got"
-            f" {stage.name!r} twice; rename the stage"
-        )
 
 
 def _check_selection(stage: Stage, dataset: Dataset) -> None:

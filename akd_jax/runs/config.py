@@ -54,6 +54,13 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunSettings:
         raise InputError(_error_message(problems[0]) + more) from None
 
 
+def method_sections(settings: RunSettings) -> dict[str, Section]:
+    """Returns the sections that the chosen method reads, by name."""
+    spec = methods.METHODS[settings.method]
+    own = (settings.method,) if spec.config else ()
+    return {name: getattr(settings, name) for name in (*own, *spec.reads)}
+
+
 @functools.lru_cache
 def _schema(sections: tuple[tuple[str, type[Section]], ...]) -> type[RunSettings]:
     fields: dict[str, Any] = {

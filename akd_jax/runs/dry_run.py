@@ -54,9 +54,7 @@ def rehearse(run_config: Any) -> dict[str, Any]:
     teachers: dict[str, Model] = {}
     for name in plan.method.teachers:
         finished = _finished_variables(plan, name)
-        variables = finished
-        if variables is None:
-            variables = plan.teachers[name].initial_variables(key, plan.dataset.example)
+        variables = finished or plan.teachers[name].initial_variables(key, plan.dataset.example)
         teachers[name] = Model(variables, plan.teachers[name].apply)
         networks[name] = {"parameters": _count_parameters(variables)}
         if finished is not None:

@@ -29,7 +29,9 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
       each stage.
 
     Raises:
-      InputError: the configuration or the workdir is not valid; nothing was written.
+      InputError: the configuration or the workdir is not valid; nothing was written. Or the
+        examples or the scores of a stage are not valid; this is known when the stage starts or
+        at the end of its first epoch.
       DivergedError: a loss or a gradient became NaN or infinite.
       StoppedError: a stop was requested, see `akd_jax.host.interrupts`; the next call resumes the
         run.

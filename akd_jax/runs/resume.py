@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from akd_jax import methods, models
+from akd_jax import models
 from akd_jax.host import processes, records
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, readable_path
 from akd_jax.host.settings import Section
 from akd_jax.methods.base import RunSettings, TrainedConfig
 from akd_jax.models import huggingface
+from akd_jax.runs import config
 from akd_jax.training.stage import Pretrained, Recipe
 from akd_jax.types import Task
 
@@ -27,14 +28,13 @@ def resume_key(settings: RunSettings, task: Task, teachers: Mapping[str, Recipe]
       task: the task of the data set.
       teachers: the recipes of the method's teachers.
     """
-    spec = methods.METHODS[settings.method]
-    own = (settings.method,) if spec.config else ()
+    sections = config.method_sections(settings)
     shared = settings.model_dump(include=set(RunSettings.model_fields) - {"teacher"})
     del shared["dataset"]["data_dir"]
     shared["student"]["model"] = model_key(settings.student.model)
     return {
         **shared,
-        **{name: _without_teachers(getattr(settings, name)) for name in (*own, *spec.reads)},
+        **{name: _without_teachers(section) for name, section in sections.items()},
         "teachers": {name: recipe_key(recipe) for name, recipe in teachers.items()},
         "stored": stored_key(settings),
         "labels": list(task.labels),

@@ -17,7 +17,7 @@ from akd_jax.models.network import Network
 from akd_jax.runs import config
 from akd_jax.runs.checks import check_methods
 from akd_jax.runs.networks import ModelSpec, build_network, load_vocabularies, tokenise_dataset
-from akd_jax.runs.resume import creates_teacher, read_teacher_results, recipe_key
+from akd_jax.runs.resume import creates_teacher, read_teacher_results
 from akd_jax.training import parallel
 from akd_jax.training.check import Reads
 from akd_jax.training.stage import Method, Pretrained, Recipe, Trained
@@ -144,24 +144,14 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
 
 
 def _all_recipes(method: Method) -> dict[str, Recipe]:
-    """Returns the recipes of all teachers by name; checks that the names can be folders.
-
-    Raises:
-      InputError: a name is reserved, is not the name of a folder, or has two different recipes.
-    """
-    recipes: dict[str, Recipe] = {}
-    for name, recipe in method.all_teachers():
+    """Returns the recipes of all teachers by name; checks that the names can be folders."""
+    recipes = dict(method.all_teachers())
+    for name in recipes:
         if name in _RESERVED or "/" in name:
             raise InputError(
                 f"{method.name}: expected the name of a folder for a teacher, other than"
                 f" {STUDENT} and {STORED_OUTPUTS}, got {name!r}; rename the teacher"
             )
-        if name in recipes and recipe_key(recipe) != recipe_key(recipes[name]):
-            raise InputError(
-                f"{method.name}: expected one recipe for each name of a teacher, got two different"
-                f" ones for {name!r}; rename one of the teachers"
-            )
-        recipes[name] = recipe
     return recipes
 
 

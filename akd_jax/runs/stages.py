@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from absl import logging
 
 from akd_jax.data import Examples
 from akd_jax.host import processes
@@ -76,6 +77,14 @@ def train_method(
         stored: dict[str, StoredOutputs] = {}
         if views:
             stored = stored_outputs(plan, name, stage, teachers, examples, workdir)
+        if stored and stage.prepare is not None:
+            logging.warning(
+                "stage %s: the stored outputs of %s are those of the batches before the stage"
+                " prepares them; set config.teacher.views to 0 if the teachers must read the"
+                " prepared batches",
+                stage.name,
+                ", ".join(stored),
+            )
         run = build_run(
             plan,
             stage,

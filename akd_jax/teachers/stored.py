@@ -33,6 +33,7 @@ from akd_jax.types import Outputs, Variables
 
 _INDEX = "index.json"
 _ENTRY = ("arrays", "seconds")  # The fields of a view in the index.
+_DIGEST_LENGTH = 12  # Of a fingerprint, in the name of a folder.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Fingerprint:
 
     Attributes:
       teacher: the digest of the teacher's architecture and variables.
-      data: the digest of the training split's inputs.
+      data: the digest of the inputs of the examples.
       augmentation: a description of the augmentation.
       seed: the seed of the views.
       precision: a description of the precision in which the teacher computes.
@@ -57,7 +58,7 @@ class Fingerprint:
 
     def digest(self) -> str:
         """Returns a short hash of all fields, for the name of the folder."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:_DIGEST_LENGTH]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +118,7 @@ def load_or_build(
             if not store.exists():
                 _log_differences(folder, name, fingerprint)
             try:
-                lock(store, held, wait=True)  # Another run may be writing the same cache.
+                lock(store, held, wait=True)  # Another run may be writing the same store.
             except OSError as error:
                 raise _not_writable(store, error) from None
             return _valid_views(store, views)
@@ -234,9 +235,9 @@ def _checksum(path: Path) -> str:
 
 
 def _log_differences(folder: Path, name: str, fingerprint: Fingerprint) -> None:
-    """Logs why the existing caches of a teacher cannot be used for a fingerprint."""
+    """Logs why the existing stores of a teacher cannot be used for a fingerprint."""
     expected = dataclasses.asdict(fingerprint)
-    for path in sorted(folder.glob(f"{name}-*/{_INDEX}")):
+    for path in sorted(folder.glob(f"{name}-{'?' * _DIGEST_LENGTH}/{_INDEX}")):
         try:
             actual = (records.read(path) or {})["fingerprint"]
         except (InputError, KeyError):

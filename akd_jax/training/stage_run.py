@@ -73,7 +73,7 @@ def build_stage(
 
     student_optimizer, learning_rate = optimizer(stage.optimizer)
     values = epoch_values(stage, learning_rate, steps_per_epoch)
-    prepare = chain([x for x in (augmentation, stage.prepare) if x is not None])
+    prepare = _chain([x for x in (augmentation, stage.prepare) if x is not None])
     state = TrainState.create(
         student.apply_fn,
         student.variables,
@@ -94,7 +94,7 @@ def build_stage(
     return StageRun(stage, state, teachers, train, values)
 
 
-def chain(changes: Sequence[Prepare]) -> Prepare | None:
+def _chain(changes: Sequence[Prepare]) -> Prepare | None:
     """Returns the changes of a batch one after another; None if there is none."""
     if not changes:
         return None

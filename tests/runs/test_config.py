@@ -7,6 +7,7 @@ from akd_jax.host.settings import Section
 from akd_jax.methods import kd
 from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.runs import config as schema
+from akd_jax.runs.resume import resume_key
 from akd_jax.runs.setup import make_plan
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.types import Task
@@ -146,10 +147,10 @@ def test_a_section_is_found_by_its_class():
 )
 def test_only_the_sections_that_a_method_reads_count(method, sections):
     settings = schema.parse({"method": method})
-    read = schema.method_settings(settings)
-    assert read.keys() == sections
-    for name, values in read.items():
-        assert values == getattr(settings, name).model_dump()
+    read = schema.method_sections(settings)
+    assert read == {name: getattr(settings, name) for name in sections}
+    key = resume_key(settings, Task.numbered(2), {})
+    assert key.keys() & methods.METHODS.keys() == sections
 
 
 def test_a_new_method_adds_its_section(monkeypatch):
@@ -160,7 +161,7 @@ def test_a_new_method_adds_its_section(monkeypatch):
     monkeypatch.setitem(methods.METHODS, "mine", spec)
     settings = schema.parse({"method": "mine", "mine": {"strength": 2.0}})
     assert settings.section(Config).strength == 2.0
-    assert schema.method_settings(settings).keys() == {"mine", "kd"}
+    assert schema.method_sections(settings).keys() == {"mine", "kd"}
     assert default.get_config().mine.strength == 0.5
     with pytest.raises(InputError, match=r"^config.mine.strenth: .*did you mean 'strength'\?$"):
         schema.parse({"mine": {"strenth": 1.0}})

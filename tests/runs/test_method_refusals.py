@@ -126,7 +126,7 @@ def stage(name, **options):
         ),
         (method(stage("a"), stage("a")), "expected stages with different names, got 'a' twice"),
         (method(stage("a", teachers=("b",))), "a recipe for each teacher .* got none for 'b'"),
-        (method(stage("teacher")), "names of stages and teachers, got 'teacher' twice"),
+        (method(stage("teacher")), "names of stages and teachers, got 'teacher' for both"),
     ],
 )
 def test_bad_order_and_bad_names_are_refused(config, tmp_path, monkeypatch, build, message):

@@ -142,10 +142,13 @@ def two_recipes(task):
     ("teachers", "message"),
     [
         (circle, "expected recipes without a circle, got first <- second <- first; give"),
-        (two_recipes, "one recipe for each name of a teacher, got two different ones for 'base'"),
+        (two_recipes, "expected one recipe for the teacher 'base', got two that differ; give"),
         (lambda task: {"student": recipe(5, scratch_method())}, "other than student .* 'student'"),
         (lambda task: {"a/b": recipe(5, scratch_method())}, "name of a folder .* got 'a/b'"),
-        (lambda task: {"of_a": recipe(5, scratch_method())}, "got 'of_a' twice; rename the stage"),
+        (
+            lambda task: {"of_a": recipe(5, scratch_method())},
+            "stages and teachers, got 'of_a' for both; rename",
+        ),
     ],
 )
 def test_bad_recipes_are_refused_before_anything_is_written(

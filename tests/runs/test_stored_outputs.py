@@ -162,6 +162,20 @@ def test_stages_share_a_store_unless_they_have_examples_of_their_own(
     assert runs.rehearse(config)["cache"] == bytes_per_example * (1000 + 500)
 
 
+def test_stored_outputs_of_batches_that_a_stage_changes_are_warned_about(
+    config, tmp_path, monkeypatch, caplog
+):
+    def invert(student, teachers, batch, clock, key):
+        return batch.replace(inputs=jnp.uint8(16) - batch.inputs)
+
+    use_loss(monkeypatch, config, feature_loss, teachers=("teacher",), prepare=invert)
+    config.teacher.views = 1
+    config.student.epochs = 1
+    runs.run(config, tmp_path / "run")
+    (warning,) = [message for message in caplog.messages if "stored outputs" in message]
+    assert "stage custom_0: the stored outputs of teacher are those of the batches" in warning
+
+
 @pytest.mark.parametrize(
     ("method", "top_k", "message"),
     [

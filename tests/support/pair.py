@@ -6,6 +6,7 @@ python -m tests.support.pair PROCESS_ID PORT FOLDER
 import sys
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 
 from akd_jax import runs
@@ -28,14 +29,27 @@ def main(process_id: int, port: str, folder: Path) -> None:
 
 
 def check_communication(process_id: int) -> None:
-    mixed = {"zero": np.float32(-0.0), "nan": np.array([np.nan, process_id]), "bool": np.bool_(1)}
+    mixed = {
+        "zero": np.float32(-0.0),
+        "nan": np.array([np.nan, process_id]),
+        "bool": np.bool_(1),
+        "bfloat16": np.array([1.5, process_id], ml_dtypes.bfloat16),
+        "empty": np.zeros((2, 0), np.float32),
+    }
     received = processes.broadcast(mixed)
     assert np.signbit(received["zero"]), received
     assert received["zero"].shape == (), received
     np.testing.assert_array_equal(received["nan"], [np.nan, 0])
+    assert received["bfloat16"].dtype == ml_dtypes.bfloat16, received
+    assert received["bfloat16"].tolist() == [1.5, 0], received
+    assert received["empty"].shape == (2, 0), received
 
     rows = processes.gather(np.full((2, 3), process_id))
     np.testing.assert_array_equal(rows[:, 0], [0, 0, 1, 1])
+    assert processes.gather(np.zeros((2, 0))).shape == (4, 0)
+    bits = processes.gather(np.full(1, process_id, ml_dtypes.bfloat16))
+    assert bits.dtype == ml_dtypes.bfloat16, bits
+    assert bits.tolist() == [0, 1], bits
 
     assert processes.on_primary(lambda: {"from": process_id}) == {"from": 0}
     assert processes.on_primary(lambda: processes.on_primary(lambda: "nested")) == "nested"

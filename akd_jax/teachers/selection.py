@@ -17,20 +17,19 @@ class Selection:
     """The part of a teacher's outputs that is stored.
 
     Attributes:
-      features: names of the features; None for all.
+      features: names of the features.
       dtype: the type of the stored numbers, 'float32' or 'bfloat16'.
       top_k: number of the largest logits that are stored; 0 for all.
     """
 
-    features: tuple[str, ...] | None = ()
+    features: tuple[str, ...] = ()
     dtype: str = "float32"
     top_k: int = 0
 
     def __call__(self, outputs: Outputs) -> Outputs:
         """Returns the selected part of outputs on the device, in the stored type."""
         dtype = jnp.dtype(self.dtype)
-        names = outputs.features if self.features is None else self.features
-        features = {name: outputs.features[name].astype(dtype) for name in names}
+        features = {name: outputs.features[name].astype(dtype) for name in self.features}
         if not self.top_k:
             return Outputs(outputs.logits.astype(dtype), features)
         logits = outputs.logits.astype(jnp.float32)

@@ -22,10 +22,12 @@ class Reads:
 
     Attributes:
       logits: whether it reads the logits.
+      mask: whether it reads the mask of the tokens.
       features: the names of the features that it reads.
     """
 
     logits: bool = False
+    mask: bool = False
     features: set[str] = dataclasses.field(default_factory=set)
 
 
@@ -77,7 +79,8 @@ def check_stage(
 class _ObservedOutputs:
     """The outputs of a teacher; notes what is read.
 
-    If a loss passes the outputs through a transformation of JAX, all of them count as read.
+    If a loss passes the outputs through a transformation of JAX, the logits and all features
+    count as read.
     """
 
     def __init__(self, outputs: Outputs, reads: Reads):
@@ -95,6 +98,7 @@ class _ObservedOutputs:
 
     @property
     def mask(self) -> jax.Array | None:
+        self._reads.mask = self._reads.mask or self._outputs.mask is not None
         return self._outputs.mask
 
     def replace(self, **changes: Any) -> Outputs:

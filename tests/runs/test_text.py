@@ -238,6 +238,18 @@ def test_gradients_are_accumulated_over_parts_of_a_batch(config, tmp_path, monke
     assert_refused(config, tmp_path / "refused", message)
 
 
+def test_mask_of_a_teacher_cannot_be_stored(config, tmp_path, monkeypatch):
+    def loss(student, teachers, batch, clock):
+        counts = teachers["teacher"].mask.sum(axis=-1).astype(jnp.float32)
+        return counts * losses.annealed_mse(student.logits, teachers["teacher"].logits)
+
+    use_loss(monkeypatch, config, loss, teachers=("teacher",))
+    config.teacher.views = 1
+    message = "config.teacher.views: expected 0, .* custom_0 reads the mask of teacher, .* got 1"
+    assert_refused(config, tmp_path / "run", message)
+    assert not (tmp_path / "run").exists()
+
+
 def test_features_of_every_token_cannot_be_stored_with_buckets(config, tmp_path, monkeypatch):
     def loss(student, teachers, batch, clock):
         states = (x.features["last_hidden_state"] for x in (student, teachers["teacher"]))

@@ -164,12 +164,6 @@ def replicate_read_only(tree: Any) -> Any:
     return jax.device_put(tree, _replicated())
 
 
-@jax.jit
-def copy_on_device(tree: Any) -> Any:
-    """Copies arrays on their own devices; returns before the copy is complete."""
-    return jax.tree.map(jnp.copy, tree)
-
-
 class DispatchQueue:
     """Callbacks for the results of dispatched programs, run later in the same order.
 

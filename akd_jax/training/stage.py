@@ -31,7 +31,10 @@ class StageContext:
 
 
 class StageData(Protocol):
-    """Builds the training examples of a stage when it starts."""
+    """Builds the training examples of a stage when it starts.
+
+    It is called again when a run resumes, and in every process: it must return the same examples.
+    """
 
     def __call__(self, context: StageContext) -> Examples:
         """Returns the examples, with the inputs that the networks of the run read."""

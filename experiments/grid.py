@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from akd_jax.runs.creation import obtain_teacher
 from akd_jax.runs.resume import creates_teacher, resume_key
 from akd_jax.runs.teachers import STORED_OUTPUTS, TEACHER, FinishedTeacher
 from akd_jax.training.evaluate import Predictor
-from akd_jax.training.stage import Recipe, Trained
 from experiments import cli
 from experiments.tables import percent
 
@@ -109,8 +108,8 @@ def _share_teachers(
     teachers: dict[str, FinishedTeacher] = {}
     paths: dict[str, str] = {}
     for plan in plans.values():
-        for name in _in_training_order(plan.method.teachers):
-            recipe = plan.recipes[name]
+        # Teachers come after those that they train, so that the reverse is the order of training.
+        for name, recipe in reversed(list(plan.recipes.items())):
             section = recipe.field.removeprefix("config.").rpartition(".")[0]
             if name in teachers or f"{section}.path" not in fields:
                 continue
@@ -122,14 +121,6 @@ def _share_teachers(
     if not config.teacher.cache_dir:
         config.teacher.cache_dir = str(workdir / STORED_OUTPUTS)
     return config, teachers
-
-
-def _in_training_order(recipes: Mapping[str, Recipe]) -> Iterator[str]:
-    """Yields the names of teachers, each after the teachers that train it."""
-    for name, recipe in recipes.items():
-        if isinstance(recipe, Trained):
-            yield from _in_training_order(recipe.method.teachers)
-        yield name
 
 
 def _check_run_folder(run_config: ConfigDict, folder: Path) -> None:

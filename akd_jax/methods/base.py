@@ -172,7 +172,7 @@ def teacher_recipe(
     """
     if section.path:
         return Pretrained(section.path, f"config.{field}.path")
-    own = section.model_dump(include=set(TrainedConfig.model_fields) - {"path", "model"})
+    own = section.model_dump(include=set(TrainedConfig.model_fields) - {"path", "model", "seed"})
     return Trained(
         section.model, method(), section.seed, {field: own, **settings}, f"config.{field}.model"
     )

@@ -1,6 +1,8 @@
-"""A sum of losses that the configuration names, each with a scheduled weight.
+r"""A sum of losses that the configuration names, each with a scheduled weight.
 
---config.method=compose --config.compose.kl.weight=0.9 --config.compose.hint.weight=100 \
+For example, the cross-entropy, the KL divergence and a hint whose weight falls to 0:
+
+    --config.method=compose --config.compose.kl.weight=0.9 --config.compose.hint.weight=100 \
         --config.compose.hint.layers=group_2 --config.compose.hint.schedule=linear
 """
 
@@ -167,12 +169,12 @@ def _term_losses(name: str, section: TermConfig) -> dict[str, Loss]:
                 f"config.compose.{name}.layers: expected different features of the student, got"
                 f" {student!r} twice; name each once"
             )
-    return {
-        name if len(pairs) == 1 else f"{name}_{pair[0]}": losses.Hint(pair)
-        if name == "hint"
-        else losses.bind(_FEATURE_LOSSES[name], layers=pair)
-        for pair in pairs
-    }
+    names = [name] if len(pairs) == 1 else [f"{name}_{student}" for student in students]
+    if name == "hint":
+        feature_losses: list[Loss] = [losses.Hint(pair) for pair in pairs]
+    else:
+        feature_losses = [losses.bind(_FEATURE_LOSSES[name], layers=pair) for pair in pairs]
+    return dict(zip(names, feature_losses, strict=True))
 
 
 SPEC = MethodSpec(build, Config)

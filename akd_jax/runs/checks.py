@@ -10,8 +10,7 @@ from akd_jax import data
 from akd_jax.data import Dataset, text
 from akd_jax.host.errors import InputError
 from akd_jax.methods.base import RunSettings
-from akd_jax.models.network import Model, Network
-from akd_jax.runs.networks import variable_shapes
+from akd_jax.models.network import Model
 from akd_jax.teachers.live import LiveTeacher
 from akd_jax.training.check import Reads, check_stage
 from akd_jax.training.scheduled import check_schedules
@@ -25,7 +24,7 @@ def check_methods(
     settings: RunSettings,
     dataset: Dataset,
     methods: Mapping[str, Method],
-    networks: Mapping[str, Network],
+    models: Mapping[str, Model],
 ) -> dict[tuple[str, str], Mapping[str, Reads]]:
     """Checks all stages that a run trains, those of its teachers included.
 
@@ -33,7 +32,7 @@ def check_methods(
       settings: the configuration.
       dataset: the data set.
       methods: the methods that train the student and the teachers, by the name of the network.
-      networks: the networks of the student and of all teachers, by name.
+      models: the student and all teachers, by name; only the shapes of their variables matter.
 
     Returns:
       What the loss of a stage reads of its teachers, by the names of the network and the stage.
@@ -50,10 +49,7 @@ def check_methods(
             f"config.teacher.stored_top_k: expected 0 to {dataset.task.outputs}, the number of"
             f" logits, got {top_k}"
         )
-    models = {
-        name: Model(variable_shapes(network, dataset), network.apply)
-        for name, network in networks.items()
-    }
+    batch = _batch_shapes(labels, dataset)
     reads: dict[tuple[str, str], Mapping[str, Reads]] = {}
     for name, method in methods.items():
         for stage in method.stages:
@@ -64,7 +60,6 @@ def check_methods(
                 other: LiveTeacher(models[other], _add_top_k(top_k) if views else None)
                 for other in stage.teachers
             }
-            batch = _batch_shapes(labels, dataset)
             reads[name, stage.name] = check_stage(stage, models[name], teachers, batch)
             for other in stage.teachers if views else ():
                 _check_storable(

@@ -39,7 +39,7 @@ class ModelSpec:
 
 def build_network(
     model: ModelSpec, preprocess: Preprocess | None, dtype: str, name: str, dataset: Dataset
-) -> Network:
+) -> tuple[Network, Any]:
     """Builds a network and checks that it accepts the inputs of the data set.
 
     Args:
@@ -48,6 +48,9 @@ def build_network(
       dtype: the data type in which the network computes.
       name: the name of the data set, for messages.
       dataset: the data set.
+
+    Returns:
+      The network, and the shapes and types of its variables.
 
     Raises:
       InputError: the network or its weights do not fit the data set.
@@ -68,7 +71,7 @@ def build_network(
             network = dataclasses.replace(network, pretrained=weights)
     except InputError as error:
         raise InputError(f"{model.field}: {error}") from None
-    return network
+    return network, shapes
 
 
 def variable_shapes(network: Network, dataset: Dataset) -> Any:

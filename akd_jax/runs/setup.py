@@ -13,7 +13,7 @@ from akd_jax.data.augmentation import Augmentation
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import readable_path
 from akd_jax.methods.base import RunSettings
-from akd_jax.models.network import Network
+from akd_jax.models.network import Model, Network
 from akd_jax.runs import config
 from akd_jax.runs.checks import check_methods
 from akd_jax.runs.networks import ModelSpec, build_network, load_vocabularies, tokenise_dataset
@@ -114,20 +114,18 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
     if dataset.texts:
         vocabularies = load_vocabularies(settings.dataset, dataset, specs)
         dataset = tokenise_dataset(settings.dataset, dataset, vocabularies)
-    networks = {
-        name: build_network(
-            model,
-            vocabularies.get(name, dataset.normalise),
-            settings.dtype,
-            settings.dataset.name,
-            dataset,
+    networks: dict[str, Network] = {}
+    shapes: dict[str, Model] = {}
+    for name, spec in specs.items():
+        preprocess = vocabularies.get(name, dataset.normalise)
+        networks[name], variables = build_network(
+            spec, preprocess, settings.dtype, settings.dataset.name, dataset
         )
-        for name, model in specs.items()
-    }
+        shapes[name] = Model(variables, networks[name].apply)
     reads: Mapping[tuple[str, str], Mapping[str, Reads]] = {}
     if teachers:
         trained = {name: x.method for name, x in recipes.items() if isinstance(x, Trained)}
-        reads = check_methods(settings, dataset, {STUDENT: method, **trained}, networks)
+        reads = check_methods(settings, dataset, {STUDENT: method, **trained}, shapes)
     return Plan(
         settings=settings,
         method=method,

@@ -3,16 +3,16 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import flax.linen as nn
 import jax
 
 from akd_jax.data import Batches
-from akd_jax.host.errors import InputError
 from akd_jax.models.network import Model
 from akd_jax.training import optimizers
 from akd_jax.training.scheduled import EpochValues, epoch_values
 from akd_jax.training.stage import Stage
 from akd_jax.training.state import Prepare, TrainState, init_loss
-from akd_jax.types import Batch, Clock, Teacher
+from akd_jax.types import Batch, Clock, Teacher, Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +58,8 @@ def build_stage(
       skip_nonfinite: whether steps that are not finite change nothing.
 
     Raises:
-      InputError: there are no examples, or a schedule leaves its range.
+      InputError: a schedule leaves its range.
     """
-    if not len(train):
-        raise InputError(
-            f"{stage.name}: expected training examples, got none; check the data of the stage"
-        )
     steps_per_epoch = len(train)
     temperature_steps = [stage.temperature_step(epoch) for epoch in range(stage.epochs)]
 
@@ -73,6 +69,10 @@ def build_stage(
 
     student_optimizer, learning_rate = optimizer(stage.optimizer)
     values = epoch_values(stage, learning_rate, steps_per_epoch)
+    loss_variables: Variables = {}
+    if isinstance(stage.loss, nn.Module):  # Other losses need no batch to be gathered.
+        loss_key, batch = jax.random.fold_in(key, 0), next(train.epoch())
+        loss_variables = init_loss(stage.loss, loss_key, student, teachers, batch)
     prepare = _chain([x for x in (augmentation, stage.prepare) if x is not None])
     state = TrainState.create(
         student.apply_fn,
@@ -83,9 +83,7 @@ def build_stage(
         # step before it starts the next one. Key data are not copied.
         key=jax.random.key_data(key),
         steps_per_epoch=steps_per_epoch,
-        loss_variables=init_loss(
-            stage.loss, jax.random.fold_in(key, 0), student, teachers, next(train.epoch())
-        ),
+        loss_variables=loss_variables,
         loss_optimizer=None if stage.loss_optimizer is None else optimizer(stage.loss_optimizer)[0],
         prepare=prepare,
         grad_accumulation_steps=grad_accumulation_steps,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from akd_jax import losses
+from akd_jax.losses.compose import value_weights
 from akd_jax.models.network import Model
 from akd_jax.training import terms as loss_terms
 from akd_jax.training.state import TrainState, prepare_batch
@@ -220,8 +221,7 @@ def label_metrics(outputs: Outputs, batch: Batch) -> Metrics:
     labels = jnp.asarray(batch.labels)
     if outputs.logits.shape[:-1] != labels.shape:
         return {}
-    rows = jnp.reshape(batch.weights, (-1,) + (1,) * (labels.ndim - 1))
-    weights = jnp.where(batch.labelled, rows, 0)
+    weights = value_weights(labels, outputs, batch, labels=True)
     if jnp.issubdtype(labels.dtype, jnp.floating):
         errors = losses.squared_error(outputs.logits, jnp.where(batch.labelled, labels, 0))
         return {"squared_error": WeightedSum.of(errors, weights)}

@@ -9,7 +9,7 @@ import optax
 from akd_jax.training import parallel
 from akd_jax.training.state import TrainState
 from akd_jax.training.step import train_step
-from akd_jax.types import Outputs
+from akd_jax.types import Batch, Outputs
 
 
 class Linear(nn.Module):
@@ -22,6 +22,18 @@ class Linear(nn.Module):
         del train, axis_name
         logits = nn.Dense(self.outputs, use_bias=False)(inputs)
         return Outputs(logits, {"scores": logits})
+
+
+def uneven_images():
+    """Returns 16 images with weights; of four devices one has only padding rows, one has some."""
+    rng = np.random.default_rng(0)
+    weights = rng.uniform(0.5, 2, size=16)
+    weights[9:] = 0  # One device has some padding rows, and another one only padding rows.
+    return Batch(
+        inputs=np.float32(rng.normal(size=(16, 8, 8, 1))),
+        labels=np.int32(rng.integers(0, 10, size=16)),
+        weights=np.float32(weights),
+    )
 
 
 def make_state(module, inputs, *, loss, optimizer=None, variables=None, **options):

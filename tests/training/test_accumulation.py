@@ -5,18 +5,18 @@ import re
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from akd_jax import losses, models
 from akd_jax.models.network import Model
 from akd_jax.teachers.live import LiveTeacher
 from akd_jax.training.step import train_step
-from akd_jax.types import Batch, Outputs, Term
+from akd_jax.types import Outputs, Term
 from tests.support.steps import (
     Linear,
     assert_close,
     make_state,
+    uneven_images,
     update_on_four,
     update_on_one,
 )
@@ -36,14 +36,7 @@ class TwoLayers(nn.Module):
 
 @pytest.fixture
 def batch():
-    rng = np.random.default_rng(0)
-    weights = rng.uniform(0.5, 2, size=16)
-    weights[9:] = 0  # One device has some padding rows, and another one only padding rows.
-    return Batch(
-        inputs=np.float32(rng.normal(size=(16, 8, 8, 1))),
-        labels=np.int32(rng.integers(0, 10, size=16)),
-        weights=np.float32(weights),
-    )
+    return uneven_images()
 
 
 def teacher(module, batch):

@@ -30,14 +30,7 @@ def make_state(module, images, *, loss=annealed, **options):
 
 @pytest.fixture
 def batch():
-    rng = np.random.default_rng(0)
-    weights = rng.uniform(0.5, 2, size=16)
-    weights[9:] = 0  # One device has some padding rows, and another one only padding rows.
-    return Batch(
-        inputs=np.float32(rng.normal(size=(16, 8, 8, 1))),
-        labels=np.int32(rng.integers(0, 10, size=16)),
-        weights=np.float32(weights),
-    )
+    return steps.uneven_images()
 
 
 @pytest.fixture

@@ -121,6 +121,18 @@ class TopK(struct.PyTreeNode):
         return cls(values, indices, jax.nn.logsumexp(logits, axis=-1))
 
 
+class Head(struct.PyTreeNode):
+    """The last layer of a model: logits = pooled @ kernel + bias.
+
+    Attributes:
+      kernel: [D, C].
+      bias: [C].
+    """
+
+    kernel: jax.Array
+    bias: jax.Array
+
+
 class Outputs(struct.PyTreeNode):
     """The outputs of a model.
 
@@ -130,12 +142,15 @@ class Outputs(struct.PyTreeNode):
       top_k: the largest logits of a teacher that stores no others; None for all other models.
       mask: which positions of a text hold a token and not padding, bool [B, L]; None for models
         of other inputs.
+      head: the layer that maps the feature 'pooled' to the logits; None if a model does not return
+        it, and for stored outputs.
     """
 
     logits: jax.Array
     features: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     top_k: TopK | None = None
     mask: jax.Array | None = None
+    head: Head | None = None
 
 
 class Batch(struct.PyTreeNode):

@@ -4,7 +4,7 @@ from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
 from akd_jax.losses.features import Hint, attention_transfer, feature_mse
 from akd_jax.losses.labels import cross_entropy, squared_error, supervised
 from akd_jax.losses.logits import ClassReduction, annealed_mse, continuation, kl
-from akd_jax.losses.relations import rkd_angle, rkd_distance, similarity_preserving
+from akd_jax.losses.relations import rkd_angle, rkd_distance, sp
 
 __all__ = [
     "ClassReduction",
@@ -22,7 +22,7 @@ __all__ = [
     "kl",
     "rkd_angle",
     "rkd_distance",
-    "similarity_preserving",
+    "sp",
     "squared_error",
     "supervised",
 ]

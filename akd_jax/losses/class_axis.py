@@ -1,7 +1,8 @@
-"""Preparation of logits for the losses: the axis of the classes, and the mask of the classes."""
+"""Preparation of logits for the losses: the axis and the mask of the classes, and the softmax."""
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from akd_jax import checks
 from akd_jax.types import Array
@@ -21,3 +22,26 @@ def exclude_masked(logits: jax.Array, where: jax.Array | None) -> jax.Array:
     if where is None:
         return logits
     return jnp.where(where, logits, jnp.where(where.any(axis=-1, keepdims=True), -jnp.inf, 0))
+
+
+def prepare_pair(
+    student_logits: Array, teacher_logits: Array, axis: int, where: Array | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Prepares the logits of student and teacher; stops the gradient of the teacher's."""
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"teacher_logits: expected the student's shape {student_logits.shape}, got"
+            f" {teacher_logits.shape}"
+        )
+    student, mask = prepare(student_logits, axis, where)
+    teacher, _ = prepare(teacher_logits, axis, where)
+    return student, jax.lax.stop_gradient(teacher), mask
+
+
+def log_softmax(logits: jax.Array, temperature: ArrayLike, where: jax.Array | None) -> jax.Array:
+    """Returns log softmax(logits / T); it is -inf for masked classes and for logits of -inf."""
+    excluded = logits == -jnp.inf
+    # An infinite quotient must not depend on T: its derivative with respect to T would be NaN.
+    infinite = logits / jax.lax.stop_gradient(temperature)
+    scaled = jnp.where(excluded, infinite, jnp.where(excluded, 0, logits) / temperature)
+    return jax.nn.log_softmax(exclude_masked(scaled, where))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from akd_jax import checks
-from akd_jax.losses.class_axis import exclude_masked, prepare
+from akd_jax.losses.class_axis import log_softmax, prepare_pair
 from akd_jax.losses.labels import supervised
 from akd_jax.types import Array
 
@@ -53,12 +53,12 @@ def kl(
       ValueError: the shapes of the logits differ, the temperature has another shape, a
         concrete temperature is not positive, or the mask does not fit the logits.
     """
-    student, teacher, where = _prepare_pair(student_logits, teacher_logits, axis, where)
+    student, teacher, where = prepare_pair(student_logits, teacher_logits, axis, where)
     checks.check_values("temperature", temperature, "values greater than 0", lambda t: t > 0)
     temperature = checks.scalar_or_per_row("temperature", temperature, student.shape[:-1])
     divisor = temperature[..., None]
     divergence = _kl_divergence(
-        _log_softmax(teacher, divisor, where), _log_softmax(student, divisor, where)
+        log_softmax(teacher, divisor, where), log_softmax(student, divisor, where)
     )
     return temperature**2 * divergence
 
@@ -99,7 +99,7 @@ def annealed_mse(
     """
     if class_reduction not in ("mean", "sum"):
         raise ValueError(f"class_reduction: expected 'mean' or 'sum', got {class_reduction!r}")
-    student, teacher, where = _prepare_pair(student_logits, teacher_logits, axis, where)
+    student, teacher, where = prepare_pair(student_logits, teacher_logits, axis, where)
     factor = _annealing_factor(factor, student.shape[:-1])
     # Masked logits are 0 in both, so that their error is 0.
     squares = jnp.square(student - factor[..., None] * teacher)
@@ -169,33 +169,10 @@ def continuation(
     return psi * hard + (1 - psi) * jax.nn.relu(error - margin * factor)
 
 
-def _prepare_pair(
-    student_logits: Array, teacher_logits: Array, axis: int, where: Array | None
-) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Prepares the logits of student and teacher; stops the gradient of the teacher's."""
-    if student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            f"teacher_logits: expected the student's shape {student_logits.shape}, got"
-            f" {teacher_logits.shape}"
-        )
-    student, mask = prepare(student_logits, axis, where)
-    teacher, _ = prepare(teacher_logits, axis, where)
-    return student, jax.lax.stop_gradient(teacher), mask
-
-
 def _annealing_factor(factor: ArrayLike, rows: tuple[int, ...]) -> jax.Array:
     """Checks Phi and returns it as a scalar or as one value per row."""
     checks.check_values("factor", factor, "values from 0 to 1", lambda f: (f >= 0) & (f <= 1))
     return checks.scalar_or_per_row("factor", factor, rows)
-
-
-def _log_softmax(logits: jax.Array, temperature: ArrayLike, where: jax.Array | None) -> jax.Array:
-    """Returns log softmax(logits / T); it is -inf for masked classes and for logits of -inf."""
-    excluded = logits == -jnp.inf
-    # An infinite quotient must not depend on T: its derivative with respect to T would be NaN.
-    infinite = logits / jax.lax.stop_gradient(temperature)
-    scaled = jnp.where(excluded, infinite, jnp.where(excluded, 0, logits) / temperature)
-    return jax.nn.log_softmax(exclude_masked(scaled, where))
 
 
 def _kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:

@@ -23,7 +23,7 @@ from akd_jax.losses.features import unit_rows
 from akd_jax.types import Array
 
 
-def similarity_preserving(
+def sp(
     student_features: Array,
     teacher_features: Array,
     *,

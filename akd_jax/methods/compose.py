@@ -93,7 +93,7 @@ class Config(Section):
         description="Attention transfer: distance of normalised attention maps. A usual weight"
         " is 1000.",
     )
-    similarity_preserving: LayersConfig = Field(
+    sp: LayersConfig = Field(
         default=LayersConfig(),
         description="Distance of the similarities within a batch. A usual weight is 3000.",
     )
@@ -109,7 +109,7 @@ class Config(Section):
 
 _FEATURE_LOSSES: Mapping[str, Callable[..., jax.Array]] = {
     "attention_transfer": losses.attention_transfer,
-    "similarity_preserving": losses.similarity_preserving,
+    "sp": losses.sp,
     "rkd_distance": losses.rkd_distance,
     "rkd_angle": losses.rkd_angle,
 }

@@ -16,7 +16,7 @@ import pydantic
 from pydantic import Field
 
 from akd_jax.host.settings import Fraction, NonNegative, Positive, PositiveInt
-from akd_jax.models.layers import classifier
+from akd_jax.models.layers import classifier, classify
 from akd_jax.types import Outputs, Tokens
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
@@ -143,11 +143,10 @@ class Encoder(nn.Module):
             first = head_dropout(first)
         pooled = head_dropout(jnp.tanh(dense(config.hidden_size, name="pooler")(first)))
         pooled = pooled.astype(jnp.float32)
-        logits = classifier(self.num_classes, kernel_init=_normal(config), name="classifier")(
-            pooled
-        )
+        output_layer = classifier(self.num_classes, kernel_init=_normal(config), name="classifier")
+        logits, head = classify(output_layer, pooled)
         features = {**features, "last_hidden_state": x, "pooled": pooled}
-        return Outputs(logits, features, mask=real)
+        return Outputs(logits, features, mask=real, head=head)
 
 
 class Embeddings(nn.Module):

@@ -4,7 +4,10 @@ import functools
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+
+from akd_jax.types import Head
 
 
 def conv(channels: int, dtype: Any, *, size: int = 3, stride: int = 1) -> nn.Conv:
@@ -40,3 +43,10 @@ def batch_norm(dtype: Any, *, train: bool, axis_name: str | None) -> nn.BatchNor
 
 # The output layer. Logits are float32 even if the network computes in another dtype.
 classifier = functools.partial(nn.Dense, dtype=jnp.float32)
+
+
+def classify(layer: nn.Dense, pooled: jax.Array) -> tuple[jax.Array, Head]:
+    """Returns the logits of a `classifier`, and its parameters."""
+    logits = layer(pooled)
+    parameters = layer.variables["params"]
+    return logits, Head(parameters["kernel"], parameters["bias"])

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax.host.errors import InputError
-from akd_jax.models.layers import batch_norm, classifier, conv
+from akd_jax.models.layers import batch_norm, classifier, classify, conv
 from akd_jax.types import Outputs
 
 # The networks of the paper for 10 and for 100 classes, by depth.
@@ -56,7 +56,8 @@ class PlainCNN(nn.Module):
         The features are 'group_1', 'group_2', ... [B, H, W, channels], the output of each block
         of convolutions; and 'pooled' [B, D], the input of the last dense layer in float32. A
         block is a sequence of convolutions that a pool, a dense layer or the logits follow. Its
-        output is taken before that pool, after batch norm and ReLU. In '16 16 M 32 FC8 FC'
+        output is taken before that pool, after batch norm and ReLU; 'group_1_preactivation', ...
+        are taken before the ReLU. In '16 16 M 32 FC8 FC'
         'group_1' has 16 channels, 'group_2' has 32 channels and 'pooled' has 8 elements. In
         '16 M FC' 'pooled' holds all pixels and channels of the pool's output.
 
@@ -70,6 +71,7 @@ class PlainCNN(nn.Module):
         """
         x = images
         features: dict[str, jax.Array] = {}
+        group = 0
         for word, following in itertools.pairwise(self.layers.split()):
             if word == "M":
                 x = nn.max_pool(x, (2, 2), strides=(2, 2))
@@ -82,12 +84,14 @@ class PlainCNN(nn.Module):
                 x = nn.relu(nn.Dense(int(word[2:]), dtype=self.dtype)(x.reshape(x.shape[0], -1)))
             else:
                 x = conv(int(word), self.dtype)(x)
-                x = nn.relu(batch_norm(self.dtype, train=train, axis_name=axis_name)(x))
+                y = batch_norm(self.dtype, train=train, axis_name=axis_name)(x)
+                x = nn.relu(y)
                 if not following.isdigit():
-                    features[f"group_{len(features) + 1}"] = x
+                    group += 1
+                    features |= {f"group_{group}": x, f"group_{group}_preactivation": y}
         pooled = x.reshape(x.shape[0], -1).astype(jnp.float32)
-        logits = classifier(self.num_classes)(pooled)
-        return Outputs(logits, {**features, "pooled": pooled})
+        logits, head = classify(classifier(self.num_classes), pooled)
+        return Outputs(logits, {**features, "pooled": pooled}, head=head)
 
 
 def build(layers: str, num_classes: int, dtype: Any) -> PlainCNN:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax.host.errors import InputError
-from akd_jax.models.layers import batch_norm, classifier, conv
+from akd_jax.models.layers import batch_norm, classifier, classify, conv
 from akd_jax.types import Outputs
 
 DEPTHS = (8, 14, 20, 26, 32, 44, 56, 110)
@@ -44,7 +44,8 @@ class ResNet(nn.Module):
         The features are 'group_0' [B, H, W, 16], the output of the first convolution; 'group_1',
         'group_2' and 'group_3', the outputs of the groups, [B, H, W, 16], [B, H/2, W/2, 32] and
         [B, H/4, W/4, 64]; and 'pooled' [B, 64], the mean of 'group_3' over all pixels in float32.
-        Those of the convolutions are taken after batch norm and ReLU.
+        Those of the convolutions are taken after batch norm and ReLU. 'group_1_preactivation' to
+        'group_3_preactivation' are taken before the ReLU.
 
         Args:
           images: images of any height, width and number of channels.
@@ -60,11 +61,12 @@ class ResNet(nn.Module):
             for number in range(self.blocks):
                 stride = 2 if group > 0 and number == 0 else 1
                 name = f"BasicBlock_{group * self.blocks + number}"
-                x = block(width, stride, self.dtype, name=name)(x, train=train, axis_name=axis_name)
-            features[f"group_{group + 1}"] = x
+                y = block(width, stride, self.dtype, name=name)(x, train=train, axis_name=axis_name)
+                x = nn.relu(y)
+            features |= {f"group_{group + 1}": x, f"group_{group + 1}_preactivation": y}
         pooled = x.mean(axis=(1, 2), dtype=jnp.float32)
-        logits = classifier(self.num_classes)(pooled)
-        return Outputs(logits, {**features, "pooled": pooled})
+        logits, head = classify(classifier(self.num_classes), pooled)
+        return Outputs(logits, {**features, "pooled": pooled}, head=head)
 
 
 class BasicBlock(nn.Module):
@@ -79,7 +81,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, axis_name: str | None) -> jax.Array:
-        """Maps [B, H, W, channels in] to [B, H / stride, W / stride, channels]."""
+        """Maps [B, H, W, channels in] to [B, H / stride, W / stride, channels], before the ReLU."""
 
         def normalise(y: jax.Array) -> jax.Array:
             return batch_norm(self.dtype, train=train, axis_name=axis_name)(y)
@@ -88,7 +90,7 @@ class BasicBlock(nn.Module):
         y = normalise(conv(self.channels, self.dtype)(y))
         if self.stride != 1 or x.shape[-1] != self.channels:
             x = normalise(conv(self.channels, self.dtype, size=1, stride=self.stride)(x))
-        return nn.relu(y + x)
+        return y + x
 
 
 # Traces one block per shape instead of each of the 54 blocks of ResNet-110. This halves the time

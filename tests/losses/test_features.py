@@ -340,7 +340,7 @@ def test_all_losses_train_a_convolutional_network_on_four_devices(images):
         ce=(1.0, losses.cross_entropy),
         hint=(1.0, losses.Hint(("group_2", "group_3"))),
         at=(10.0, losses.bind(losses.attention_transfer, layers=("group_1", "group_2"))),
-        sp=(10.0, losses.bind(losses.similarity_preserving, layers=("group_2", "group_3"))),
+        sp=(10.0, losses.bind(losses.sp, layers=("group_2", "group_3"))),
         distance=(2.0, losses.rkd_distance),
         angle=(4.0, losses.rkd_angle),
     )
@@ -394,7 +394,7 @@ def test_padding_and_devices_do_not_change_the_losses_of_texts():
         hint=(1.0, losses.Hint(("hidden_1", "hidden_2"))),
         at=(10.0, losses.bind(losses.attention_transfer, layers=("hidden_0", "hidden_1"))),
         scores=(0.1, losses.bind(losses.feature_mse, layers=("attention_1", "attention_2"))),
-        sp=(10.0, losses.similarity_preserving),
+        sp=(10.0, losses.sp),
     )
     short, long = batch(5), batch(8)
     teachers = make_teacher(encoder(2, 12, 2), short.inputs)

@@ -10,7 +10,7 @@ import torch
 
 from akd_jax import losses
 
-FUNCTIONS = [losses.similarity_preserving, losses.rkd_distance, losses.rkd_angle]
+FUNCTIONS = [losses.sp, losses.rkd_distance, losses.rkd_angle]
 every_function = pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
 
 
@@ -87,7 +87,7 @@ def test_closed_forms():
         0.1
     )  # The rows of similarities are (2, 6) and (6, 18), with norms 2 and 6 / root.
     expected = [(1 - root) ** 2 / 2 + 0.9 / 2, 0.1 / 2 + (1 - np.sqrt(0.9)) ** 2 / 2]
-    values = losses.similarity_preserving(student, teacher)
+    values = losses.sp(student, teacher)
     np.testing.assert_allclose(values, expected, rtol=1e-5)
 
     # The distances are 1, 1 and 2 in a line, and 1, 1 and 1 in a triangle with equal sides. The
@@ -112,7 +112,7 @@ def test_equal_relations_give_no_loss(function):
     rotation, _ = np.linalg.qr(features(4, 4, seed=1))
     student = np.float32(3 * teacher @ rotation)
     assert value_and_gradient(function, student, teacher)[0] < 1e-10
-    if function is not losses.similarity_preserving:
+    if function is not losses.sp:
         assert value_and_gradient(function, student + 2, teacher)[0] < 1e-10
     # The features of another example change all of them.
     student[0] = features(4, seed=2)

@@ -98,11 +98,12 @@ def test_forward_and_features_equal_numpy():
     norm, running = params["BatchNorm_0"], stats["BatchNorm_0"]
     x = (x - running["mean"]) / np.sqrt(running["var"] + 1e-5) * norm["scale"] + norm["bias"]
     group = np.maximum(x, 0)
-    x = group.reshape(2, 2, 2, 2, 2, 2).max(axis=(2, 4)).reshape(2, -1)
-    pooled = np.maximum(x @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], 0)
+    pixels = group.reshape(2, 2, 2, 2, 2, 2).max(axis=(2, 4)).reshape(2, -1)
+    pooled = np.maximum(pixels @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], 0)
     expected = pooled @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
     np.testing.assert_allclose(outputs.logits, expected, rtol=1e-4)
-    assert outputs.features.keys() == {"group_1", "pooled"}
+    assert outputs.features.keys() == {"group_1", "group_1_preactivation", "pooled"}
+    np.testing.assert_allclose(outputs.features["group_1_preactivation"], x, rtol=1e-4)
     np.testing.assert_allclose(outputs.features["group_1"], group, rtol=1e-4)
     np.testing.assert_allclose(outputs.features["pooled"], pooled, rtol=1e-4)
 
@@ -121,7 +122,8 @@ def test_each_block_of_convolutions_is_a_feature(layers, shapes):
     outputs, _ = jax.eval_shape(module.init_with_output, jax.random.key(0), jnp.zeros((5, 8, 8, 3)))
     names = [f"group_{number}" for number in range(1, len(shapes))]
     expected = dict(zip([*names, "pooled"], [(5, *shape) for shape in shapes], strict=True))
-    assert {name: x.shape for name, x in outputs.features.items()} == expected
+    shapes = {name: x.shape for name, x in outputs.features.items()}
+    assert shapes == expected | {f"{name}_preactivation": expected[name] for name in names}
 
 
 def test_only_training_updates_the_running_statistics():

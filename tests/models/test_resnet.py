@@ -132,7 +132,15 @@ def test_forward_and_features_equal_pytorch(depth, size, channels):
             lambda v, x, train=train: module.apply(v, x, train=train, mutable=["batch_stats"])
         )(variables, images)
         np.testing.assert_allclose(outputs.logits, expected, rtol=0, atol=1e-4)
-        assert outputs.features.keys() == features.keys()
+        before = {f"group_{n}_preactivation": features[f"group_{n}"] for n in (1, 2, 3)}
+        assert outputs.features.keys() == {**features, **before}.keys()
+        for name, feature in before.items():
+            activation = np.maximum(outputs.features[name], 0)
+            np.testing.assert_allclose(activation, feature, atol=1e-4, err_msg=name)
+            assert (outputs.features[name] < 0).any()
+        np.testing.assert_array_equal(
+            outputs.logits, outputs.features["pooled"] @ outputs.head.kernel + outputs.head.bias
+        )
         for name, feature in features.items():
             np.testing.assert_allclose(outputs.features[name], feature, atol=1e-4, err_msg=name)
 

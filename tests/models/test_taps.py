@@ -106,8 +106,8 @@ def test_a_tap_changes_neither_variables_nor_results():
     assert state.keys() == {"batch_stats"}
     jax.tree.map(np.testing.assert_array_equal, state, dict(expected_state))
     features = dict(actual.features)
-    np.testing.assert_array_equal(features.pop("block"), expected.features["group_2"])
-    np.testing.assert_array_equal(features.pop("last"), expected.features["group_3"])
+    np.testing.assert_array_equal(features.pop("block"), expected.features["group_2_preactivation"])
+    np.testing.assert_array_equal(features.pop("last"), expected.features["group_3_preactivation"])
     assert features.pop("inner").shape == (4, 4, 4, 32)
     jax.tree.map(np.testing.assert_array_equal, actual.replace(features=features), expected)
 

@@ -40,8 +40,12 @@ def prepare_pair(
 
 def log_softmax(logits: jax.Array, temperature: ArrayLike, where: jax.Array | None) -> jax.Array:
     """Returns log softmax(logits / T); it is -inf for masked classes and for logits of -inf."""
+    return jax.nn.log_softmax(exclude_masked(divide(logits, temperature), where))
+
+
+def divide(logits: jax.Array, temperature: ArrayLike) -> jax.Array:
+    """Returns logits / T; logits of -inf give the derivative with respect to T no NaN."""
     excluded = logits == -jnp.inf
     # An infinite quotient must not depend on T: its derivative with respect to T would be NaN.
     infinite = logits / jax.lax.stop_gradient(temperature)
-    scaled = jnp.where(excluded, infinite, jnp.where(excluded, 0, logits) / temperature)
-    return jax.nn.log_softmax(exclude_masked(scaled, where))
+    return jnp.where(excluded, infinite, jnp.where(excluded, 0, logits) / temperature)

@@ -57,7 +57,7 @@ def kl(
     checks.check_values("temperature", temperature, "values greater than 0", lambda t: t > 0)
     temperature = checks.scalar_or_per_row("temperature", temperature, student.shape[:-1])
     divisor = temperature[..., None]
-    divergence = _kl_divergence(
+    divergence = kl_divergence(
         log_softmax(teacher, divisor, where), log_softmax(student, divisor, where)
     )
     return temperature**2 * divergence
@@ -175,7 +175,7 @@ def _annealing_factor(factor: ArrayLike, rows: tuple[int, ...]) -> jax.Array:
     return checks.scalar_or_per_row("factor", factor, rows)
 
 
-def _kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     """Returns KL(p || q) = sum_c p_c (exp(d_c) - 1 - d_c), [...], with d = log q - log p.
 
     It equals sum_c p_c (log p_c - log q_c), since p and q both sum to 1. No term is negative:

@@ -37,7 +37,7 @@ class AB(nn.Module):
       layers: the feature, taken before the ReLU, that student and teacher call by this name; or a
         pair, the student's feature and the teacher's.
       teacher: the name of the teacher.
-      margin: m, the distance from 0 that the student's features are to keep, above 0.
+      margin: distance m from 0 that the student's features are to keep, above 0.
     """
 
     layers: Layers = "group_3_preactivation"

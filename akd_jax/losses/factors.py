@@ -45,7 +45,7 @@ class FactorTransfer(nn.Module):
       layers: the map that student and teacher call by this name; or a pair, the student's feature
         and the teacher's.
       teacher: the name of the teacher.
-      rate: the number of channels of a factor, as a fraction of the teacher's, above 0.
+      rate: number of channels of a factor as a fraction k of the teacher's, in (0, 1].
       reconstruction_weight: weight of the reconstruction relative to the factor loss, at least 0;
         0.002 gives it the weight 1 if that of the loss is 500.
     """

@@ -41,13 +41,14 @@ class MGD(nn.Module):
       layers: the map that student and teacher call by this name; or a pair, the student's feature
         and the teacher's.
       teacher: the name of the teacher.
-      mask: what the mask sets to 0: 'pixels' in all channels, or whole 'channels'.
-      rate: the probability that a pixel or channel is set to 0, from 0 to less than 1.
+      masked: 'pixels' to set random pixels to 0 in all channels; 'channels' to set random channels
+        to 0 in all pixels.
+      rate: probability that a pixel or channel is set to 0, from 0 to less than 1.
     """
 
     layers: Layers
     teacher: str = "teacher"
-    mask: Literal["pixels", "channels"] = "pixels"
+    masked: Literal["pixels", "channels"] = "pixels"
     rate: float = 0.65
 
     @nn.compact
@@ -92,9 +93,9 @@ class MGD(nn.Module):
         checks.check_values("rate", self.rate, "a number in [0, 1)", lambda x: (x >= 0) & (x < 1))
         _, height, width, channels = shape
         shapes = {"pixels": (height, width, 1), "channels": (1, 1, channels)}
-        if self.mask not in shapes:
-            raise ValueError(f"mask: expected 'pixels' or 'channels', got {self.mask!r}")
+        if self.masked not in shapes:
+            raise ValueError(f"masked: expected 'pixels' or 'channels', got {self.masked!r}")
         keys = example_keys(self.make_rng("loss"), batch, axis_name)
-        return jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shapes[self.mask]))(
+        return jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.rate, shapes[self.masked]))(
             keys
         )

@@ -38,7 +38,7 @@ class VID(nn.Module):
       layers: the feature that student and teacher call by this name; or a pair, the student's
         feature and the teacher's.
       teacher: the name of the teacher.
-      initial_variance: v before the first update, above 1e-5.
+      initial_variance: variance v of all channels before the first update, above 1e-5.
     """
 
     layers: Layers

@@ -116,7 +116,7 @@ def test_modules_equal_pytorch(name):
 
 
 def test_mgd_equals_pytorch():
-    module, inputs = losses.MGD("features", mask="channels", rate=0.5), FEATURES["map"]
+    module, inputs = losses.MGD("features", masked="channels", rate=0.5), FEATURES["map"]
     shape = inputs["teacher_features"].shape
     kept = random_numbers_of(module, losses.MGD.draw_mask, shape, batch_of(3))
     assert kept.shape == (3, 1, 1, 6)
@@ -182,7 +182,12 @@ SCALAR, VECTOR, MAP = (3,), (3, 5), (3, 2, 2, 5)
         (losses.VID("features", initial_variance=1e-6), MAP, MAP, "initial_variance: .* 1e-06"),
         (losses.MGD("features"), VECTOR, VECTOR, r"maps \[B, H, W, C\] of the same examples"),
         (losses.MGD("features", rate=1.0), MAP, MAP, r"rate: expected .* \[0, 1\), got 1.0"),
-        (losses.MGD("features", mask="rows"), MAP, MAP, "mask: expected 'pixels' or 'channels'"),
+        (
+            losses.MGD("features", masked="rows"),
+            MAP,
+            MAP,
+            "masked: expected 'pixels' or 'channels'",
+        ),
         (losses.FactorTransfer("features"), VECTOR, VECTOR, r"maps \[B, H, W, C\] of"),
         (losses.FactorTransfer("features", rate=0.0), MAP, MAP, r"rate: .* \(0, 1\], got 0.0"),
         (

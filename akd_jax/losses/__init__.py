@@ -1,10 +1,12 @@
 """Losses: pure functions of arrays that return one value per row, and their composition."""
 
+from akd_jax.losses.annealing import ClassReduction, annealed_mse, continuation
 from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
+from akd_jax.losses.divergences import generalized_jsd, kl, reverse_kl, total_variation
 from akd_jax.losses.features import Hint, attention_transfer, feature_mse
 from akd_jax.losses.labels import cross_entropy, squared_error, supervised
-from akd_jax.losses.logits import ClassReduction, annealed_mse, continuation, kl
 from akd_jax.losses.relations import rkd_angle, rkd_distance, sp
+from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
 
 __all__ = [
     "ClassReduction",
@@ -19,10 +21,15 @@ __all__ = [
     "continuation",
     "cross_entropy",
     "feature_mse",
+    "generalized_jsd",
     "kl",
+    "reverse_kl",
     "rkd_angle",
     "rkd_distance",
+    "skew_kl",
+    "skew_reverse_kl",
     "sp",
     "squared_error",
     "supervised",
+    "total_variation",
 ]

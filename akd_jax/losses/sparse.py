@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from akd_jax import checks
-from akd_jax.losses.class_axis import divide
-from akd_jax.losses.logits import kl_divergence
+from akd_jax.losses.class_axis import divide, factor_option, positive_option
+from akd_jax.losses.divergences import kl_divergence
 from akd_jax.types import Array, TopK
 
 Tail = Literal["bin", "drop", "renormalise"]
@@ -57,8 +57,9 @@ def top_k_kl(
       student_logits: z_s, [..., C].
       teacher_top_k: the teacher's largest logits, a `TopK` [..., k], or all logits [..., C].
       temperature: T > 0, a scalar or one value per row [...].
-      tail: what counts of the other classes: 'bin', 'drop' or 'renormalise'.
-      scale: whether to multiply by T^2, which keeps the size of the gradient independent of T.
+      tail: the classes outside of the k largest: 'bin' counts them as one class, 'drop' leaves them
+        out, and 'renormalise' leaves them out of the sum of the probabilities, too.
+      scale: whether the loss has the factor T^2, which keeps the size of its gradient.
       top_k: number of the teacher's largest logits that count; 0 for all that are given.
 
     Returns:
@@ -70,12 +71,12 @@ def top_k_kl(
     """
     if tail not in ("bin", "drop", "renormalise"):
         raise ValueError(f"tail: expected 'bin', 'drop' or 'renormalise', got {tail!r}")
-    checks.check_values("temperature", temperature, "values greater than 0", lambda t: t > 0)
     rows, classes = jnp.shape(student_logits)[:-1], jnp.shape(student_logits)[-1]
     stored = isinstance(teacher_top_k, TopK)
-    divided = checks.scalar_or_per_row("temperature", temperature, rows)[..., None]
-    student = divide(jnp.asarray(student_logits, jnp.float32), divided)
-    teacher = _largest(student_logits, teacher_top_k, top_k, divided)
+    factor = positive_option("temperature", temperature, rows)
+    divisor = factor[..., None]
+    student = divide(jnp.asarray(student_logits, jnp.float32), divisor)
+    teacher = _largest(student_logits, teacher_top_k, top_k, divisor)
     if teacher.values.shape[-1] == classes:
         tail = "renormalise"  # There is no tail, and this form needs no other sum.
     if stored and tail != "renormalise":
@@ -90,7 +91,7 @@ def top_k_kl(
         log_p = teacher.values - teacher.log_sum_exp[..., None]
         log_q = chosen - jax.nn.logsumexp(student, axis=-1, keepdims=True)
         values = _sum_of_log_ratios(log_p, log_q)
-    return divided[..., 0] ** 2 * values if scale else values
+    return factor**2 * values if scale else values
 
 
 def hinge_ranking(
@@ -115,8 +116,7 @@ def hinge_ranking(
     Args:
       student_logits: z_s, [..., C].
       teacher_top_k: the teacher's largest logits, a `TopK` [..., k], or all logits [..., C].
-      margin: smallest difference of ordered logits that gives no loss, at least 0, a scalar or one
-        value per row [...].
+      margin: difference of ordered logits at which the loss ends, at least 0, a scalar or [...].
       top_k: number of the teacher's largest logits that form pairs, whose memory is its square per
         row; 0 for all that are given.
 
@@ -126,8 +126,7 @@ def hinge_ranking(
     Raises:
       ValueError: the logits are not of the same rows and classes, or an option is out of range.
     """
-    checks.check_values("margin", margin, "values of at least 0", lambda m: m >= 0)
-    margin = checks.scalar_or_per_row("margin", margin, jnp.shape(student_logits)[:-1])
+    margin = factor_option("margin", margin, jnp.shape(student_logits)[:-1])
     differences, ordered = _pairs(student_logits, teacher_top_k, top_k)
     return _mean_of_pairs(jax.nn.relu(margin[..., None, None] - differences), ordered)
 

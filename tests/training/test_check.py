@@ -38,10 +38,6 @@ def hidden(student, teachers, batch, clock):
     return teachers["two"].features["hidden"].mean(axis=-1)
 
 
-def kl(student_logits, teacher_logits):
-    return losses.kl(student_logits, teacher_logits, 1.0)
-
-
 @jax.jit
 def compiled(outputs):
     return outputs.logits.mean(axis=-1)
@@ -60,7 +56,7 @@ class Projector(nn.Module):
         (losses.bind(losses.annealed_mse, teacher="two"), Reads(), Reads(logits=True)),
         (hidden, Reads(), Reads(features={"hidden"})),
         (
-            losses.bind(losses.linear_chunked(kl), teacher="one", layers="hidden"),
+            losses.bind(losses.linear_chunked(losses.kl), teacher="one", layers="hidden"),
             Reads(head=True, features={"hidden"}),
             Reads(),
         ),

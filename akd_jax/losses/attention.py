@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax import checks
+from akd_jax.losses.divergences import kl
 from akd_jax.losses.features import prepare_pair
-from akd_jax.losses.logits import kl
 from akd_jax.types import Array
 
 

@@ -18,6 +18,7 @@ from akd_jax.training.state import TrainState, init_loss
 from akd_jax.training.step import train_step
 from akd_jax.types import Batch, Clock, Outputs, Task
 from experiments.benchmarks.losses import hidden as reference
+from experiments.benchmarks.losses.modules import module_loss
 from tests.support.encoders import MINILM, random_tokens, start
 from tests.support.loss_checks import (
     check_devices,
@@ -336,20 +337,8 @@ def test_hidden_states_share_one_projection():
         weights = MASK * np.float32([1, 1, 0, 1])[:, None]
         np.testing.assert_array_equal(terms[name].weights, weights)
 
-    arrays = pair(4, 5, 3, teacher=(4, 5, 6))
-
-    def projected(student_features, teacher_features):
-        return reference.apply_hidden_states(
-            {"fit_dense": dense}, student_features, teacher_features
-        )
-
-    def in_torch(student_features, teacher_features):
-        parameters = {name: student_features.new_tensor(x) for name, x in dense.items()}
-        return reference.hidden_states(
-            {"fit_dense": parameters}, student_features, teacher_features
-        )
-
-    check_pytorch(projected, in_torch, arrays)
+    arrays = pair(4, 5, 3, teacher=(4, 5, 6), student_parameters={"fit_dense": dense})
+    check_pytorch(module_loss(reference.HIDDEN_STATES), reference.hidden_states, arrays)
 
 
 def test_hidden_states_of_one_width_need_no_projection():

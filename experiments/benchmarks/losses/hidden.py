@@ -5,16 +5,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
 from akd_jax import losses
-from akd_jax.types import Batch, Clock, Outputs
 from experiments.benchmarks.losses.case import LossCase, random_features
+from experiments.benchmarks.losses.modules import initial_parameters, module_loss
 
 TEXTS, LENGTH, WIDTH, HEADS = 64, 32, 128, 4
+HIDDEN_STATES = losses.HiddenStates((("features", "features"),))
 
 
 def attention_mse(student_features: Tensor, teacher_features: Tensor, mask: Tensor) -> Tensor:
@@ -72,22 +72,6 @@ def hidden_states(
     return functional.mse_loss(projected, teacher_features)
 
 
-def apply_hidden_states(
-    student_parameters: Mapping[str, Any], student_features: jax.Array, teacher_features: jax.Array
-) -> jax.Array:
-    """Returns the values of `losses.HiddenStates` for one layer, [B, L]."""
-    outputs = [
-        Outputs(features[:, 0, :1], {"last_hidden_state": features})
-        for features in (student_features, teacher_features)
-    ]
-    rows = len(student_features)
-    batch = Batch(None, np.zeros(rows, np.int32), np.ones(rows, np.float32))
-    terms: Any = losses.HiddenStates().apply(
-        {"params": student_parameters}, outputs[0], {"teacher": outputs[1]}, batch, Clock.at()
-    )
-    return terms["last_hidden_state"].values
-
-
 def _scores() -> dict[str, np.ndarray]:
     lengths = np.random.default_rng(1).integers(1, LENGTH + 1, TEXTS)
     mask = np.arange(LENGTH) < lengths[:, None]
@@ -103,9 +87,8 @@ def _states() -> dict[str, np.ndarray]:
 
 
 def _projected_states() -> dict[str, Any]:
-    kernel = np.random.default_rng(1).normal(size=(WIDTH, WIDTH)) / math.sqrt(WIDTH)
-    dense = {"kernel": kernel.astype(np.float32), "bias": np.zeros(WIDTH, np.float32)}
-    return {**_states(), "student_parameters": {"fit_dense": dense}}
+    arrays = _states()
+    return {**arrays, "student_parameters": initial_parameters(HIDDEN_STATES, arrays)}
 
 
 CASES = [
@@ -119,5 +102,5 @@ CASES = [
     ),
     LossCase("cosine", losses.cosine, cosine, _states),
     LossCase("pkd", losses.pkd, pkd, _states),
-    LossCase("HiddenStates", apply_hidden_states, hidden_states, _projected_states),
+    LossCase("HiddenStates", module_loss(HIDDEN_STATES), hidden_states, _projected_states),
 ]

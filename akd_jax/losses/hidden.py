@@ -116,8 +116,8 @@ def pkd(student_features: Array, teacher_features: Array) -> jax.Array:
 
     h is the hidden state of the first token, BERT's [CLS]. A state of 0 stays 0 and gets no
     gradient. The paper adds the values of all layers but the student's last one, see `layer_map`.
-    Its weights are 10 to 1000. They belong to the authors' code, which takes the mean over the
-    layers and the D elements: divide them by D times the number of layers here.
+    It tries weights from 10 to 1000. They belong to the authors' code, which takes the mean over
+    the layers and the D elements: divide them by D times the number of layers here.
 
     Source: Sun et al., "Patient Knowledge Distillation for BERT Model Compression", EMNLP 2019,
     https://arxiv.org/abs/1908.09355.

@@ -14,7 +14,7 @@ from akd_jax.types import Batch, Clock, Outputs, Term
 
 @dataclasses.dataclass(frozen=True)
 class MiniLM:
-    """MiniLM: the attention and the relations of the values of one layer.
+    """MiniLM's loss of the attention and of the relations of the values in one layer.
 
         loss = mean of attention_kl(A_s, A_t) + mean of relation_kl(V_s, V_t)
 
@@ -53,7 +53,7 @@ class MiniLM:
 
 @dataclasses.dataclass(frozen=True)
 class MiniLMv2:
-    """MiniLMv2: the relations of the queries, of the keys and of the values of one layer.
+    """MiniLMv2's loss of the relations of the queries, keys and values in one layer.
 
         loss = mean of relation_kl(Q_s, Q_t) + mean of relation_kl(K_s, K_t)
                + mean of relation_kl(V_s, V_t)

@@ -16,6 +16,8 @@ from akd_jax.losses.minilm import MiniLM, MiniLMv2
 from akd_jax.losses.projectors import projector
 from akd_jax.losses.relations import rkd_angle, rkd_distance, sp
 from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
+from akd_jax.losses.sparse import Tail, hinge_ranking, logistic_ranking, top_k_kl
+from akd_jax.losses.tokens import chunked, linear_chunked, masked_mean
 from akd_jax.losses.variational import VID
 
 __all__ = [
@@ -33,11 +35,13 @@ __all__ = [
     "MiniLMv2",
     "ModuleSum",
     "Sum",
+    "Tail",
     "annealed_mse",
     "attention_kl",
     "attention_mse",
     "attention_transfer",
     "bind",
+    "chunked",
     "compose",
     "continuation",
     "cosine",
@@ -45,8 +49,12 @@ __all__ = [
     "feature_mse",
     "fsp_matrix",
     "generalized_jsd",
+    "hinge_ranking",
     "kl",
     "layer_map",
+    "linear_chunked",
+    "logistic_ranking",
+    "masked_mean",
     "nst",
     "pkd",
     "projector",
@@ -59,5 +67,6 @@ __all__ = [
     "sp",
     "squared_error",
     "supervised",
+    "top_k_kl",
     "total_variation",
 ]

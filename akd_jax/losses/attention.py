@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from akd_jax import checks
 from akd_jax.losses.divergences import kl
 from akd_jax.losses.features import prepare_pair
+from akd_jax.losses.tokens import masked_mean
 from akd_jax.types import Array
 
 
@@ -45,7 +46,7 @@ def attention_mse(
     student, teacher = _prepare_scores(student_features, teacher_features)
     tokens = _tokens(mask, student)
     pairs = tokens[:, :, None] & tokens[:, None, :]
-    return _masked_mean(jnp.square(student - teacher).mean(axis=1), pairs)
+    return jax.vmap(masked_mean)(jnp.square(student - teacher).mean(axis=1), pairs)
 
 
 def attention_kl(
@@ -162,17 +163,10 @@ def _mean_kl(student: jax.Array, teacher: jax.Array, mask: Array | None) -> jax.
     """Returns the mean KL divergence of scores [B, heads, L, L] over heads and real queries."""
     tokens = _tokens(mask, student)
     values = kl(student, teacher, temperature=1.0, where=tokens[:, None, None, :])
-    return _masked_mean(values.mean(axis=1), tokens)
+    return jax.vmap(masked_mean)(values.mean(axis=1), tokens)
 
 
 def _tokens(mask: Array | None, scores: jax.Array) -> jax.Array:
     """Returns which positions of scores [B, heads, L, L] hold a token, bool [B, L]."""
     shape = (scores.shape[0], scores.shape[3])
     return checks.broadcast_mask("mask", jnp.bool(True) if mask is None else mask, shape)
-
-
-def _masked_mean(values: jax.Array, counts: jax.Array) -> jax.Array:
-    """Returns the mean over all axes but the first of the values that count; 0 if none does."""
-    axes = tuple(range(1, values.ndim))
-    number = counts.sum(axis=axes, dtype=jnp.float32)
-    return jnp.where(counts, values, 0).sum(axis=axes) / jnp.maximum(number, 1)

@@ -96,7 +96,7 @@ class TermSpec:
     @property
     def reads_logits(self) -> bool:
         """Whether the loss reads the teacher's logits."""
-        return "teacher_logits" in _parameters(self.loss)
+        return not {"teacher_logits", "teacher_top_k"}.isdisjoint(_parameters(self.loss))
 
     def section(self, name: str, weight: float) -> Section:
         """Returns the section of the term with its default values.

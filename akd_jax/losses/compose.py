@@ -26,7 +26,7 @@ from akd_jax.types import Array, Batch, Clock, Loss, Outputs, Term
 Layers = str | tuple[str, str]  # A feature of student and teacher, or one of each.
 
 UNNAMED = ""  # The name of the only term of a loss.
-_READ = (
+READ = (
     "student_logits",
     "teacher_logits",
     "student_features",
@@ -70,7 +70,7 @@ def bind(
     """
     parameters = inspect.signature(function).parameters
     required = {n for n, p in parameters.items() if p.default is p.empty}
-    missing = required - {*_READ, "axis_name", *options}
+    missing = required - {*READ, "axis_name", *options}
     unknown = options.keys() - parameters.keys()
     name = getattr(function, "__name__", "loss")
     if missing or unknown:
@@ -250,4 +250,4 @@ def _as_loss(loss: Callable[..., Any]) -> Loss:
     if isinstance(loss, nn.Module):
         return loss
     names = set(inspect.signature(loss).parameters)
-    return bind(loss) if names & {*_READ} else loss
+    return bind(loss) if names & {*READ} else loss

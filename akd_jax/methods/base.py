@@ -133,6 +133,11 @@ class RunSettings(Section):
     student: StudentConfig = Field(
         default=StudentConfig(), description="Student network and its training."
     )
+    variants: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="Rows of a comparison besides the methods: the name of each row, with the"
+        " fields that it changes. Only experiments.compare reads it.",
+    )
 
     def section(self, kind: type[_Section]) -> _Section:
         """Returns the section of the given class, such as `kd.Config`."""

@@ -1,5 +1,6 @@
 """Losses: pure functions of arrays that return one value per row, and their composition."""
 
+from akd_jax.losses.classifier import SRRL, simkd
 from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
 from akd_jax.losses.features import attention_transfer, feature_mse
 from akd_jax.losses.hint import Hint
@@ -7,12 +8,17 @@ from akd_jax.losses.labels import cross_entropy, squared_error, supervised
 from akd_jax.losses.logits import ClassReduction, annealed_mse, continuation, kl
 from akd_jax.losses.projectors import projector
 from akd_jax.losses.relations import rkd_angle, rkd_distance, sp
+from akd_jax.losses.review import ReviewKD, hcl
+from akd_jax.losses.semantic import SemCKD
 
 __all__ = [
+    "SRRL",
     "ClassReduction",
     "Hint",
     "Layers",
     "ModuleSum",
+    "ReviewKD",
+    "SemCKD",
     "Sum",
     "annealed_mse",
     "attention_transfer",
@@ -21,10 +27,12 @@ __all__ = [
     "continuation",
     "cross_entropy",
     "feature_mse",
+    "hcl",
     "kl",
     "projector",
     "rkd_angle",
     "rkd_distance",
+    "simkd",
     "sp",
     "squared_error",
     "supervised",

@@ -127,6 +127,25 @@ def prepare_pair(student_features: Array, teacher_features: Array) -> tuple[jax.
     return jnp.asarray(student_features, jnp.float32), teacher
 
 
+def as_map(name: str, features: Array) -> jax.Array:
+    """Returns maps [B, H, W, C] as they are, and vectors [B, D] as maps [B, 1, 1, D], in float32.
+
+    Args:
+      name: what the features are, for the message.
+      features: the features.
+
+    Raises:
+      ValueError: the features are neither maps nor vectors.
+    """
+    array = jnp.asarray(features, jnp.float32)
+    if array.ndim not in (2, 4):
+        raise ValueError(
+            f"{name}: expected maps [B, H, W, C] or vectors [B, D], got shape {array.shape}; choose"
+            " another layer"
+        )
+    return array[:, None, None] if array.ndim == 2 else array
+
+
 def average_pool(maps: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """Averages maps [B, H, W, C] to [B, *size, C] over windows as PyTorch's adaptive pooling."""
     if maps.shape[1:3] == size:

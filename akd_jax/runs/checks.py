@@ -1,6 +1,6 @@
 """Checks the methods of a run on the shapes of its networks and data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -57,7 +57,7 @@ def check_methods(
             if stage.data is None:
                 check_schedules(stage, -(-len(labels) // settings.batch_size))
             teachers = {
-                other: LiveTeacher(models[other], _add_top_k(top_k) if views else None)
+                other: LiveTeacher(models[other], _as_stored(top_k) if views else None)
                 for other in stage.teachers
             }
             reads[name, stage.name] = check_stage(stage, models[name], teachers, batch)
@@ -107,15 +107,17 @@ def _check_storable(
         )
 
 
-def _add_top_k(top_k: int) -> Any:
-    """Returns a function that adds the largest logits to a teacher's outputs, as if stored."""
-    if not top_k:
-        return None
+def _as_stored(top_k: int) -> Callable[[Outputs], Outputs]:
+    """Returns a function that gives a teacher's outputs the form of stored ones.
 
-    def add(outputs: Outputs) -> Outputs:
-        return outputs.replace(top_k=TopK.of(outputs.logits, top_k))
+    They have no last layer, and the largest logits besides all logits.
+    """
 
-    return add
+    def change(outputs: Outputs) -> Outputs:
+        largest = TopK.of(outputs.logits, top_k) if top_k else None
+        return outputs.replace(head=None, top_k=largest)
+
+    return change
 
 
 def _batch_shapes(labels: np.ndarray, dataset: Dataset) -> Batch:

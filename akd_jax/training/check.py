@@ -13,7 +13,7 @@ from akd_jax.models.network import Model
 from akd_jax.training.stage import Stage
 from akd_jax.training.state import prepare_batch
 from akd_jax.training.terms import evaluate_loss, explain_missing_names
-from akd_jax.types import Batch, Clock, Outputs, Teacher, TopK, Variables
+from akd_jax.types import Batch, Clock, Head, Outputs, Teacher, TopK, Variables
 
 
 @dataclasses.dataclass
@@ -100,6 +100,10 @@ class _ObservedOutputs:
     def mask(self) -> jax.Array | None:
         self._reads.mask = self._reads.mask or self._outputs.mask is not None
         return self._outputs.mask
+
+    @property
+    def head(self) -> Head | None:
+        return self._outputs.head
 
     def replace(self, **changes: Any) -> Outputs:
         """Returns the outputs with changes, without notes."""

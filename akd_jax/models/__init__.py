@@ -7,10 +7,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from akd_jax.host.errors import InputError
-from akd_jax.models import huggingface, plain_cnn, resnet
+from akd_jax.models import huggingface, plain_cnn, resnet, simkd
 from akd_jax.models.taps import tap
 
 __all__ = ["MODELS", "absolute", "build", "folder", "tap"]
+
+
+def _build_simkd(argument: str, num_classes: int, dtype: Any) -> nn.Module:
+    """Builds the student of SimKD, which contains another network."""
+    return simkd.build(argument, num_classes, dtype, build)
+
 
 # Maps the name in NAME:ARGUMENT to a function that builds the module from the argument, the number
 # of classes and the dtype.
@@ -18,6 +24,7 @@ MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "huggingface": huggingface.build,
     "plain_cnn": plain_cnn.build,
     "resnet": resnet.build,
+    "simkd": _build_simkd,
 }
 
 
@@ -45,6 +52,8 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
         'resnet:110', a CIFAR ResNet of this depth;
         'plain_cnn:10', the plain CNN of this depth in the Annealing-KD paper;
         'plain_cnn:16 M 16 M FC', a plain CNN with these layers;
+        'simkd:64,resnet:8', a student of the method simkd: a network whose last map is transferred
+        to the 64 channels of a teacher's;
         'huggingface:DIR', the encoder of a Hugging Face folder;
         'huggingface:DIR,every=3', every third layer of this encoder.
       num_classes: C; 1 for a regression.

@@ -1,19 +1,31 @@
 """Losses: pure functions of arrays that return one value per row, and their composition."""
 
+from akd_jax.losses.annealing import ClassReduction, annealed_mse, continuation
+from akd_jax.losses.boundaries import AB
 from akd_jax.losses.classifier import SRRL, simkd
 from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
+from akd_jax.losses.divergences import generalized_jsd, kl, reverse_kl, total_variation
+from akd_jax.losses.factors import FactorTransfer
 from akd_jax.losses.features import attention_transfer, feature_mse
+from akd_jax.losses.gram import FSP, fsp_matrix, nst
 from akd_jax.losses.hint import Hint
 from akd_jax.losses.labels import cross_entropy, squared_error, supervised
-from akd_jax.losses.logits import ClassReduction, annealed_mse, continuation, kl
+from akd_jax.losses.masked import MGD
 from akd_jax.losses.projectors import projector
 from akd_jax.losses.relations import rkd_angle, rkd_distance, sp
 from akd_jax.losses.review import ReviewKD, hcl
 from akd_jax.losses.semantic import SemCKD
+from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
+from akd_jax.losses.variational import VID
 
 __all__ = [
+    "AB",
+    "FSP",
+    "MGD",
     "SRRL",
+    "VID",
     "ClassReduction",
+    "FactorTransfer",
     "Hint",
     "Layers",
     "ModuleSum",
@@ -27,13 +39,20 @@ __all__ = [
     "continuation",
     "cross_entropy",
     "feature_mse",
+    "fsp_matrix",
+    "generalized_jsd",
     "hcl",
     "kl",
+    "nst",
     "projector",
+    "reverse_kl",
     "rkd_angle",
     "rkd_distance",
     "simkd",
+    "skew_kl",
+    "skew_reverse_kl",
     "sp",
     "squared_error",
     "supervised",
+    "total_variation",
 ]

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax import checks
-from akd_jax.losses.compose import Layers, layer_names, value_weights
-from akd_jax.losses.features import as_map, average_pool, feature_mse, prepare_pair
+from akd_jax.losses.compose import Layers, value_weights
+from akd_jax.losses.features import as_map, feature_mse, pool_to_smaller, prepare_pair, read_pair
 from akd_jax.losses.projectors import batch_norm
 from akd_jax.types import Array, Batch, Clock, Head, Outputs, Term
 
@@ -43,8 +43,7 @@ def simkd(student_features: Array, teacher_features: Array) -> jax.Array:
             f" shapes {student.shape} and {teacher.shape}; give the student the channels of the"
             " teacher's last map"
         )
-    size = tuple(map(min, student.shape[1:3], teacher.shape[1:3]))
-    return feature_mse(average_pool(student, size), average_pool(teacher, size))
+    return feature_mse(*pool_to_smaller(student, teacher))
 
 
 class SRRL(nn.Module):
@@ -97,20 +96,17 @@ class SRRL(nn.Module):
         del clock
         for name in ("alpha", "beta"):
             checks.check_values(name, getattr(self, name), "at least 0", lambda x: x >= 0)
-        student_layer, teacher_layer = layer_names(self.layers)
         teacher = teachers[self.teacher]
         head = _live_head("SRRL", teacher)
-        features, target = prepare_pair(
-            student.features[student_layer], teacher.features[teacher_layer]
-        )
-        target = as_map("SRRL", target).mean(axis=(1, 2))
+        features, target = map(as_map, read_pair(self.layers, student, teacher))
+        target = target.mean(axis=(1, 2))
         width = head.kernel.shape[0]
         if target.shape[-1] != width:
             raise ValueError(
                 f"SRRL: expected a feature of the teacher with the {width} elements that its"
                 f" classifier reads, got {target.shape[-1]}; use 'pooled'"
             )
-        x = nn.Conv(width, (1, 1), use_bias=False)(as_map("SRRL", features))
+        x = nn.Conv(width, (1, 1), use_bias=False)(features)
         x = nn.relu(batch_norm(axis_name)(x)).mean(axis=(1, 2))
         logits = x @ head.kernel + head.bias
         values = feature_mse(x, target)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from akd_jax import checks
-from akd_jax.losses.compose import UNNAMED, Layers, layer_names, value_weights
-from akd_jax.losses.features import as_map, average_pool, feature_mse, prepare_pair
+from akd_jax.losses.compose import UNNAMED, Layers, value_weights
+from akd_jax.losses.features import as_map, average_pool, feature_mse, prepare_pair, read_pair
 from akd_jax.losses.projectors import batch_norm
 from akd_jax.types import Array, Batch, Clock, Outputs, Term
 
@@ -37,8 +37,7 @@ def hcl(student_features: Array, teacher_features: Array) -> jax.Array:
     Raises:
       ValueError: the shapes differ, or the features are neither maps nor vectors.
     """
-    features = prepare_pair(student_features, teacher_features)
-    student, teacher = (as_map("hcl", x) for x in features)
+    student, teacher = map(as_map, prepare_pair(student_features, teacher_features))
     value = feature_mse(student, teacher)
     weight = total = 1.0
     for size in _POOLED_SIZES:
@@ -113,12 +112,8 @@ class ReviewKD(nn.Module):
         )
         if not self.layers:
             raise ValueError("ReviewKD: expected at least one layer, got none; set layers")
-        pairs = []
-        for student_layer, teacher_layer in map(layer_names, self.layers):
-            features, target = prepare_pair(
-                student.features[student_layer], teachers[self.teacher].features[teacher_layer]
-            )
-            pairs.append((as_map("ReviewKD", features), as_map("ReviewKD", target)))
+        pairs = [read_pair(layers, student, teachers[self.teacher]) for layers in self.layers]
+        pairs = [(as_map(features), as_map(target)) for features, target in pairs]
         channels = min(self.max_channels, pairs[-1][0].shape[-1])
         fused = None
         values = jnp.zeros(len(batch.weights))

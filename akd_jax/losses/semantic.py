@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from akd_jax import checks
 from akd_jax.losses.compose import UNNAMED, Layers, layer_names, value_weights
-from akd_jax.losses.features import as_map, average_pool, feature_mse, unit_rows
+from akd_jax.losses.features import as_map, feature_mse, pool_to_smaller, read_pair, unit_rows
 from akd_jax.losses.projectors import batch_norm
 from akd_jax.types import Batch, Clock, Outputs, Term
 
@@ -73,31 +73,32 @@ class SemCKD(nn.Module):
         if not self.layers:
             raise ValueError("SemCKD: expected at least one layer, got none; set layers")
         # A layer of several pairs counts once.
-        names = map(dict.fromkeys, zip(*map(layer_names, self.layers), strict=True))
-        student_features, teacher_features = (
-            [as_map("SemCKD", outputs.features[name]) for name in layers]
-            for outputs, layers in zip((student, teachers[self.teacher]), names, strict=True)
-        )
-        teacher_features = jax.lax.stop_gradient(teacher_features)
+        of_student: dict[str, jax.Array] = {}
+        of_teacher: dict[str, jax.Array] = {}
+        for layers in self.layers:
+            pair = map(as_map, read_pair(layers, student, teachers[self.teacher]))
+            for found, name, features in zip(
+                (of_student, of_teacher), layer_names(layers), pair, strict=True
+            ):
+                found[name] = features
         counts = (jnp.asarray(batch.weights) > 0).astype(jnp.float32)
 
-        def embeddings(kind: str, features: list[jax.Array]) -> jax.Array:
+        def embeddings(kind: str, layers: Mapping[str, jax.Array]) -> jax.Array:
             """Returns queries or keys of all layers, [B, layers, width]."""
-            rows = [_similarities(x, counts, axis_name) for x in features]
+            rows = [_similarities(x, counts, axis_name) for x in layers.values()]
             width = max(1, rows[0].shape[-1] // self.reduction)
             embedded = [_Embedding(width, name=f"{kind}_{i}")(x) for i, x in enumerate(rows)]
             return jnp.stack(embedded, axis=1)
 
-        queries, keys = embeddings("query", student_features), embeddings("key", teacher_features)
+        queries, keys = embeddings("query", of_student), embeddings("key", of_teacher)
         scores = jnp.einsum("bsd,btd->bst", queries, keys) / self.temperature
         attention = jax.nn.softmax(scores, axis=-1)
         errors = []
-        for s, features in enumerate(student_features):
-            for t, target in enumerate(teacher_features):
-                size = tuple(map(min, features.shape[1:3], target.shape[1:3]))
-                projection = _Projection(target.shape[-1], name=f"projection_{s}_{t}")
-                x = projection(average_pool(features, size), axis_name=axis_name)
-                errors.append(feature_mse(x, average_pool(target, size)))
+        for s, features in enumerate(of_student.values()):
+            for t, target in enumerate(of_teacher.values()):
+                source, goal = pool_to_smaller(features, target)
+                projection = _Projection(goal.shape[-1], name=f"projection_{s}_{t}")
+                errors.append(feature_mse(projection(source, axis_name=axis_name), goal))
         weighed = attention * jnp.stack(errors, axis=-1).reshape(attention.shape)
         values = weighed.sum(axis=-1).mean(axis=-1)
         return {UNNAMED: Term(values, value_weights(values, student, batch))}

@@ -14,9 +14,10 @@ from akd_jax.models.layers import classify
 from akd_jax.models.network import Model
 from akd_jax.teachers.live import LiveTeacher
 from akd_jax.training.state import init_loss
-from akd_jax.types import Batch, Clock, Outputs
+from akd_jax.types import Batch, Clock, Head, Outputs
 from experiments.benchmarks.losses import review
 from experiments.benchmarks.losses.case import random_features
+from experiments.benchmarks.losses.modules import initial_parameters, module_loss
 from tests.support.loss_checks import (
     check_devices,
     check_finite,
@@ -30,33 +31,41 @@ ROWS = 8
 NAMES = ("a", "b", "c")
 
 
-def layers(*shapes, seed=0):
-    """Features of several layers by name."""
+def layers(owner, *shapes, seed=0):
+    """Features of several layers, as `module_loss` takes them."""
     rng = np.random.default_rng(seed)
     return {
-        name: np.float32(rng.normal(size=(ROWS, *shape)))
+        f"{owner}_{name}": np.float32(rng.normal(size=(ROWS, *shape)))
         for name, shape in zip(NAMES, shapes, strict=False)
     }
 
 
 # The teacher has other channels in each layer, a larger map, a smaller one and a vector.
 MAPS = {
-    "student_features": layers((6, 6, 3), (4, 4, 5), (7,)),
-    "teacher_features": layers((9, 6, 4), (2, 3, 6), (8,), seed=1),
+    **layers("student", (6, 6, 3), (4, 4, 5), (7,)),
+    **layers("teacher", (9, 6, 4), (2, 3, 6), (8,), seed=1),
 }
+TWO = {name: x for name, x in MAPS.items() if not name.endswith("c")}
 REVIEW, SEMANTIC = losses.ReviewKD(NAMES), losses.SemCKD(("a", "b"), reduction=2)
-TWO = {owner: {name: x[name] for name in ("a", "b")} for owner, x in MAPS.items()}
 
 
-def of_module(module):
-    return functools.partial(review.call, module)
+def with_parameters(module, arrays):
+    """The arrays with random 'student_parameters'."""
+    rng = np.random.default_rng(1)
+
+    def draw(array):
+        fan_in = max(1, np.prod(array.shape[:-1]))
+        return np.float32(rng.normal(size=array.shape) / np.sqrt(fan_in))
+
+    parameters = jax.tree.map(draw, initial_parameters(module, arrays))
+    return {**arrays, "student_parameters": parameters}
 
 
 def srrl_arrays(student_shape=(3, 2, 5), teacher_shape=(7,)):
     rng = np.random.default_rng(2)
     return {
-        "student_features": layers(student_shape),
-        "teacher_features": layers(teacher_shape, seed=1),
+        **layers("student", student_shape),
+        **layers("teacher", teacher_shape, seed=1),
         "teacher_logits": np.float32(rng.normal(size=(ROWS, 4))),
         "teacher_head": {
             "kernel": np.float32(rng.normal(size=(7, 4))),
@@ -93,17 +102,17 @@ def test_functions_transform_and_do_not_depend_on_devices(loss):
 
 
 def test_review_kd_equals_pytorch():
-    arrays = review.with_parameters(REVIEW, MAPS)
-    check_pytorch(of_module(REVIEW), review.review_kd, arrays, gradient_tolerance=2e-5)
-    narrow = review.with_parameters(losses.ReviewKD(NAMES, max_channels=2), MAPS)
+    arrays = with_parameters(REVIEW, MAPS)
+    check_pytorch(module_loss(REVIEW), review.review_kd, arrays, gradient_tolerance=2e-5)
+    narrow = with_parameters(losses.ReviewKD(NAMES, max_channels=2), MAPS)
     assert narrow["student_parameters"]["fusion_0"]["Conv_0"]["kernel"].shape == (1, 1, 3, 2)
 
 
 def test_semckd_equals_pytorch():
     module = losses.SemCKD(("a", "b"), reduction=2, temperature=0.25)
-    arrays = review.with_parameters(module, TWO)
+    arrays = with_parameters(module, TWO)
     reference = functools.partial(review.semckd, temperature=0.25)
-    check_pytorch(of_module(module), reference, arrays, gradient_tolerance=2e-5)
+    check_pytorch(module_loss(module), reference, arrays, gradient_tolerance=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -111,17 +120,15 @@ def test_semckd_equals_pytorch():
 )
 def test_srrl_equals_pytorch(student_shape, teacher_shape):
     module = losses.SRRL("a")
-    arrays = review.with_parameters(module, srrl_arrays(student_shape, teacher_shape))
-    check_pytorch(of_module(module), review.srrl, arrays)
+    arrays = with_parameters(module, srrl_arrays(student_shape, teacher_shape))
+    check_pytorch(module_loss(module), review.srrl, arrays)
 
 
 def test_srrl_returns_its_terms_with_their_scales():
     arrays = srrl_arrays()
-    outputs, teacher = (
-        Outputs(jnp.zeros((ROWS, 4)), arrays[f"{owner}_features"])
-        for owner in ("student", "teacher")
-    )
-    head = review.Head(**arrays["teacher_head"])
+    outputs = Outputs(jnp.zeros((ROWS, 4)), {"a": arrays["student_a"]})
+    teacher = Outputs(arrays["teacher_logits"], {"a": arrays["teacher_a"]})
+    head = Head(**arrays["teacher_head"])
     batch = Batch(np.zeros(ROWS), np.zeros(ROWS, np.int32), np.float32([1, 1, 1, 0, 2, 1, 0, 1]))
     module = losses.SRRL("a", alpha=2.0, beta=3.0)
     arguments = (outputs, {"teacher": teacher.replace(head=head)}, batch, Clock.at())
@@ -148,12 +155,12 @@ def test_modules_are_finite_for_one_dead_or_large_example(module, arrays):
         inputs = jax.tree.map(lambda x: x[:1].astype(jnp.bfloat16), scaled)
         if "teacher_head" in arrays:
             inputs["teacher_head"] = arrays["teacher_head"]
-        check_finite(of_module(module), review.with_parameters(module, inputs))
+        check_finite(module_loss(module), with_parameters(module, inputs))
 
 
 def test_semckd_compares_all_layers_of_its_pairs_once():
     module = losses.SemCKD((("a", "a"), ("a", "b"), ("a", "c")))
-    parameters = review.with_parameters(module, MAPS)["student_parameters"]
+    parameters = with_parameters(module, MAPS)["student_parameters"]
     names = {"query_0", *(f"{kind}_{n}" for kind in ("key", "projection_0") for n in range(3))}
     assert parameters.keys() == names
 
@@ -162,15 +169,15 @@ def test_examples_of_weight_0_have_no_part_in_the_attention():
     # The order of the padding rows must not matter. Batch norm does see them, as in the networks.
     weights = np.float32([1, 1, 1, 1, 1, 0, 0, 0])
     order = [0, 1, 2, 3, 4, 7, 5, 6]
-    arrays = review.with_parameters(SEMANTIC, TWO)
+    arrays = with_parameters(SEMANTIC, TWO)
     other = jax.tree.map(lambda x: x[order], TWO)
+
+    loss = module_loss(SEMANTIC)
 
     @jax.jit
     def gradients(parameters, features, weights):
         def total(parameters):
-            values = review.call(
-                SEMANTIC, student_parameters=parameters, weights=weights, **features
-            )
+            values = loss(student_parameters=parameters, weights=weights, **features)
             return values[:5].sum()
 
         return jax.value_and_grad(total)(parameters)
@@ -232,19 +239,19 @@ def test_modules_train_a_network_on_four_devices_as_on_one():
 
 
 def test_semckd_refuses_another_batch_size():
-    arrays = review.with_parameters(SEMANTIC, TWO)
+    arrays = with_parameters(SEMANTIC, TWO)
     fewer = jax.tree.map(lambda x: x[:4], TWO)
     with pytest.raises(ValueError, match=r"batches of 8 examples, .* got 4; keep the batch size"):
-        of_module(SEMANTIC)(**fewer, student_parameters=arrays["student_parameters"])
+        module_loss(SEMANTIC)(**fewer, student_parameters=arrays["student_parameters"])
 
 
 def test_a_classifier_of_another_width_or_of_stored_outputs_is_refused():
     module, arrays = losses.SRRL("a"), srrl_arrays(teacher_shape=(6,))
     with pytest.raises(ValueError, match=r"with the 7 elements that its classifier reads, got 6;"):
-        review.with_parameters(module, arrays)
+        with_parameters(module, arrays)
     del arrays["teacher_head"]
     with pytest.raises(ValueError, match=r"SRRL: .* set config\.teacher\.views to 0 to run the"):
-        review.with_parameters(module, arrays)
+        with_parameters(module, arrays)
 
 
 @pytest.mark.parametrize(
@@ -262,14 +269,14 @@ def test_a_classifier_of_another_width_or_of_stored_outputs_is_refused():
 def test_options_out_of_range_are_refused(module, message):
     arrays = srrl_arrays() if isinstance(module, losses.SRRL) else MAPS
     with pytest.raises(ValueError, match=message):
-        review.with_parameters(module, arrays)
+        with_parameters(module, arrays)
 
 
 def test_features_that_do_not_fit_are_refused():
-    tokens = {name: layers((3, 4)) for name in ("student_features", "teacher_features")}
+    tokens = {**layers("student", (3, 4)), **layers("teacher", (3, 4))}
     for module in (losses.ReviewKD(("a",)), losses.SemCKD(("a",))):
         with pytest.raises(ValueError, match=r"expected maps .* or vectors .* got shape .8, 3, 4."):
-            review.with_parameters(module, tokens)
+            with_parameters(module, tokens)
     for shapes in (((6, 2, 2, 3), (6, 2, 2, 4)), ((6, 3), (6, 3)), ((6, 2, 2, 3), (6, 2, 3))):
         with pytest.raises(ValueError, match=r"simkd: expected maps .* with the same channels"):
             losses.simkd(**random_features(*shapes))

@@ -3,6 +3,7 @@
 from akd_jax.losses.annealing import ClassReduction, annealed_mse, continuation
 from akd_jax.losses.attention import attention_kl, attention_mse, relation_kl
 from akd_jax.losses.boundaries import AB
+from akd_jax.losses.classifier import SRRL, simkd
 from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
 from akd_jax.losses.divergences import generalized_jsd, kl, reverse_kl, total_variation
 from akd_jax.losses.factors import FactorTransfer
@@ -15,6 +16,8 @@ from akd_jax.losses.masked import MGD
 from akd_jax.losses.minilm import MiniLM, MiniLMv2
 from akd_jax.losses.projectors import projector
 from akd_jax.losses.relations import rkd_angle, rkd_distance, sp
+from akd_jax.losses.review import ReviewKD, hcl
+from akd_jax.losses.semantic import SemCKD
 from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
 from akd_jax.losses.sparse import Tail, hinge_ranking, logistic_ranking, top_k_kl
 from akd_jax.losses.tokens import chunked, linear_chunked, masked_mean
@@ -24,6 +27,7 @@ __all__ = [
     "AB",
     "FSP",
     "MGD",
+    "SRRL",
     "VID",
     "ClassReduction",
     "FactorTransfer",
@@ -34,6 +38,8 @@ __all__ = [
     "MiniLM",
     "MiniLMv2",
     "ModuleSum",
+    "ReviewKD",
+    "SemCKD",
     "Sum",
     "Tail",
     "annealed_mse",
@@ -49,6 +55,7 @@ __all__ = [
     "feature_mse",
     "fsp_matrix",
     "generalized_jsd",
+    "hcl",
     "hinge_ranking",
     "kl",
     "layer_map",
@@ -62,6 +69,7 @@ __all__ = [
     "reverse_kl",
     "rkd_angle",
     "rkd_distance",
+    "simkd",
     "skew_kl",
     "skew_reverse_kl",
     "sp",

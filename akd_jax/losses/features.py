@@ -146,6 +146,20 @@ def read_pair(layers: Layers, student: Outputs, teacher: Outputs) -> tuple[jax.A
     return pair
 
 
+def as_map(features: jax.Array) -> jax.Array:
+    """Returns maps [B, H, W, C] as they are, and vectors [B, D] as maps [B, 1, 1, D].
+
+    Raises:
+      ValueError: the features are neither maps nor vectors.
+    """
+    if features.ndim not in (2, 4):
+        raise ValueError(
+            "features: expected maps [B, H, W, C] or vectors [B, D], got shape"
+            f" {features.shape}; choose other layers"
+        )
+    return features[:, None, None] if features.ndim == 2 else features
+
+
 def check_maps(*features: jax.Array) -> None:
     """Raises ValueError unless all features are maps [B, H, W, C] of the same B examples."""
     if any(x.ndim != 4 or len(x) != len(features[0]) for x in features):

@@ -14,6 +14,7 @@ from akd_jax.models import (
     resnet,
     resnet50,
     shufflenet,
+    simkd,
     vgg,
     wide_resnet,
 )
@@ -35,6 +36,11 @@ def _without_argument(
     return build
 
 
+def _build_simkd(argument: str, num_classes: int, dtype: Any) -> nn.Module:
+    """Builds the student of SimKD, which contains another network."""
+    return simkd.build(argument, num_classes, dtype, build)
+
+
 # Maps the name in NAME:ARGUMENT to a function that builds the module from the argument, the number
 # of classes and the dtype. The argument is empty in a specification that is only a NAME.
 MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
@@ -45,6 +51,7 @@ MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "resnet50": _without_argument("resnet50", resnet50.ResNet50),
     "shufflenet_v1": _without_argument("shufflenet_v1", shufflenet.ShuffleNetV1),
     "shufflenet_v2": _without_argument("shufflenet_v2", shufflenet.ShuffleNetV2),
+    "simkd": _build_simkd,
     "vgg": vgg.build,
     "wrn": wide_resnet.build,
 }
@@ -79,6 +86,8 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
         'mobilenetv2:0.5', a MobileNetV2 with half of the channels;
         'plain_cnn:10', the plain CNN of this depth in the Annealing-KD paper;
         'plain_cnn:16 M 16 M FC', a plain CNN with these layers;
+        'simkd:64,resnet:8', a student of the method simkd: a network whose last map is transferred
+        to the 64 channels of a teacher's;
         'huggingface:DIR', the encoder of a Hugging Face folder;
         'huggingface:DIR,every=3', every third layer of this encoder.
       num_classes: C; 1 for a regression.

@@ -39,8 +39,8 @@ def value_and_gradients(loss, arrays, weights=None):
         )
 
     (gradients, of_teachers), values = run(student, teachers, rest)
-    for name, gradient in of_teachers.items():
-        np.testing.assert_array_equal(np.asarray(gradient, np.float32), 0, err_msg=name)
+    for path, gradient in jax.tree.leaves_with_path(of_teachers):
+        np.testing.assert_array_equal(np.asarray(gradient, np.float32), 0, err_msg=str(path))
     return np.asarray(values), jax.tree.map(np.asarray, gradients)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from akd_jax.types import Array, Batch, Clock, Outputs
+from akd_jax.types import Batch, Clock, Head, Outputs
 
 _KEY = 0  # The seed of a module's random numbers.
 
@@ -17,10 +17,12 @@ def module_loss(module: nn.Module) -> Callable[..., jax.Array]:
     """Returns a loss module as a function that returns the scaled sum of its terms, [B].
 
     The function takes arrays by name: 'student_NAME' and 'teacher_NAME' are the features NAME, and
-    'student_parameters' is the module's tree of parameters. It ignores other names.
+    'student_parameters' is the module's tree of parameters. 'student_logits', 'teacher_logits',
+    'labels' and 'weights' are what their names say, and 'teacher_head' is the tree of the teacher's
+    last layer with 'kernel' and 'bias'. It ignores other names.
     """
 
-    def loss(*, student_parameters: Any, **arrays: Array) -> jax.Array:
+    def loss(*, student_parameters: Any, **arrays: Any) -> jax.Array:
         # A batch norm uses the statistics of the batch, and creates the running ones.
         terms, _ = module.apply(
             {"params": student_parameters},
@@ -33,7 +35,7 @@ def module_loss(module: nn.Module) -> Callable[..., jax.Array]:
     return loss
 
 
-def initial_parameters(module: nn.Module, arrays: Mapping[str, Array]) -> Any:
+def initial_parameters(module: nn.Module, arrays: Mapping[str, Any]) -> Any:
     """Returns the initial parameters of a loss module as NumPy arrays.
 
     Args:
@@ -62,19 +64,25 @@ def batch_of(rows: int) -> Batch:
 
 
 def _arguments(
-    arrays: Mapping[str, Array],
+    arrays: Mapping[str, Any],
 ) -> tuple[Outputs, Mapping[str, Outputs], Batch, Clock]:
     """Returns the arguments of a loss module."""
-    rows = len(next(iter(arrays.values())))
-    student, teacher = (
-        Outputs(
-            jnp.zeros((rows, 1)),
-            {
-                name.removeprefix(owner): jnp.asarray(array)
-                for name, array in arrays.items()
-                if name.startswith(owner)
-            },
-        )
-        for owner in ("student_", "teacher_")
+    rest = dict(arrays)
+    head = rest.pop("teacher_head", None)
+    rows = len(next(iter(rest.values())))
+
+    def outputs(owner: str) -> Outputs:
+        logits = rest.pop(f"{owner}_logits", jnp.zeros((rows, 1)))
+        features = {
+            name.removeprefix(f"{owner}_"): jnp.asarray(array)
+            for name, array in rest.items()
+            if name.startswith(f"{owner}_")
+        }
+        return Outputs(jnp.asarray(logits), features)
+
+    teacher = outputs("teacher").replace(head=None if head is None else Head(**head))
+    batch = batch_of(rows)
+    batch = batch.replace(
+        labels=arrays.get("labels", batch.labels), weights=arrays.get("weights", batch.weights)
     )
-    return student, {"teacher": teacher}, batch_of(rows), Clock.at()
+    return outputs("student"), {"teacher": teacher}, batch, Clock.at()

@@ -75,7 +75,7 @@ def choose_weights(
             "--variants, --factors: expected at least one variant and factors above 0, got"
             f" {', '.join(variants) or 'none'} and {', '.join(map(str, factors)) or 'none'}"
         )
-    config = changed(config, variants={})
+    config = changed(config)
     config.variants = ConfigDict(candidates)
     plans = {name: make_plan(row_config(config, name)) for name in candidates}
     workdir = absolute(workdir)

@@ -107,7 +107,8 @@ def row_config(config: ConfigDict, row: str, **changes: Any) -> ConfigDict:
       InputError: a variant changes a field that does not exist, or to another type.
     """
     variants = config.variants.to_dict()
-    fields = changed(config, variants={}, **changes)
+    fields = changed(config, **changes)
+    fields.variants = ConfigDict()
     if row not in variants:
         if row not in METHODS and variants:
             raise InputError(

@@ -1,29 +1,41 @@
 """Losses: pure functions of arrays that return one value per row, and their composition."""
 
+from akd_jax.losses.annealing import ClassReduction, annealed_mse, continuation
 from akd_jax.losses.balance import Balanced, balance
+from akd_jax.losses.boundaries import AB
 from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
 from akd_jax.losses.contrastive import InBatchCRD, crd_in_batch
 from akd_jax.losses.crd import CRD
+from akd_jax.losses.divergences import generalized_jsd, kl, reverse_kl, total_variation
+from akd_jax.losses.factors import FactorTransfer
 from akd_jax.losses.features import attention_transfer, feature_mse
+from akd_jax.losses.gram import FSP, fsp_matrix, nst
 from akd_jax.losses.hint import Hint
 from akd_jax.losses.labels import cross_entropy, squared_error, supervised
 from akd_jax.losses.learned import CTKD
-from akd_jax.losses.logits import ClassReduction, annealed_mse, continuation, kl
+from akd_jax.losses.masked import MGD
 from akd_jax.losses.projectors import projector
 from akd_jax.losses.relations import CC, correlation_congruence, pkt, sp
 from akd_jax.losses.rkd import rkd_angle, rkd_distance
+from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
+from akd_jax.losses.variational import VID
 
 __all__ = [
+    "AB",
+    "Balanced",
     "CC",
     "CRD",
     "CTKD",
-    "Balanced",
     "ClassReduction",
+    "FSP",
+    "FactorTransfer",
     "Hint",
     "InBatchCRD",
     "Layers",
+    "MGD",
     "ModuleSum",
     "Sum",
+    "VID",
     "annealed_mse",
     "attention_transfer",
     "balance",
@@ -34,12 +46,19 @@ __all__ = [
     "crd_in_batch",
     "cross_entropy",
     "feature_mse",
+    "fsp_matrix",
+    "generalized_jsd",
     "kl",
+    "nst",
     "pkt",
     "projector",
+    "reverse_kl",
     "rkd_angle",
     "rkd_distance",
+    "skew_kl",
+    "skew_reverse_kl",
     "sp",
     "squared_error",
     "supervised",
+    "total_variation",
 ]

@@ -1,14 +1,18 @@
 """Losses against hard labels: class indices, or the target numbers of a regression.
 
-The conventions are those of `akd_jax.losses.logits`: one value per row, in float32.
+The conventions are those of `akd_jax.losses.divergences`: one value per row, in float32.
 """
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from akd_jax import checks
-from akd_jax.losses.class_axis import exclude_masked, prepare
+from akd_jax.losses.class_axis import (
+    exclude_masked,
+    prepare,
+    prepare_labels,
+    without_empty_rows,
+)
 from akd_jax.types import Array
 
 
@@ -41,32 +45,11 @@ def cross_entropy(
         the class axis, a label is out of range, or the mask does not fit the logits.
     """
     logits, where = prepare(student_logits, axis, where)
-    rows, classes = logits.shape[:-1], logits.shape[-1]
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels: expected integers, got {labels.dtype}")
-    if labels.shape != rows:
-        raise ValueError(
-            f"labels: expected shape {rows} for logits {student_logits.shape}, got {labels.shape}"
-        )
-    checks.check_values(
-        "labels",
-        labels,
-        f"class indices from 0 to {classes - 1}",
-        lambda values: ((values >= 0) & (values < classes)) | (values == ignore_index),
-        "mark masked positions with ignore_index",
-    )
-    labels = jnp.asarray(labels, jnp.int32)
-    in_range = (labels >= 0) & (labels < classes)
+    rows = prepare_labels(labels, logits, student_logits.shape, ignore_index)
     loss = optax.losses.softmax_cross_entropy_with_integer_labels(
-        exclude_masked(logits, where), jnp.where(in_range, labels, 0)
+        exclude_masked(logits, where), rows.indices
     )
-    if where is not None:
-        loss = jnp.where(where.any(axis=-1), loss, 0)
-    if ignore_index is not None:
-        ignored = labels == ignore_index
-        loss, in_range = jnp.where(ignored, 0, loss), in_range | ignored
-    # The product makes the gradient NaN too: a label out of range must not train the network.
-    return loss * jnp.where(in_range, 1, jnp.nan)
+    return rows.finish(without_empty_rows(loss, where))
 
 
 def squared_error(student_logits: Array, labels: Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from akd_jax import schedules
 from akd_jax.losses.compose import value_weights
-from akd_jax.losses.logits import kl
+from akd_jax.losses.divergences import kl
 from akd_jax.types import Batch, Clock, Outputs, Term
 
 

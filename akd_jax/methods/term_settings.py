@@ -197,7 +197,9 @@ def _description(loss: Callable[..., Any], option: str) -> str:
     )
     if found is None:
         raise ValueError(f"{loss.__name__}: expected a description of the option {option!r}")
-    return _sentence(found[1].rstrip("."))
+    # A configuration holds one number, not one for each row.
+    text = re.sub(r",? a scalar or (one value per row )?\[\.\.\.\]", "", found[1].strip())
+    return _sentence(text.rstrip("."))
 
 
 def _sentence(text: str) -> str:

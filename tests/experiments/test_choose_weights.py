@@ -33,7 +33,7 @@ def test_comparison_trains_methods_and_variants(config, tmp_path):
     comparison = compare_methods(config, ["scratch", "slow", "soft"], 1, tmp_path)
     assert list(comparison["methods"]) == ["scratch", "slow", "soft"]
     used = {
-        row: json.loads((tmp_path / row / "seed_0" / "config.json").read_text())
+        row: json.loads((tmp_path / row / "seed_0" / "config.json").read_text())["config"]
         for row in comparison["methods"]
     }
     assert used["slow"]["student"]["optimizer"]["learning_rate"] == 0.01
@@ -56,7 +56,7 @@ def test_each_candidate_multiplies_the_weights(config, tmp_path):
             tmp_path / f"soft_x{factor:g}".replace(".", "_") / f"seed_{seed}" for seed in (0, 1)
         ]
         for folder in folders:
-            fields = json.loads((folder / "config.json").read_text())["compose"]
+            fields = json.loads((folder / "config.json").read_text())["config"]["compose"]
             assert fields["kl"]["weight"] == weight
             assert fields["supervised"]["weight"] == 0.5
         results = [json.loads((folder / "results.json").read_text()) for folder in folders]

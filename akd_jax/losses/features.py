@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from akd_jax import checks
-from akd_jax.types import Array
+from akd_jax.losses.compose import Layers, layer_names
+from akd_jax.types import Array, Outputs
 
 _SMALLEST_NORM = 1e-12  # The epsilon of PyTorch's `normalize`.
 
@@ -48,8 +49,7 @@ def feature_mse(
         keys = checks.broadcast_mask("mask", mask[:, None, None, :], squares.shape)
         real = (queries & keys).astype(jnp.float32)
         return (squares * real).sum(axis=(1, 2, 3)) / jnp.maximum(real.sum(axis=(1, 2, 3)), 1)
-    first = 2 if squares.ndim == 3 else 1
-    return squares.mean(axis=tuple(range(first, squares.ndim)))
+    return mean_per_row(squares)
 
 
 def attention_transfer(
@@ -94,8 +94,7 @@ def attention_transfer(
             f"{'' if mask is None else ' of texts'}; choose other layers"
         )
     if are_maps:
-        size = tuple(map(min, student.shape[1:3], teacher.shape[1:3]))
-        student, teacher = average_pool(student, size), average_pool(teacher, size)
+        student, teacher = pool_to_smaller(student, teacher)
     student_map, teacher_map = (
         jnp.square(features).mean(axis=-1).reshape(len(features), -1)
         for features in (student, teacher)
@@ -125,6 +124,48 @@ def prepare_pair(student_features: Array, teacher_features: Array) -> tuple[jax.
     """Returns float32 features; stops the gradient of the teacher's."""
     teacher = jax.lax.stop_gradient(jnp.asarray(teacher_features, jnp.float32))
     return jnp.asarray(student_features, jnp.float32), teacher
+
+
+def read_pair(layers: Layers, student: Outputs, teacher: Outputs) -> tuple[jax.Array, jax.Array]:
+    """Returns the float32 features of a pair of layers; stops the gradient of the teacher's.
+
+    Args:
+      layers: the feature that student and teacher call by this name; or a pair of names.
+      student: the student's outputs.
+      teacher: the teacher's outputs.
+
+    Raises:
+      ValueError: the features are not of the same examples.
+    """
+    student_layer, teacher_layer = layer_names(layers)
+    pair = prepare_pair(student.features[student_layer], teacher.features[teacher_layer])
+    if len(pair[0]) != len(pair[1]):
+        raise ValueError(
+            f"features: expected the same examples in {student_layer!r} of the student and"
+            f" {teacher_layer!r} of the teacher, got shapes {pair[0].shape} and {pair[1].shape}"
+        )
+    return pair
+
+
+def check_maps(*features: jax.Array) -> None:
+    """Raises ValueError unless all features are maps [B, H, W, C] of the same B examples."""
+    if any(x.ndim != 4 or len(x) != len(features[0]) for x in features):
+        raise ValueError(
+            "features: expected maps [B, H, W, C] of the same examples, got shapes"
+            f" {' and '.join(str(x.shape) for x in features)}; choose other layers"
+        )
+
+
+def mean_per_row(values: jax.Array) -> jax.Array:
+    """Returns the mean over all elements of an example [B], or of a token of [B, L, D], [B, L]."""
+    first = 2 if values.ndim == 3 else 1
+    return values.mean(axis=tuple(range(first, values.ndim)))
+
+
+def pool_to_smaller(one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Averages maps [B, H, W, C] over windows, so that both have the smaller height and width."""
+    size = tuple(map(min, one.shape[1:3], other.shape[1:3]))
+    return average_pool(one, size), average_pool(other, size)
 
 
 def average_pool(maps: jax.Array, size: tuple[int, ...]) -> jax.Array:

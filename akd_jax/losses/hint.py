@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 
-from akd_jax.losses.compose import UNNAMED, Layers, layer_names, value_weights
-from akd_jax.losses.features import feature_mse, prepare_pair
+from akd_jax.losses.compose import UNNAMED, Layers, value_weights
+from akd_jax.losses.features import feature_mse, read_pair
 from akd_jax.losses.projectors import batch_norm, projector
 from akd_jax.types import Batch, Clock, Outputs, Term
 
@@ -60,10 +60,7 @@ class Hint(nn.Module):
           ValueError: no projection maps the student's shape to the teacher's.
         """
         del clock
-        student_layer, teacher_layer = layer_names(self.layers)
-        features, target = prepare_pair(
-            student.features[student_layer], teachers[self.teacher].features[teacher_layer]
-        )
+        features, target = read_pair(self.layers, student, teachers[self.teacher])
         is_map = features.ndim == 4
         normalises = is_map if self.batch_norm is None else self.batch_norm
         if normalises and features.ndim == 3:

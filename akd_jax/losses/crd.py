@@ -10,6 +10,7 @@ from akd_jax import checks
 from akd_jax.losses.compose import UNNAMED, Layers, layer_names, value_weights
 from akd_jax.losses.contrastive import Projections
 from akd_jax.losses.features import unit_rows
+from akd_jax.losses.randomness import example_keys
 from akd_jax.losses.rows import divide, gather_rows, sum_devices
 from akd_jax.types import UNLABELLED, Batch, Clock, Outputs, Term
 
@@ -17,7 +18,7 @@ _EPSILON = 1e-7
 
 
 class CRD(nn.Module):
-    """Contrastive representation distillation: an example against those of a memory (CRD).
+    """The contrast of an example with a memory of all training examples (CRD).
 
         P(x, m) = exp(x . m / T) / Z        c = K / N
         h(x, m) = - log(P(x, m_i) / (P(x, m_i) + c + e)) - sum_k log(c / (P(x, m_k) + c + e))
@@ -98,7 +99,8 @@ class CRD(nn.Module):
         normalisers = self.variable("memory", "normalisers", jnp.zeros, (2,))
 
         same_class = (labels[:, None] == known_labels.value) & (labels >= 0)[:, None]
-        negatives = self._draw(~same_class & (ids[:, None] != jnp.arange(self.examples)))
+        allowed = ~same_class & (ids[:, None] != jnp.arange(self.examples))
+        negatives = self._draw(allowed, batch, axis_name)
         values, fixed = jnp.zeros(len(ids)), []
         # The features of the student meet the memory of the teacher, and the other way round.
         for number, memory in enumerate(reversed(memories)):
@@ -155,14 +157,16 @@ class CRD(nn.Module):
         shape = (self.examples, self.width)
         return jax.random.uniform(self.make_rng("params"), shape, minval=-bound, maxval=bound)
 
-    def _draw(self, allowed: jax.Array) -> jax.Array:
+    def _draw(self, allowed: jax.Array, batch: Batch, axis_name: str | None) -> jax.Array:
         """Returns how often each allowed example is a negative of each row, float32 [B, N]."""
-        counts = allowed.sum(axis=1, keepdims=True, dtype=jnp.float32)
+        counts = allowed.sum(axis=1, dtype=jnp.float32)
         if self.negatives < self.examples:
-            probability = jnp.minimum(divide(jnp.float32(self.negatives), counts), 1)
-            allowed &= jax.random.bernoulli(self.make_rng("loss"), probability, allowed.shape)
+            keys = example_keys(self.make_rng("loss"), batch, axis_name)
+            probabilities = jnp.minimum(divide(jnp.float32(self.negatives), counts), 1)
+            draw = jax.vmap(lambda key, p: jax.random.bernoulli(key, p, (self.examples,)))
+            allowed &= draw(keys, probabilities)
         share = divide(jnp.float32(self.negatives), jnp.minimum(counts, self.negatives))
-        return share * allowed.astype(jnp.float32)
+        return share[:, None] * allowed.astype(jnp.float32)
 
     def _contrast(
         self,

@@ -87,11 +87,13 @@ def _check_storable(
             f"config.teacher.stored_top_k: expected 0, because the loss of the stage {stage.name}"
             f" reads all logits of {name}, got {settings.teacher.stored_top_k}; set it to 0"
         )
-    if reads.mask:
-        raise InputError(
-            f"config.teacher.views: expected 0, because the loss of the stage {stage.name} reads"
-            f" the mask of {name}, which is not stored, got {settings.teacher.views}; set it to 0"
-        )
+    for part in ("mask", "head"):
+        if getattr(reads, part):
+            raise InputError(
+                f"config.teacher.views: expected 0, because the loss of the stage {stage.name}"
+                f" reads the {part} of {name}, which is not stored, got {settings.teacher.views};"
+                " set it to 0"
+            )
     if len(dataset.buckets) < 2 or not reads.features:
         return
     shortest, longest = (

@@ -157,10 +157,10 @@ def apply_in_batch_crd(
     student_features: jax.Array, teacher_features: jax.Array, student_parameters: Any
 ) -> jax.Array:
     """Returns the values of `losses.InBatchCRD`."""
+    width = student_parameters["projections"]["student"]["kernel"].shape[1]
     batch = _batch(len(student_features))
-    return _values(
-        losses.InBatchCRD(), student_parameters, student_features, teacher_features, batch
-    )
+    loss = losses.InBatchCRD(width=width)
+    return _values(loss, student_parameters, student_features, teacher_features, batch)
 
 
 def apply_crd(

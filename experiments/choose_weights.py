@@ -19,7 +19,7 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax.host import processes, records
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute
-from akd_jax.methods.compose import LABELS
+from akd_jax.methods.compose import scale_weights
 from akd_jax.runs import STUDENT, make_plan
 from experiments import cli, options
 from experiments.grid import changed, row_config, run_grid
@@ -110,14 +110,7 @@ def scaled(variants: Mapping[str, Any], variant: str, factor: float) -> dict[str
             "--variants: expected variants with the method compose among"
             f" {', '.join(names) or 'none'}, got {variant!r}"
         )
-    weights = ("weight", "end_weight")
-    fields["compose"] = {
-        term: {
-            field: value * factor if term != LABELS and field in weights else value
-            for field, value in section.items()
-        }
-        for term, section in fields["compose"].items()
-    }
+    fields["compose"] = scale_weights(fields["compose"], factor)
     return fields
 
 

@@ -19,7 +19,7 @@ from akd_jax.losses.learned import CTKD
 from akd_jax.losses.masked import MGD
 from akd_jax.losses.minilm import MiniLM, MiniLMv2
 from akd_jax.losses.projectors import projector
-from akd_jax.losses.relations import CC, correlation_congruence, pkt, rkd_angle, rkd_distance, sp
+from akd_jax.losses.relations import CC, correlation_congruence, pkt, sp
 from akd_jax.losses.review import ReviewKD, hcl
 from akd_jax.losses.rkd import rkd_angle, rkd_distance
 from akd_jax.losses.semantic import SemCKD

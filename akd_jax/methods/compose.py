@@ -6,7 +6,7 @@ For example, the cross-entropy, the KL divergence and a hint whose weight falls 
         --config.compose.hint.layers=group_2 --config.compose.hint.schedule=linear
 
 The section `config.compose.NAME` holds the weight, the schedule and the options of a loss. A loss
-is added here by a line in TERMS. See docs/losses.md for a choice.
+is added by a line in terms.py. docs/losses.md says which loss suits what.
 """
 
 from collections.abc import Mapping
@@ -20,26 +20,11 @@ from akd_jax.host.errors import InputError
 from akd_jax.host.settings import Section
 from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.methods.scratch import default_teacher
-from akd_jax.methods.term_settings import TermConfig, TermSpec
+from akd_jax.methods.term_settings import TermConfig
+from akd_jax.methods.terms import LABELS, TERMS
 from akd_jax.schedules import Schedule
 from akd_jax.training.stage import Method, Stage
 from akd_jax.types import Loss, Task
-
-LABELS = "supervised"  # The only term that is on by default.
-TERMS: Mapping[str, TermSpec] = {
-    LABELS: TermSpec(losses.supervised),
-    "kl": TermSpec(losses.kl, "0.9, with 0.1 for the labels"),
-    "annealed_mse": TermSpec(losses.annealed_mse, "1"),
-    "hint": TermSpec(losses.Hint, "100", layers="group_2"),
-    "attention_transfer": TermSpec(
-        losses.attention_transfer, "1000", layers="group_1,group_2,group_3"
-    ),
-    "sp": TermSpec(losses.sp, "3000", layers="group_3"),
-    "rkd_distance": TermSpec(losses.rkd_distance, "25", layers="pooled"),
-    "rkd_angle": TermSpec(losses.rkd_angle, "50", layers="pooled"),
-}
-# Terms of the teacher's logits that compare numbers, and not class probabilities.
-_FOR_REGRESSION = {"annealed_mse"}
 
 
 def _section() -> type[Section]:
@@ -56,6 +41,7 @@ def _section() -> type[Section]:
 
 
 Config = _section()
+_WEIGHTS = ("weight", "end_weight")
 
 
 def build(config: RunSettings, task: Task) -> Method:
@@ -71,16 +57,18 @@ def build(config: RunSettings, task: Task) -> Method:
         section: TermConfig = getattr(settings, name)
         if not (section.weight or section.end_weight):
             continue
-        if task.regression and spec.reads_logits and name not in _FOR_REGRESSION:
+        if task.regression and spec.of_classes:
             raise InputError(
                 f"config.compose.{name}.weight: expected 0 in a regression, which has no class"
                 f" probabilities, got {section.weight:g}; set it to 0"
             )
         try:
             weight = section.weight_schedule(student.epochs)
+            terms |= {term: (weight, loss) for term, loss in spec.losses(name, section).items()}
+        except InputError:
+            raise
         except ValueError as error:
             raise InputError(f"config.compose.{name}: {error}") from None
-        terms |= {term: (weight, loss) for term, loss in spec.losses(name, section).items()}
     if not terms:
         raise InputError(
             "config.compose: expected a term with a weight above 0, got none; set"
@@ -95,6 +83,24 @@ def build(config: RunSettings, task: Task) -> Method:
         teachers=("teacher",) if reads_teacher else (),
     )
     return Method("compose", (stage,), default_teacher(config) if reads_teacher else {})
+
+
+def scale_weights(
+    terms: Mapping[str, Mapping[str, Any]], factor: float
+) -> dict[str, dict[str, Any]]:
+    """Returns fields of the section with all weights, except that of the labels, times a factor.
+
+    Args:
+      terms: the fields of each term, by name, such as {"kl": {"weight": 0.9}}.
+      factor: the factor.
+    """
+    return {
+        term: {
+            field: factor * value if term != LABELS and field in _WEIGHTS else value
+            for field, value in fields.items()
+        }
+        for term, fields in terms.items()
+    }
 
 
 SPEC = MethodSpec(build, Config)

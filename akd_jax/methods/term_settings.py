@@ -81,22 +81,19 @@ class TermSpec:
       usual_weight: a published weight next to a cross-entropy of weight 1, as text.
       layers: the default of the field `layers`; empty for the default of the module.
       each_layer: whether several layers give several terms; otherwise the loss reads all of them.
+      of_classes: whether the loss compares class probabilities, which a regression does not have.
     """
 
     loss: Callable[..., Any]
     usual_weight: str = ""
     layers: str = ""
     each_layer: bool = True
+    of_classes: bool = False
 
     @property
     def reads_layers(self) -> bool:
         """Whether the loss reads hidden features."""
         return not {"layers", "student_features"}.isdisjoint(_parameters(self.loss))
-
-    @property
-    def reads_logits(self) -> bool:
-        """Whether the loss reads the teacher's logits."""
-        return not {"teacher_logits", "teacher_top_k"}.isdisjoint(_parameters(self.loss))
 
     def section(self, name: str, weight: float) -> Section:
         """Returns the section of the term with its default values.

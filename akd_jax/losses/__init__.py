@@ -1,6 +1,7 @@
 """Losses: pure functions of arrays that return one value per row, and their composition."""
 
 from akd_jax.losses.annealing import ClassReduction, annealed_mse, continuation
+from akd_jax.losses.attention import attention_kl, attention_mse, relation_kl
 from akd_jax.losses.boundaries import AB
 from akd_jax.losses.classifier import SRRL, simkd
 from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
@@ -8,14 +9,18 @@ from akd_jax.losses.divergences import generalized_jsd, kl, reverse_kl, total_va
 from akd_jax.losses.factors import FactorTransfer
 from akd_jax.losses.features import attention_transfer, feature_mse
 from akd_jax.losses.gram import FSP, fsp_matrix, nst
+from akd_jax.losses.hidden import HiddenStates, LayerStrategy, cosine, layer_map, pkd
 from akd_jax.losses.hint import Hint
 from akd_jax.losses.labels import cross_entropy, squared_error, supervised
 from akd_jax.losses.masked import MGD
+from akd_jax.losses.minilm import MiniLM, MiniLMv2
 from akd_jax.losses.projectors import projector
 from akd_jax.losses.relations import rkd_angle, rkd_distance, sp
 from akd_jax.losses.review import ReviewKD, hcl
 from akd_jax.losses.semantic import SemCKD
 from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
+from akd_jax.losses.sparse import Tail, hinge_ranking, logistic_ranking, top_k_kl
+from akd_jax.losses.tokens import chunked, linear_chunked, masked_mean
 from akd_jax.losses.variational import VID
 
 __all__ = [
@@ -26,25 +31,41 @@ __all__ = [
     "VID",
     "ClassReduction",
     "FactorTransfer",
+    "HiddenStates",
     "Hint",
+    "LayerStrategy",
     "Layers",
+    "MiniLM",
+    "MiniLMv2",
     "ModuleSum",
     "ReviewKD",
     "SemCKD",
     "Sum",
+    "Tail",
     "annealed_mse",
+    "attention_kl",
+    "attention_mse",
     "attention_transfer",
     "bind",
+    "chunked",
     "compose",
     "continuation",
+    "cosine",
     "cross_entropy",
     "feature_mse",
     "fsp_matrix",
     "generalized_jsd",
     "hcl",
+    "hinge_ranking",
     "kl",
+    "layer_map",
+    "linear_chunked",
+    "logistic_ranking",
+    "masked_mean",
     "nst",
+    "pkd",
     "projector",
+    "relation_kl",
     "reverse_kl",
     "rkd_angle",
     "rkd_distance",
@@ -54,5 +75,6 @@ __all__ = [
     "sp",
     "squared_error",
     "supervised",
+    "top_k_kl",
     "total_variation",
 ]

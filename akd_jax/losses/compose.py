@@ -21,7 +21,7 @@ from flax.core import FrozenDict
 from jax.typing import ArrayLike
 
 from akd_jax.schedules import Schedule, as_schedule
-from akd_jax.types import Array, Batch, Clock, Loss, Outputs, Term
+from akd_jax.types import Array, Batch, Clock, Loss, Outputs, Term, TopK
 
 Layers = str | tuple[str, str]  # A feature of student and teacher, or one of each.
 
@@ -29,8 +29,11 @@ UNNAMED = ""  # The name of the only term of a loss.
 READ = (
     "student_logits",
     "teacher_logits",
+    "teacher_top_k",
     "student_features",
     "teacher_features",
+    "student_head",
+    "teacher_head",
     "labels",
     "weights",
     "mask",
@@ -52,10 +55,12 @@ def bind(
     """Returns a loss that calls a function of arrays with the outputs of student and teacher.
 
     The names of the function's parameters say what it reads: `student_logits`, `teacher_logits`,
-    `student_features`, `teacher_features`, `labels`, `weights`, those of the examples [B], and
-    `mask`, which positions of the student's texts hold a token [B, L], or None for other inputs. A
-    parameter `axis_name` receives the axis of the surrounding pmap. Examples, or tokens, without a
-    label have weight 0 in a function of labels. Padding has weight 0 in values per token.
+    `student_features`, `teacher_features`, `student_head`, `teacher_head`, `labels`, `weights`,
+    those of the examples [B], and `mask`, which positions of the student's texts hold a token
+    [B, L], or None for other inputs. `teacher_top_k` is the teacher's largest logits, or all of
+    them if the teacher returns all. A parameter `axis_name` receives the axis of the surrounding
+    pmap. Examples, or tokens, without a label have weight 0 in a function of labels. Padding has
+    weight 0 in values per token.
 
     Args:
       function: a function of this package, or one of the same form. It returns one value per
@@ -92,8 +97,11 @@ def bind(
         readers: dict[str, Callable[[], Any]] = {
             "student_logits": lambda: student.logits,
             "teacher_logits": lambda: teachers[teacher].logits,
+            "teacher_top_k": lambda: _largest_logits(teachers[teacher]),
             "student_features": lambda: student.features[student_layer],
             "teacher_features": lambda: teachers[teacher].features[teacher_layer],
+            "student_head": lambda: student.head,
+            "teacher_head": lambda: teachers[teacher].head,
             "labels": lambda: jnp.where(batch.labelled, batch.labels, 0),
             "weights": lambda: batch.weights,
             "mask": lambda: student.mask,
@@ -107,6 +115,11 @@ def bind(
         return {UNNAMED: Term(values, weights)}
 
     return loss
+
+
+def _largest_logits(outputs: Outputs) -> TopK | jax.Array:
+    """Returns the largest logits of a teacher that returns no others, or all logits."""
+    return outputs.logits if outputs.top_k is None else outputs.top_k
 
 
 def value_weights(

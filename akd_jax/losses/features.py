@@ -23,33 +23,32 @@ def feature_mse(
 
     The gradient is 2 (F_s - F_t) / n, where n is the number of these elements. `bind` gives the
     values of tokens [B, L] the weight 0 at padding: the mean of the loss runs over the real tokens
-    of the batch. The mean over attention scores runs over the heads and the pairs of real tokens.
+    of the batch. For attention scores, use `attention_mse`.
 
     Args:
       student_features: F_s, [B, ...].
       teacher_features: F_t, of the same shape.
-      mask: which positions hold a token, bool [B, L]; None for features that are not of texts. Only
-        attention scores [B, heads, L, L] need it.
+      mask: which positions hold a token, bool [B, L]; None for features that are not of texts. It
+        is only checked: the features of texts must be tokens [B, L, D] or vectors [B, D].
 
     Returns:
       float32 [B]; float32 [B, L] for tokens [B, L, D].
 
     Raises:
-      ValueError: the shapes differ, or the mask does not fit attention scores.
+      ValueError: the shapes differ, or padding would count in the features of texts.
     """
     student, teacher = prepare_pair(student_features, teacher_features)
+    if mask is not None and student.ndim > 3:
+        raise ValueError(
+            "student_features: expected tokens [B, L, D] or vectors [B, D] of texts, got shape"
+            f" {student.shape}; use attention_mse for attention scores"
+        )
     if student.shape != teacher.shape:
         raise ValueError(
             f"teacher_features: expected the student's shape {student.shape}, got"
             f" {teacher.shape}; use Hint, which projects the student's features"
         )
-    squares = jnp.square(student - teacher)
-    if squares.ndim == 4 and mask is not None:
-        queries = checks.broadcast_mask("mask", mask[:, None, :, None], squares.shape)
-        keys = checks.broadcast_mask("mask", mask[:, None, None, :], squares.shape)
-        real = (queries & keys).astype(jnp.float32)
-        return (squares * real).sum(axis=(1, 2, 3)) / jnp.maximum(real.sum(axis=(1, 2, 3)), 1)
-    return mean_per_row(squares)
+    return mean_per_row(jnp.square(student - teacher))
 
 
 def attention_transfer(

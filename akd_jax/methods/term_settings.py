@@ -11,7 +11,6 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import flax.linen as nn
 import pydantic
 from pydantic import Field
 
@@ -77,7 +76,8 @@ class TermSpec:
     """A loss that a configuration can name.
 
     Attributes:
-      loss: a function of arrays, or a Flax module with an attribute `layers`.
+      loss: a function of arrays; or a class whose instances are losses, such as a Flax module. Its
+        attribute `layers`, if it has one, names the features.
       usual_weight: a published weight next to a cross-entropy of weight 1, as text.
       layers: the default of the field `layers`; empty for the default of the module.
       each_layer: whether several layers give several terms; otherwise the loss reads all of them.
@@ -96,7 +96,7 @@ class TermSpec:
     @property
     def reads_logits(self) -> bool:
         """Whether the loss reads the teacher's logits."""
-        return "teacher_logits" in _parameters(self.loss)
+        return not {"teacher_logits", "teacher_top_k"}.isdisjoint(_parameters(self.loss))
 
     def section(self, name: str, weight: float) -> Section:
         """Returns the section of the term with its default values.
@@ -160,8 +160,9 @@ class TermSpec:
         }
 
     def _create(self, **options: Any) -> Loss:
-        if isinstance(self.loss, type) and issubclass(self.loss, nn.Module):
-            return self.loss(**options)
+        if isinstance(self.loss, type):
+            created: Loss = self.loss(**options)
+            return created
         function: Callable[..., Any] = self.loss
         return losses.bind(function, **options)
 

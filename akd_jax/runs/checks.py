@@ -1,6 +1,6 @@
 """Checks the methods of a run on the shapes of its networks and data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -60,7 +60,7 @@ def check_methods(
             if stage.data is None:
                 check_schedules(stage, -(-len(labels) // settings.batch_size))
             teachers = {
-                other: LiveTeacher(models[other], _as_stored(top_k) if views else None)
+                other: LiveTeacher(models[other], _add_top_k(top_k) if views else None)
                 for other in stage.teachers
             }
             reads[name, stage.name] = check_stage(stage, models[name], teachers, batch)
@@ -106,11 +106,13 @@ def _check_storable(
             f"config.teacher.stored_top_k: expected 0, because the loss of the stage {stage.name}"
             f" reads all logits of {name}, got {settings.teacher.stored_top_k}; set it to 0"
         )
-    if reads.mask:
-        raise InputError(
-            f"config.teacher.views: expected 0, because the loss of the stage {stage.name} reads"
-            f" the mask of {name}, which is not stored, got {settings.teacher.views}; set it to 0"
-        )
+    for part in ("mask", "head"):
+        if getattr(reads, part):
+            raise InputError(
+                f"config.teacher.views: expected 0, because the loss of the stage {stage.name}"
+                f" reads the {part} of {name}, which is not stored, got {settings.teacher.views};"
+                " set it to 0"
+            )
     if len(dataset.buckets) < 2 or not reads.features:
         return
     shortest, longest = (
@@ -126,17 +128,15 @@ def _check_storable(
         )
 
 
-def _as_stored(top_k: int) -> Callable[[Outputs], Outputs]:
-    """Returns a function that gives a teacher's outputs the form of stored ones.
+def _add_top_k(top_k: int) -> Any:
+    """Returns a function that adds the largest logits to a teacher's outputs, as if stored."""
+    if not top_k:
+        return None
 
-    They have no last layer, and the largest logits besides all logits.
-    """
+    def add(outputs: Outputs) -> Outputs:
+        return outputs.replace(top_k=TopK.of(outputs.logits, top_k))
 
-    def change(outputs: Outputs) -> Outputs:
-        largest = TopK.of(outputs.logits, top_k) if top_k else None
-        return outputs.replace(head=None, top_k=largest)
-
-    return change
+    return add
 
 
 def _batch_shapes(labels: np.ndarray, dataset: Dataset) -> Batch:

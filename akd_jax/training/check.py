@@ -23,11 +23,13 @@ class Reads:
     Attributes:
       logits: whether it reads the logits.
       mask: whether it reads the mask of the tokens.
+      head: whether it reads the last layer.
       features: the names of the features that it reads.
     """
 
     logits: bool = False
     mask: bool = False
+    head: bool = False
     features: set[str] = dataclasses.field(default_factory=set)
 
 
@@ -103,6 +105,7 @@ class _ObservedOutputs:
 
     @property
     def head(self) -> Head | None:
+        self._reads.head = self._reads.head or self._outputs.head is not None
         return self._outputs.head
 
     def replace(self, **changes: Any) -> Outputs:

@@ -27,8 +27,8 @@ class SemCKD(nn.Module):
     weight is 400, next to a cross-entropy and a KL divergence of weight 1.
 
     The first of these dense layers has a row for each example of a batch: the batch size must stay
-    the same, also when a run resumes. The batch is that of all devices. With accumulated gradients
-    it would be one part, which is refused. Products with examples of weight 0 count as 0.
+    the same, also when a run resumes. The batch is that of all devices, and with accumulated
+    gradients one part of it. Products with examples of weight 0 count as 0.
 
     The parameters are trained with the student and belong to the loss. The batch norms always use
     the statistics of the batch, over all devices.
@@ -76,11 +76,9 @@ class SemCKD(nn.Module):
         of_student: dict[str, jax.Array] = {}
         of_teacher: dict[str, jax.Array] = {}
         for layers in self.layers:
-            pair = map(as_map, read_pair(layers, student, teachers[self.teacher]))
-            for found, name, features in zip(
-                (of_student, of_teacher), layer_names(layers), pair, strict=True
-            ):
-                found[name] = features
+            student_layer, teacher_layer = layer_names(layers)
+            features, target = read_pair(layers, student, teachers[self.teacher])
+            of_student[student_layer], of_teacher[teacher_layer] = as_map(features), as_map(target)
         counts = (jnp.asarray(batch.weights) > 0).astype(jnp.float32)
 
         def embeddings(kind: str, layers: Mapping[str, jax.Array]) -> jax.Array:
@@ -118,7 +116,7 @@ class _Embedding(nn.Module):
             if actual != expected:
                 raise ValueError(
                     f"SemCKD: expected batches of {expected} examples, the size of its parameters,"
-                    f" got {actual}; keep the batch size, and set grad_accumulation_steps to 1"
+                    f" got {actual}; keep the batch size"
                 )
         x = nn.relu(nn.Dense(2 * self.width, name="hidden")(similarities))
         return unit_rows(nn.Dense(self.width, name="output")(x))

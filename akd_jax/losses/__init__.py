@@ -2,9 +2,12 @@
 
 from akd_jax.losses.annealing import ClassReduction, annealed_mse, continuation
 from akd_jax.losses.attention import attention_kl, attention_mse, relation_kl
+from akd_jax.losses.balance import Balanced, balance
 from akd_jax.losses.boundaries import AB
 from akd_jax.losses.classifier import SRRL, simkd
 from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
+from akd_jax.losses.contrastive import InBatchCRD, crd_in_batch
+from akd_jax.losses.crd import CRD
 from akd_jax.losses.divergences import generalized_jsd, kl, reverse_kl, total_variation
 from akd_jax.losses.factors import FactorTransfer
 from akd_jax.losses.features import attention_transfer, feature_mse
@@ -12,11 +15,13 @@ from akd_jax.losses.gram import FSP, fsp_matrix, nst
 from akd_jax.losses.hidden import HiddenStates, LayerStrategy, cosine, layer_map, pkd
 from akd_jax.losses.hint import Hint
 from akd_jax.losses.labels import cross_entropy, squared_error, supervised
+from akd_jax.losses.learned import CTKD
 from akd_jax.losses.masked import MGD
 from akd_jax.losses.minilm import MiniLM, MiniLMv2
 from akd_jax.losses.projectors import projector
-from akd_jax.losses.relations import rkd_angle, rkd_distance, sp
+from akd_jax.losses.relations import CC, correlation_congruence, pkt, rkd_angle, rkd_distance, sp
 from akd_jax.losses.review import ReviewKD, hcl
+from akd_jax.losses.rkd import rkd_angle, rkd_distance
 from akd_jax.losses.semantic import SemCKD
 from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
 from akd_jax.losses.sparse import Tail, hinge_ranking, logistic_ranking, top_k_kl
@@ -25,14 +30,19 @@ from akd_jax.losses.variational import VID
 
 __all__ = [
     "AB",
+    "CC",
+    "CRD",
+    "CTKD",
     "FSP",
     "MGD",
     "SRRL",
     "VID",
+    "Balanced",
     "ClassReduction",
     "FactorTransfer",
     "HiddenStates",
     "Hint",
+    "InBatchCRD",
     "LayerStrategy",
     "Layers",
     "MiniLM",
@@ -46,11 +56,14 @@ __all__ = [
     "attention_kl",
     "attention_mse",
     "attention_transfer",
+    "balance",
     "bind",
     "chunked",
     "compose",
     "continuation",
+    "correlation_congruence",
     "cosine",
+    "crd_in_batch",
     "cross_entropy",
     "feature_mse",
     "fsp_matrix",
@@ -64,6 +77,7 @@ __all__ = [
     "masked_mean",
     "nst",
     "pkd",
+    "pkt",
     "projector",
     "relation_kl",
     "reverse_kl",

@@ -168,7 +168,7 @@ def compose(**terms: tuple[Callable[[Clock], ArrayLike] | float, Callable[..., A
     """
     if not terms:
         raise ValueError("compose: expected at least one term, got none; give NAME=(weight, loss)")
-    losses = {name: _as_loss(loss) for name, (_, loss) in terms.items()}
+    losses = {name: as_loss(loss) for name, (_, loss) in terms.items()}
     kind = ModuleSum if any(isinstance(loss, nn.Module) for loss in losses.values()) else Sum
     # Frozen, because a compiled step compares and hashes its loss.
     return kind(
@@ -237,20 +237,45 @@ def _weighted_terms(
     """Returns the terms of all losses with their scheduled weights as scales."""
     terms: dict[str, Term] = {}
     for name, loss in composed.losses.items():
-        options = {"axis_name": axis_name} if takes_axis_name(loss) else {}
-        result = loss(student, teachers, batch, clock, **options)
-        weight = composed.weights[name](clock)
-        if not isinstance(result, Mapping):
-            result = {UNNAMED: Term(result, value_weights(result, student, batch))}
-        for part, term in result.items():
-            full_name = name if len(result) == 1 else f"{name}_{part}"
-            if full_name in terms:
-                raise ValueError(
-                    f"compose: expected terms with different names, got {full_name!r} twice;"
-                    " rename one"
-                )
-            terms[full_name] = term.replace(scale=weight * term.scale)
+        result = evaluate(loss, student, teachers, batch, clock, axis_name)
+        add_terms(terms, name, result, composed.weights[name](clock))
     return terms
+
+
+def evaluate(
+    loss: Loss,
+    student: Outputs,
+    teachers: Mapping[str, Outputs],
+    batch: Batch,
+    clock: Clock,
+    axis_name: str | None,
+) -> Mapping[str, Term]:
+    """Returns the terms of a loss."""
+    options = {"axis_name": axis_name} if takes_axis_name(loss) else {}
+    result = loss(student, teachers, batch, clock, **options)
+    if isinstance(result, Mapping):
+        return result
+    return {UNNAMED: Term(result, value_weights(result, student, batch))}
+
+
+def add_terms(
+    terms: dict[str, Term], name: str, result: Mapping[str, Term], weight: jax.Array
+) -> None:
+    """Adds the terms of a loss to others, with a weight in their scales.
+
+    Args:
+      terms: the terms that are changed.
+      name: the name of the loss; a term is called NAME, or NAME_PART if there are several.
+      result: the terms of the loss.
+      weight: the weight of the loss.
+    """
+    for part, term in result.items():
+        full_name = name if len(result) == 1 else f"{name}_{part}"
+        if full_name in terms:
+            raise ValueError(
+                f"compose: expected terms with different names, got {full_name!r} twice; rename one"
+            )
+        terms[full_name] = term.replace(scale=weight * term.scale)
 
 
 def takes_axis_name(loss: Loss) -> bool:
@@ -258,7 +283,7 @@ def takes_axis_name(loss: Loss) -> bool:
     return "axis_name" in inspect.signature(loss).parameters
 
 
-def _as_loss(loss: Callable[..., Any]) -> Loss:
+def as_loss(loss: Callable[..., Any]) -> Loss:
     """Returns a loss as it is, and a function of arrays bound with the default options."""
     if isinstance(loss, nn.Module):
         return loss

@@ -10,6 +10,7 @@ from akd_jax import checks
 from akd_jax.losses.compose import UNNAMED, Layers, layer_names, value_weights
 from akd_jax.losses.features import as_map, feature_mse, pool_to_smaller, read_pair, unit_rows
 from akd_jax.losses.projectors import batch_norm
+from akd_jax.losses.rows import flatten, gather_rows
 from akd_jax.types import Batch, Clock, Outputs, Term
 
 
@@ -145,12 +146,9 @@ def _similarities(features: jax.Array, counts: jax.Array, axis_name: str | None)
       counts: 1 for each example with a weight, otherwise 0, [B].
       axis_name: the axis of the devices; None for one device.
     """
-    rows = features.reshape(len(features), -1)
-    others = (rows, counts)
-    if axis_name is not None:
-        others = jax.lax.all_gather(others, axis_name, tiled=True)
-    products = jnp.einsum("id,jd->ij", rows, others[0], precision=jax.lax.Precision.HIGHEST)
-    products *= others[1]
+    rows = flatten(features)
+    others, counts = gather_rows((rows, counts), axis_name)
+    products = counts * jnp.einsum("id,jd->ij", rows, others, precision=jax.lax.Precision.HIGHEST)
     # Without an axis, as in the initialisation, a process has only its part of the batch.
     missing = 0 if axis_name is not None else len(rows) * (jax.process_count() - 1)
     return jnp.pad(products, ((0, 0), (0, missing)))

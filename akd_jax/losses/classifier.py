@@ -57,6 +57,9 @@ class SRRL(nn.Module):
     'classifier' the scale beta. The published weights are 1 and 5 for CIFAR, and 1 and 1 for
     ImageNet, next to a cross-entropy of weight 1.
 
+    The authors' code projects the student's last map: layers=("group_3", "pooled"). The later
+    comparison of SimKD's authors projects its mean, as the default does.
+
     The parameters are trained with the student and belong to the loss. The batch norm always uses
     the statistics of the batch, over all devices.
 
@@ -72,7 +75,7 @@ class SRRL(nn.Module):
       beta: the scale of the error of the logits, at least 0.
     """
 
-    layers: Layers = ("group_3", "pooled")
+    layers: Layers = "pooled"
     teacher: str = "teacher"
     alpha: float = 1.0
     beta: float = 5.0

@@ -10,6 +10,7 @@ from akd_jax import checks
 from akd_jax.losses.compose import UNNAMED, Layers, layer_names, value_weights
 from akd_jax.losses.features import as_map, feature_mse, pool_to_smaller, read_pair, unit_rows
 from akd_jax.losses.projectors import batch_norm
+from akd_jax.losses.rows import flatten, gather_rows
 from akd_jax.types import Batch, Clock, Outputs, Term
 
 
@@ -27,8 +28,8 @@ class SemCKD(nn.Module):
     weight is 400, next to a cross-entropy and a KL divergence of weight 1.
 
     The first of these dense layers has a row for each example of a batch: the batch size must stay
-    the same, also when a run resumes. The batch is that of all devices. With accumulated gradients
-    it would be one part, which is refused. Products with examples of weight 0 count as 0.
+    the same, also when a run resumes. The batch is that of all devices, and with accumulated
+    gradients one part of it. Products with examples of weight 0 count as 0.
 
     The parameters are trained with the student and belong to the loss. The batch norms always use
     the statistics of the batch, over all devices.
@@ -76,11 +77,9 @@ class SemCKD(nn.Module):
         of_student: dict[str, jax.Array] = {}
         of_teacher: dict[str, jax.Array] = {}
         for layers in self.layers:
-            pair = map(as_map, read_pair(layers, student, teachers[self.teacher]))
-            for found, name, features in zip(
-                (of_student, of_teacher), layer_names(layers), pair, strict=True
-            ):
-                found[name] = features
+            student_layer, teacher_layer = layer_names(layers)
+            features, target = read_pair(layers, student, teachers[self.teacher])
+            of_student[student_layer], of_teacher[teacher_layer] = as_map(features), as_map(target)
         counts = (jnp.asarray(batch.weights) > 0).astype(jnp.float32)
 
         def embeddings(kind: str, layers: Mapping[str, jax.Array]) -> jax.Array:
@@ -118,7 +117,7 @@ class _Embedding(nn.Module):
             if actual != expected:
                 raise ValueError(
                     f"SemCKD: expected batches of {expected} examples, the size of its parameters,"
-                    f" got {actual}; keep the batch size, and set grad_accumulation_steps to 1"
+                    f" got {actual}; keep the batch size"
                 )
         x = nn.relu(nn.Dense(2 * self.width, name="hidden")(similarities))
         return unit_rows(nn.Dense(self.width, name="output")(x))
@@ -147,12 +146,9 @@ def _similarities(features: jax.Array, counts: jax.Array, axis_name: str | None)
       counts: 1 for each example with a weight, otherwise 0, [B].
       axis_name: the axis of the devices; None for one device.
     """
-    rows = features.reshape(len(features), -1)
-    others = (rows, counts)
-    if axis_name is not None:
-        others = jax.lax.all_gather(others, axis_name, tiled=True)
-    products = jnp.einsum("id,jd->ij", rows, others[0], precision=jax.lax.Precision.HIGHEST)
-    products *= others[1]
+    rows = flatten(features)
+    others, counts = gather_rows((rows, counts), axis_name)
+    products = counts * jnp.einsum("id,jd->ij", rows, others, precision=jax.lax.Precision.HIGHEST)
     # Without an axis, as in the initialisation, a process has only its part of the batch.
     missing = 0 if axis_name is not None else len(rows) * (jax.process_count() - 1)
     return jnp.pad(products, ((0, 0), (0, missing)))

@@ -10,9 +10,13 @@ import optax
 import pytest
 
 from akd_jax import losses
+from akd_jax.data import Batches, Examples
 from akd_jax.models.layers import classify
 from akd_jax.models.network import Model
 from akd_jax.teachers.live import LiveTeacher
+from akd_jax.training.optimizers import OptimizerConfig
+from akd_jax.training.stage import Stage
+from akd_jax.training.stage_run import build_stage
 from akd_jax.training.state import init_loss
 from akd_jax.types import Batch, Clock, Head, Outputs
 from experiments.benchmarks.losses import review
@@ -236,6 +240,24 @@ def test_modules_train_a_network_on_four_devices_as_on_one():
         lambda a, b: float(np.abs(a - b).max()), one.params["loss"], state.params["loss"]
     )
     assert min(jax.tree.leaves(moved)) > 0
+
+
+def test_semckd_takes_the_part_of_a_batch_that_gradients_are_accumulated_over():
+    rng = np.random.default_rng(0)
+    images = np.float32(rng.normal(size=(12, 2, 2, 2)))
+    model = Model(jax.jit(Tiny(2).init)(jax.random.key(0), images), Tiny(2).apply)
+    teachers = {"teacher": LiveTeacher(model)}
+    run = build_stage(
+        Stage("s", 1, losses.SemCKD(("pooled",)), OptimizerConfig(learning_rate=0.1)),
+        model,
+        teachers,
+        Batches(Examples(images, np.zeros(12, np.int32)), 12, seed=0),
+        key=jax.random.key(1),
+        grad_accumulation_steps=3,
+    )
+    assert run.state.params["loss"]["query_0"]["hidden"]["kernel"].shape == (4, 2)
+    _, (metrics,) = update_on_one(run.state, teachers, run.train.epoch())
+    assert means(metrics)["loss"] > 0
 
 
 def test_semckd_refuses_another_batch_size():

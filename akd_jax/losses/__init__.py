@@ -7,6 +7,7 @@ from akd_jax.losses.boundaries import AB
 from akd_jax.losses.classifier import SRRL, simkd
 from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
 from akd_jax.losses.contrastive import InBatchCRD, crd_in_batch
+from akd_jax.losses.correlation import dist
 from akd_jax.losses.crd import CRD
 from akd_jax.losses.divergences import generalized_jsd, kl, reverse_kl, total_variation
 from akd_jax.losses.factors import FactorTransfer
@@ -14,8 +15,9 @@ from akd_jax.losses.features import attention_transfer, feature_mse
 from akd_jax.losses.gram import FSP, fsp_matrix, nst
 from akd_jax.losses.hidden import HiddenStates, LayerStrategy, cosine, layer_map, pkd
 from akd_jax.losses.hint import Hint
-from akd_jax.losses.labels import cross_entropy, squared_error, supervised
+from akd_jax.losses.labels import cross_entropy, label_smoothing, squared_error, supervised
 from akd_jax.losses.learned import CTKD
+from akd_jax.losses.levels import multi_level
 from akd_jax.losses.masked import MGD
 from akd_jax.losses.minilm import MiniLM, MiniLMv2
 from akd_jax.losses.projectors import projector
@@ -24,8 +26,12 @@ from akd_jax.losses.review import ReviewKD, hcl
 from akd_jax.losses.rkd import rkd_angle, rkd_distance
 from akd_jax.losses.semantic import SemCKD
 from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
+from akd_jax.losses.soft_targets import ofa, wsld
 from akd_jax.losses.sparse import Tail, hinge_ranking, logistic_ranking, top_k_kl
+from akd_jax.losses.standardization import standardize, standardized_kl
+from akd_jax.losses.target_class import dkd, nkd
 from akd_jax.losses.tokens import chunked, linear_chunked, masked_mean
+from akd_jax.losses.transformed_teacher import ttm, wttm
 from akd_jax.losses.variational import VID
 
 __all__ = [
@@ -65,17 +71,23 @@ __all__ = [
     "cosine",
     "crd_in_batch",
     "cross_entropy",
+    "dist",
+    "dkd",
     "feature_mse",
     "fsp_matrix",
     "generalized_jsd",
     "hcl",
     "hinge_ranking",
     "kl",
+    "label_smoothing",
     "layer_map",
     "linear_chunked",
     "logistic_ranking",
     "masked_mean",
+    "multi_level",
+    "nkd",
     "nst",
+    "ofa",
     "pkd",
     "pkt",
     "projector",
@@ -88,7 +100,12 @@ __all__ = [
     "skew_reverse_kl",
     "sp",
     "squared_error",
+    "standardize",
+    "standardized_kl",
     "supervised",
     "top_k_kl",
     "total_variation",
+    "ttm",
+    "wsld",
+    "wttm",
 ]

@@ -22,11 +22,20 @@ def prepare_rows(
             f"teacher_features: expected features of the student's {rows} examples, got"
             f" {len(teacher_features)}; give both the same batch"
         )
+    student, teacher = flatten(student_features), flatten(teacher_features)
+    return student, jax.lax.stop_gradient(teacher), row_weights(weights, rows)
+
+
+def row_weights(weights: Array | None, rows: int) -> jax.Array:
+    """Returns the weights of the rows, float32 [B], without a gradient; None becomes 1.
+
+    Raises:
+      ValueError: there is not one weight for each row.
+    """
     weights = jnp.ones(rows) if weights is None else jnp.asarray(weights, jnp.float32)
     if weights.shape != (rows,):
         raise ValueError(f"weights: expected shape ({rows},), got {weights.shape}")
-    student, teacher = flatten(student_features), flatten(teacher_features)
-    return student, *jax.lax.stop_gradient((teacher, weights))
+    return jax.lax.stop_gradient(weights)
 
 
 def flatten(features: Array) -> jax.Array:

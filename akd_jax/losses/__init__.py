@@ -28,6 +28,7 @@ from akd_jax.losses.semantic import SemCKD
 from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
 from akd_jax.losses.soft_targets import ofa, wsld
 from akd_jax.losses.sparse import Tail, hinge_ranking, logistic_ranking, top_k_kl
+from akd_jax.losses.stage_heads import OFA
 from akd_jax.losses.standardization import standardize, standardized_kl
 from akd_jax.losses.target_class import dkd, nkd
 from akd_jax.losses.tokens import chunked, linear_chunked, masked_mean
@@ -41,6 +42,7 @@ __all__ = [
     "CTKD",
     "FSP",
     "MGD",
+    "OFA",
     "SRRL",
     "VID",
     "Balanced",

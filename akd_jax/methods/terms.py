@@ -48,6 +48,7 @@ TERMS: Mapping[str, TermSpec] = {
     "review_kd": TermSpec(losses.ReviewKD, "1, with a warm-up", each_layer=False),
     "semckd": TermSpec(losses.SemCKD, "400", each_layer=False),
     "srrl": TermSpec(losses.SRRL, "1", layers="group_3:pooled"),
+    "ofa_heads": TermSpec(losses.OFA, "1", each_layer=False, of_classes=True),
     # Features of encoders.
     "hidden_states": TermSpec(losses.HiddenStates, "1", each_layer=False),
     "attention_mse": TermSpec(losses.attention_mse, "1", layers="attention_1"),

@@ -106,6 +106,27 @@ def srrl(
     return features_error + beta * functional.mse_loss(logits, teacher_logits)
 
 
+def stage_heads(
+    student_parameters: Parameters,
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    *,
+    exponent: float = 1.0,
+    **features: Tensor,
+) -> Tensor:
+    """Returns the sum of the terms of OFA."""
+    one_hot = functional.one_hot(labels.long(), teacher_logits.shape[-1])
+    targets = (teacher_logits.softmax(dim=-1) + one_hot) ** exponent - one_hot
+    names = [name.removeprefix("student_") for name in features if name.startswith("student_")]
+    heads = [
+        _dense(maps.mean(dim=(2, 3)), student_parameters[f"head_{name}"])
+        for name, maps in zip(names, _layers("student", features), strict=True)
+    ]
+    logits = torch.stack([student_logits, *heads])
+    return -(targets * logits.log_softmax(dim=-1)).sum(dim=(0, 2)).mean()
+
+
 def simkd(student_features: Tensor, teacher_features: Tensor) -> Tensor:
     """Returns the error of the transferred maps."""
     student, teacher = _channels_first(student_features), _channels_first(teacher_features)
@@ -190,5 +211,11 @@ CASES: list[LossCase] = [
             "kernel": random_logits(64, 100)["student_logits"],
             "bias": np.zeros(100, np.float32),
         },
+    ),
+    _module_case(
+        losses.OFA(),
+        stage_heads,
+        _GROUPS,
+        **random_logits(64, 100, labels=True),
     ),
 ]

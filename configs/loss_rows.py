@@ -70,14 +70,15 @@ def features(groups: Sequence[str], examples: int) -> dict[str, Row]:
         "ab": _row("ab", 0.003, layers=f"{last}_preactivation"),
         "factor_transfer": _row("factor_transfer", 500.0, layers=last),
         "mgd": _row("mgd", 7e-5, layers=last, masked="channels", rate=0.15),
-        "review_kd": _row("review_kd", 1.0, layers=f"{before},pooled", schedule="warm_up"),
+        "review_kd": _row("review_kd", 1.0, layers=before, schedule="warm_up"),
         "semckd": _row("semckd", 400.0, layers=maps),
         "srrl": _row("srrl", 1.0, layers=f"{last}:pooled"),
         "sp": _row("sp", 3000.0, layers=last),
         "cc": _row("cc", 100.0),
         "pkt": _row("pkt", 30000.0),
         "rkd": {**_row("rkd_distance", 25.0), **_row("rkd_angle", 50.0)},
-        "crd": _row("crd", 0.8, examples=examples),
+        # A third of the examples, as 16,384 of the 50,000 of CIFAR.
+        "crd": _row("crd", 0.8, examples=examples, negatives=examples // 3),
         "crd_in_batch": _row("crd_in_batch", 0.8),
     }
 

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from akd_jax import checks
 from akd_jax.losses.class_axis import divide, factor_option, positive_option
-from akd_jax.losses.divergences import kl_divergence
+from akd_jax.losses.probabilities import kl_divergence
 from akd_jax.types import Array, TopK
 
 Tail = Literal["bin", "drop", "renormalise"]
@@ -83,10 +83,11 @@ def top_k_kl(
         _check_is_one(temperature, tail)
     chosen = jnp.take_along_axis(student, teacher.indices, axis=-1)
     if tail == "renormalise":
-        log_p, log_q = jax.nn.log_softmax(teacher.values), jax.nn.log_softmax(chosen)
-        values = kl_divergence(log_p, log_q)
+        values = kl_divergence(teacher.values, chosen, None)
     elif tail == "bin":
-        values = kl_divergence(_with_tail_of(teacher), _with_tail(student, chosen, teacher.indices))
+        values = kl_divergence(
+            _with_tail_of(teacher), _with_tail(student, chosen, teacher.indices), None
+        )
     else:
         log_p = teacher.values - teacher.log_sum_exp[..., None]
         log_q = chosen - jax.nn.logsumexp(student, axis=-1, keepdims=True)

@@ -26,15 +26,15 @@ def measure(repeats: int) -> dict[str, Any]:
     ratios: dict[str, float] = {}
     rows = []
     for case in CASES:
-        inputs = case.inputs()
+        name, inputs = f"{case.name} {case.size}".strip(), case.inputs()
         steps = {"PyTorch": torch_step(case, inputs), "JAX": jax_step(case, inputs)}
         first, second = (_series(step) for step in steps.values())
         pair = timing.pair(first, second, repeats)
-        seconds |= {f"{case.name}, PyTorch": pair.baseline, f"{case.name}, JAX": pair.variant}
-        ratios[case.name] = pair.ratio
+        seconds |= {f"{name}, PyTorch": pair.baseline, f"{name}, JAX": pair.variant}
+        ratios[name] = pair.ratio
         rows.append(
             (
-                case.name,
+                name,
                 f"{1000 * pair.baseline:.3f}",
                 f"{1000 * pair.variant:.3f}",
                 f"{pair.ratio:.2f}",

@@ -7,18 +7,29 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from akd_jax.host.errors import InputError
-from akd_jax.models import huggingface, plain_cnn, resnet
+from akd_jax.models import huggingface, ngrams, plain_cnn, resnet
 from akd_jax.models.taps import tap
 
-__all__ = ["MODELS", "absolute", "build", "folder", "tap"]
+__all__ = ["MODELS", "TEXT_MODELS", "absolute", "build", "folder", "reads_texts", "tap"]
 
 # Maps the name in NAME:ARGUMENT to a function that builds the module from the argument, the number
 # of classes and the dtype.
 MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "huggingface": huggingface.build,
+    "ngrams": ngrams.build,
     "plain_cnn": plain_cnn.build,
     "resnet": resnet.build,
 }
+
+
+# The models that read texts, as `Tokens`. One without a Hugging Face folder reads the characters
+# of a text, and the others read images.
+TEXT_MODELS = frozenset({"huggingface", "ngrams"})
+
+
+def reads_texts(spec: str) -> bool:
+    """Returns whether the model of a specification reads texts."""
+    return spec.partition(":")[0] in TEXT_MODELS
 
 
 def folder(spec: str) -> huggingface.Folder | None:
@@ -46,7 +57,9 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
         'plain_cnn:10', the plain CNN of this depth in the Annealing-KD paper;
         'plain_cnn:16 M 16 M FC', a plain CNN with these layers;
         'huggingface:DIR', the encoder of a Hugging Face folder;
-        'huggingface:DIR,every=3', every third layer of this encoder.
+        'huggingface:DIR,every=3', every third layer of this encoder;
+        'ngrams:4096x16', 4,096 buckets of character n-grams with embeddings of width 16;
+        'ngrams:16384x64,64', the same with a hidden layer of 64 features.
       num_classes: C; 1 for a regression.
       dtype: dtype of the computation; parameters, statistics and logits are float32.
 

@@ -7,8 +7,9 @@ safetensors: a folder that Hugging Face's AutoModelForSequenceClassification and
 load. Only text encoders have this format.
 
 stablehlo: a file that `jax.export.deserialize` reads without this library. The exported function
-maps raw inputs of B examples, for any B, to logits float32 [B, C]. A text encoder takes token ids
-and token type ids, int32 [B, L], and lengths, int32 [B]; L is at most the network's max_length.
+maps raw inputs of B examples, for any B, to logits float32 [B, C]. A network for texts takes token
+ids and token type ids, int32 [B, L], and lengths, int32 [B]; L is at most an encoder's max_length.
+The tokens of n-grams are code points: 2, those of the text, then 3.
 """
 
 from collections.abc import Callable
@@ -81,10 +82,11 @@ def _write_stablehlo(plan: Plan, network: Network, model: Model, output: Path) -
             f"{output}: expected a new file, got one that exists; choose another --output"
         )
     make_inputs: Callable[..., Any]  # From the exported function's arguments.
-    if isinstance(network.module, Encoder):
-        max_length = network.module.config.max_length
-        make_inputs = Tokens
-        rows, length = jax_export.symbolic_shape("B, L", constraints=[f"L <= {max_length}"])
+    if plan.dataset.texts:
+        make_inputs, limit = Tokens, []
+        if isinstance(network.module, Encoder):
+            limit = [f"L <= {network.module.config.max_length}"]
+        rows, length = jax_export.symbolic_shape("B, L", constraints=limit)
         shapes = [(rows, length), (rows, length), (rows,)]
         arguments = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
     else:

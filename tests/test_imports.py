@@ -10,7 +10,8 @@ import json
 import sys
 
 for name in (
-    "dm_pix", "matplotlib", "safetensors", "scipy", "sklearn", "tensorflow_datasets", "tokenizers"
+    "babel", "dm_pix", "matplotlib", "safetensors", "scipy", "sklearn", "tensorflow_datasets",
+    "tokenizers",
 ):
     sys.modules[name] = None  # Makes `import name` raise ModuleNotFoundError.
 
@@ -49,6 +50,7 @@ state, _ = jax.jit(train_step)(state, {}, batch, jnp.int32(0))
 print(json.dumps({
     "step": int(state.step),
     "digits": message_of(data.DATASETS["digits"], None),
+    "language_names": message_of(data.DATASETS["language_names"], None),
     "huggingface": message_of(models.build, "huggingface:folder", 2),
     "augmentation": message_of(Augmentation(2, True, seed=0).view, batch),
 }))
@@ -63,6 +65,7 @@ def test_core_works_without_optional_packages():
     assert json.loads(output.splitlines()[-1]) == {
         "step": 1,
         "digits": f"expected the Python package sklearn, got none; {install}[images]'",
+        "language_names": f"expected the Python package babel, got none; {install}[text]'",
         "huggingface": f"expected the Python package tokenizers, got none; {install}[text]'",
         "augmentation": f"expected the Python package dm_pix, got none; {install}[images]'",
     }

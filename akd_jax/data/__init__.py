@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from akd_jax.data.batches import Batches
 from akd_jax.data.dataset import Dataset, Examples, Normalise, Source, hold_out
-from akd_jax.data.readers import cifar, digits, glue, idx, tsv
+from akd_jax.data.readers import cifar, digits, glue, idx, language_names, tsv
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, readable_path
@@ -28,6 +28,7 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
     "digits": digits.load,
     "fashion_mnist": idx.load_fashion_mnist,
     "idx": idx.load,
+    "language_names": language_names.load,
     "movie_reviews": tsv.load_movie_reviews,
     "tsv": tsv.load,
     **glue.LOADERS,

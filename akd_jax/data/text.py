@@ -1,6 +1,7 @@
 """Tokenisation of texts, and the padded lengths of their batches."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,8 @@ class TextOptions(Section):
 
     max_length: PositiveInt = Field(
         default=128,
-        description="Largest length of a text in tokens, at least 3; longer ones are cut off.",
+        description="Largest length of a text in tokens, at least 3; longer ones are cut off. The"
+        " tokens of ngrams are characters.",
     )
     bucketing: bool = Field(
         default=True,
@@ -40,22 +42,26 @@ class TextOptions(Section):
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer with a key. Calling it selects its tokens from those of several vocabularies.
+    """A tokenisation with a key. Calling it selects its tokens from those of several vocabularies.
 
     Attributes:
-      key: digest of the tokenizer; tokenizers that behave in the same way have the same key.
-      tokenizer: converts texts to tokens.
+      key: name or digest of the tokenisation; those that give the same tokens have the same key.
+      tokenise: maps texts, str [N, 1] or pairs [N, 2], and a length L to their tokens [N, L] and
+        to whether each text was truncated, bool [N].
     """
 
     key: str
-    tokenizer: "Tokenizer" = dataclasses.field(compare=False, repr=False)
+    tokenise: Callable[[np.ndarray, int], tuple[Tokens, np.ndarray]] = dataclasses.field(
+        compare=False, repr=False
+    )
 
     @classmethod
     def of(cls, tokenizer: "Tokenizer") -> "Vocabulary":
         """Returns the vocabulary of a tokenizer; its padding and truncation are disabled."""
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        return cls(hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:12], tokenizer)
+        key = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:12]
+        return cls(key, functools.partial(tokenise, tokenizer))
 
     def __call__(self, inputs: Mapping[str, Tokens]) -> Tokens:
         """Returns the tokens of this vocabulary."""
@@ -130,12 +136,12 @@ def tokenise(
 def read(
     vocabularies: Iterable[Vocabulary], texts: np.ndarray, max_length: int
 ) -> tuple[dict[str, Tokens], np.ndarray]:
-    """Tokenises texts with several vocabularies; see `tokenise`.
+    """Tokenises texts with several vocabularies; see `Vocabulary`.
 
     Returns:
       The tokens by the key of the vocabulary, and whether any vocabulary truncated a text, [N].
     """
-    results = {v.key: tokenise(v.tokenizer, texts, max_length) for v in vocabularies}
+    results = {v.key: v.tokenise(texts, max_length) for v in vocabularies}
     inputs = {key: tokens for key, (tokens, _) in results.items()}
     return inputs, np.any([truncated for _, truncated in results.values()], axis=0)
 

@@ -10,6 +10,7 @@ from akd_jax.host.errors import InputError
 from akd_jax.models import (
     huggingface,
     mobilenetv2,
+    ngrams,
     plain_cnn,
     resnet,
     resnet50,
@@ -20,7 +21,7 @@ from akd_jax.models import (
 )
 from akd_jax.models.taps import tap
 
-__all__ = ["MODELS", "absolute", "build", "folder", "tap"]
+__all__ = ["MODELS", "TEXT_MODELS", "absolute", "build", "folder", "reads_texts", "tap"]
 
 
 def _without_argument(
@@ -46,6 +47,7 @@ def _build_simkd(argument: str, num_classes: int, dtype: Any) -> nn.Module:
 MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "huggingface": huggingface.build,
     "mobilenetv2": mobilenetv2.build,
+    "ngrams": ngrams.build,
     "plain_cnn": plain_cnn.build,
     "resnet": resnet.build,
     "resnet50": _without_argument("resnet50", resnet50.ResNet50),
@@ -55,6 +57,16 @@ MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "vgg": vgg.build,
     "wrn": wide_resnet.build,
 }
+
+
+# The models that read texts, as `Tokens`. One without a Hugging Face folder reads the characters
+# of a text, and the others read images.
+TEXT_MODELS = frozenset({"huggingface", "ngrams"})
+
+
+def reads_texts(spec: str) -> bool:
+    """Returns whether the model of a specification reads texts."""
+    return spec.partition(":")[0] in TEXT_MODELS
 
 
 def folder(spec: str) -> huggingface.Folder | None:
@@ -89,7 +101,9 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
         'simkd:64,resnet:8', a student of the method simkd: a network whose last map is transferred
         to the 64 channels of a teacher's;
         'huggingface:DIR', the encoder of a Hugging Face folder;
-        'huggingface:DIR,every=3', every third layer of this encoder.
+        'huggingface:DIR,every=3', every third layer of this encoder;
+        'ngrams:4096x16', 4,096 buckets of character n-grams with embeddings of width 16;
+        'ngrams:16384x64,64', the same with a hidden layer of 64 features.
       num_classes: C; 1 for a regression.
       dtype: dtype of the computation; parameters, statistics and logits are float32.
 

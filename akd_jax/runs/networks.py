@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from akd_jax import data, models
-from akd_jax.data import Dataset, text
+from akd_jax.data import Dataset, characters, text
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
 from akd_jax.models import huggingface
@@ -57,7 +57,7 @@ def build_network(
     """
     try:
         module = models.build(model.spec, dataset.task.outputs, dtype)
-        if model.folder is not None and not dataset.texts:
+        if models.reads_texts(model.spec) and not dataset.texts:
             raise InputError(
                 f"expected a network for the images of the data set {name}, got"
                 f" {model.spec}, which reads texts; choose a network for images"
@@ -89,15 +89,25 @@ def load_vocabularies(
             f" {settings.name}, got {settings.crop_padding} and {settings.flip}; texts have no"
             " augmentation"
         )
-    vocabularies = {}
-    for name, model in specs.items():
-        try:
-            folder = model.folder
-            if folder is None:
-                raise InputError(
-                    f"expected huggingface:DIR, a network for the texts of the data set"
-                    f" {settings.name}, got {model.spec!r}; give the folder of an encoder"
-                )
+    return {name: _load_vocabulary(settings, dataset, model) for name, model in specs.items()}
+
+
+def _load_vocabulary(
+    settings: DatasetConfig, dataset: Dataset, model: ModelSpec
+) -> text.Vocabulary:
+    """Loads the vocabulary of a network: that of its folder, or the characters."""
+    pairs = dataset.example.shape[1] > 1
+    try:
+        if not models.reads_texts(model.spec):
+            raise InputError(
+                f"expected huggingface:DIR or ngrams:BUCKETSxWIDTH, a network for the texts of the"
+                f" data set {settings.name}, got {model.spec!r}; choose a network for texts"
+            )
+        folder = model.folder
+        if folder is None:
+            vocabulary, positions = characters.VOCABULARY, None
+            special_tokens = characters.special_tokens(pairs)
+        else:
             encoder, tokenizer = folder.encoder_config(), folder.load_tokenizer()
             if tokenizer.get_vocab_size() > encoder.vocab_size:
                 raise InputError(
@@ -105,17 +115,23 @@ def load_vocabularies(
                     f" the vocab_size of its config.json, got {tokenizer.get_vocab_size()} tokens;"
                     " take both from the same model"
                 )
-        except InputError as error:
-            raise InputError(f"{model.field}: {error}") from None
-        special_tokens = tokenizer.num_special_tokens_to_add(is_pair=dataset.example.shape[1] > 1)
-        if not special_tokens < settings.max_length <= encoder.max_length:
-            raise InputError(
-                f"config.dataset.max_length: expected {special_tokens + 1} to {encoder.max_length},"
-                f" more than the special tokens and at most the positions of {model.field}"
-                f" {model.spec}, got {settings.max_length}; choose a length in this range"
+            vocabulary, positions = text.Vocabulary.of(tokenizer), encoder.max_length
+            special_tokens = tokenizer.num_special_tokens_to_add(is_pair=pairs)
+    except InputError as error:
+        raise InputError(f"{model.field}: {error}") from None
+    length = settings.max_length
+    if not special_tokens < length <= (positions or length):
+        allowed = f"at least {special_tokens + 1}, more than the special tokens"
+        if positions:
+            allowed = (
+                f"{special_tokens + 1} to {positions}, more than the special tokens and at most"
+                " the positions"
             )
-        vocabularies[name] = text.Vocabulary.of(tokenizer)
-    return vocabularies
+        raise InputError(
+            f"config.dataset.max_length: expected {allowed} of {model.field} {model.spec}, got"
+            f" {length}; choose a length in this range"
+        )
+    return vocabulary
 
 
 def tokenise_dataset(
@@ -143,4 +159,4 @@ def _tokenise_split(
 ) -> tuple[Tokens, np.ndarray]:
     """Returns the tokens of a split, and a mask of its truncated texts."""
     texts = data.load(settings).splits[split].inputs
-    return text.tokenise(vocabulary.tokenizer, texts, settings.max_length)
+    return vocabulary.tokenise(texts, settings.max_length)

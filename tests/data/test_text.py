@@ -74,6 +74,11 @@ def word_piece(*words):
     return result
 
 
+def tokenisation(*words):
+    """The tokenisation of a vocabulary with these words."""
+    return text.Vocabulary.of(word_piece(*words)).tokenise
+
+
 def test_longer_text_of_a_pair_is_truncated():
     texts = np.array([["a b c d e", "a b"], ["b", "e d c b a"], ["a b c", "d"]], object)
     tokens, truncated = text.tokenise(word_piece(*"abcde"), texts, 7)
@@ -93,15 +98,15 @@ def test_longer_text_of_a_pair_is_truncated():
 
 def test_splits_are_tokenised_on_access_and_count_truncated_texts():
     vocabularies = [
-        text.Vocabulary("one", word_piece("ab", "c", "##d")),
-        text.Vocabulary("other", word_piece("a", "##b", "cd")),
+        text.Vocabulary("one", tokenisation("ab", "c", "##d")),
+        text.Vocabulary("other", tokenisation("a", "##b", "cd")),
     ]
     texts = np.array([["ab cd"], ["cd cd"], ["ab ab"], ["ab ab cd cd"]], object)
     reads = []
 
     def read(split, vocabulary):
         reads.append((split, vocabulary.key))
-        return text.tokenise(vocabulary.tokenizer, texts, 5)
+        return vocabulary.tokenise(texts, 5)
 
     splits = {"train": Examples(texts, np.arange(4)), "test": Examples(texts[:0], np.arange(0))}
     tokenised = text.TokenisedSplits(splits, vocabularies, read)

@@ -11,7 +11,7 @@ import torch
 import transformers
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import data, losses, runs
+from akd_jax import data, losses, models, runs
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
 from akd_jax.runs import make_plan
@@ -180,7 +180,8 @@ def test_stablehlo_of_an_encoder_accepts_any_batch_size_and_length(finished, tmp
 def test_networks_and_settings_that_do_not_fit_texts_are_refused(config, text_folders, tmp_path):
     workdir = tmp_path / "refused"
     config.student.model = "resnet:8"
-    assert_refused(config, workdir, "config.student.model: expected huggingface:DIR, .* 'resnet:8'")
+    message = "config.student.model: expected huggingface:DIR or ngrams:.*, got 'resnet:8'"
+    assert_refused(config, workdir, message)
     config.student.model = f"huggingface:{text_folders / 'bert'}"
     for length in (2, 65):  # The special tokens leave no room; more than the positions.
         config.dataset.max_length = length
@@ -212,8 +213,7 @@ def test_long_texts_are_truncated_and_counted(config):
     plan = make_plan(config)
     (tokens,) = plan.dataset.splits["train"].inputs.values()
     assert tokens.ids.shape == (200, 12)
-    (vocabulary,) = plan.vocabularies
-    tokenizer = vocabulary.tokenizer
+    tokenizer = models.folder(config.student.model).load_tokenizer()
     tokenizer.no_truncation()
     longer = sum(len(tokenizer.encode(text).ids) > 12 for text, _ in texts(200, 0))
     assert 0 < longer < 200

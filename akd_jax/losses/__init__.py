@@ -2,11 +2,17 @@
 
 from akd_jax.losses.annealing import ClassReduction, annealed_mse, continuation
 from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
+from akd_jax.losses.correlation import dist
 from akd_jax.losses.divergences import generalized_jsd, kl, reverse_kl, total_variation
 from akd_jax.losses.features import Hint, attention_transfer, feature_mse
-from akd_jax.losses.labels import cross_entropy, squared_error, supervised
+from akd_jax.losses.labels import cross_entropy, label_smoothing, squared_error, supervised
+from akd_jax.losses.levels import multi_level
 from akd_jax.losses.relations import rkd_angle, rkd_distance, sp
 from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
+from akd_jax.losses.soft_targets import ofa, wsld
+from akd_jax.losses.standardization import standardize, standardized_kl
+from akd_jax.losses.target_class import dkd, nkd
+from akd_jax.losses.transformed_teacher import ttm, wttm
 
 __all__ = [
     "ClassReduction",
@@ -20,9 +26,15 @@ __all__ = [
     "compose",
     "continuation",
     "cross_entropy",
+    "dist",
+    "dkd",
     "feature_mse",
     "generalized_jsd",
     "kl",
+    "label_smoothing",
+    "multi_level",
+    "nkd",
+    "ofa",
     "reverse_kl",
     "rkd_angle",
     "rkd_distance",
@@ -30,6 +42,11 @@ __all__ = [
     "skew_reverse_kl",
     "sp",
     "squared_error",
+    "standardize",
+    "standardized_kl",
     "supervised",
     "total_variation",
+    "ttm",
+    "wsld",
+    "wttm",
 ]

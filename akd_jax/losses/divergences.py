@@ -16,12 +16,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from akd_jax.losses.class_axis import (
-    log_softmax,
+    divide,
+    exclude_masked,
     positive_option,
     prepare_pair,
     share_option,
     without_empty_rows,
 )
+from akd_jax.losses.probabilities import kl_divergence
 from akd_jax.types import Array
 
 
@@ -59,10 +61,10 @@ def kl(
       ValueError: the shapes of the logits differ, the temperature has another shape, a
         concrete temperature is not positive, or the mask does not fit the logits.
     """
-    log_p, log_q, factor, _ = log_probabilities(
+    student, teacher, factor, _ = scaled_logits(
         student_logits, teacher_logits, temperature, scale, axis, where
     )
-    return factor * kl_divergence(log_p, log_q)
+    return factor * kl_divergence(teacher, student, None)
 
 
 def reverse_kl(
@@ -100,10 +102,10 @@ def reverse_kl(
     Raises:
       ValueError: as `kl`.
     """
-    log_p, log_q, factor, _ = log_probabilities(
+    student, teacher, factor, _ = scaled_logits(
         student_logits, teacher_logits, temperature, scale, axis, where
     )
-    return factor * kl_divergence(log_q, log_p)
+    return factor * kl_divergence(student, teacher, None)
 
 
 def generalized_jsd(
@@ -142,13 +144,12 @@ def generalized_jsd(
     Raises:
       ValueError: as `kl`, or beta has another shape than the rows, or is out of range.
     """
-    log_p, log_q, factor, where = log_probabilities(
+    student, teacher, factor, where = scaled_logits(
         student_logits, teacher_logits, temperature, scale, axis, where
     )
-    beta = share_option("beta", beta, log_p.shape[:-1])
-    log_m = log_mixture(log_p, log_q, beta)
-    forward = jnp.where(beta == 0, 1, beta) * kl_divergence(log_p, log_m)
-    reverse = jnp.where(beta == 1, 1, 1 - beta) * kl_divergence(log_q, log_m)
+    beta = share_option("beta", beta, student.shape[:-1])
+    forward = jnp.where(beta == 0, 1, beta) * kl_divergence(teacher, student, beta)
+    reverse = jnp.where(beta == 1, 1, 1 - beta) * kl_divergence(student, teacher, 1 - beta)
     return without_empty_rows(factor * (forward + reverse), where)
 
 
@@ -178,29 +179,13 @@ def total_variation(
     Raises:
       ValueError: as `kl`.
     """
-    log_p, log_q, _, _ = log_probabilities(
+    student, teacher, _, _ = scaled_logits(
         student_logits, teacher_logits, temperature, False, axis, where
     )
-    return jnp.abs(jnp.exp(log_p) - jnp.exp(log_q)).sum(axis=-1) / 2
+    return jnp.abs(jax.nn.softmax(teacher) - jax.nn.softmax(student)).sum(axis=-1) / 2
 
 
-def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """Returns KL(p || q) = sum_c p_c (exp(d_c) - 1 - d_c), [...], with d = log q - log p.
-
-    It equals sum_c p_c (log p_c - log q_c), since p and q both sum to 1. No term is negative:
-    no digits are lost when p and q are nearly equal.
-    """
-    p, q = jnp.exp(log_p), jnp.exp(log_q)
-    # For p = 0 the term p (exp(d) - 1 - d) is q. There d is set to 0: 0 * inf would be NaN.
-    possible = ~(p < jnp.finfo(p.dtype).tiny)
-    d = jnp.where(possible, log_q, 0) - jnp.where(possible, log_p, 0)
-    near = possible & (jnp.abs(d) < 0.1)
-    e = jnp.where(near, d, 0)
-    series = p * jnp.square(e) * (1 / 2 + e * (1 / 6 + e * (1 / 24 + e * (1 / 120 + e / 720))))
-    return jnp.sum(jnp.where(near, series, q - p - p * d), axis=-1)
-
-
-def log_probabilities(
+def scaled_logits(
     student_logits: Array,
     teacher_logits: Array,
     temperature: ArrayLike,
@@ -208,18 +193,10 @@ def log_probabilities(
     axis: int,
     where: Array | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
-    """Returns log p and log q [..., C], the factor T^2 or 1 of the rows, and the mask [..., C]."""
+    """Returns z_s / T and z_t / T [..., C], T^2 or 1 for the rows, and the mask [..., C]."""
     student, teacher, where = prepare_pair(student_logits, teacher_logits, axis, where)
     temperature = positive_option("temperature", temperature, student.shape[:-1])
-    log_q, log_p = (log_softmax(z, temperature[..., None], where) for z in (student, teacher))
-    return log_p, log_q, temperature**2 if scale else jnp.ones(()), where
-
-
-def log_mixture(log_p: jax.Array, log_q: jax.Array, share: jax.Array) -> jax.Array:
-    """Returns log(share p + (1 - share) q), [..., C]; the share is a scalar or one per row."""
-    share = share[..., None]
-    a, b = log_p + jnp.log(share), log_q + jnp.log1p(-share)
-    # The derivative of logaddexp would be NaN where both are -inf.
-    impossible = (a == -jnp.inf) & (b == -jnp.inf)
-    mixture = jnp.logaddexp(jnp.where(impossible, 0, a), jnp.where(impossible, 0, b))
-    return jnp.where(impossible, -jnp.inf, mixture)
+    student, teacher = (
+        exclude_masked(divide(z, temperature[..., None]), where) for z in (student, teacher)
+    )
+    return student, teacher, temperature**2 if scale else jnp.ones(()), where

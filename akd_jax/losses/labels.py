@@ -6,11 +6,13 @@ The conventions are those of `akd_jax.losses.divergences`: one value per row, in
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from akd_jax.losses.class_axis import (
     exclude_masked,
     prepare,
     prepare_labels,
+    share_option,
     without_empty_rows,
 )
 from akd_jax.types import Array
@@ -50,6 +52,51 @@ def cross_entropy(
         exclude_masked(logits, where), rows.indices
     )
     return rows.finish(without_empty_rows(loss, where))
+
+
+def label_smoothing(
+    student_logits: Array,
+    labels: Array,
+    *,
+    smoothing: ArrayLike = 0.1,
+    axis: int = -1,
+    where: Array | None = None,
+    ignore_index: int | None = None,
+) -> jax.Array:
+    """Returns the cross-entropy against smoothed labels.
+
+        value = -sum_c ((1 - smoothing) [c = label] + smoothing / C) log softmax(z_s)_c
+
+    C is the number of the classes that count. Logits of -inf do not count.
+
+    Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
+    https://arxiv.org/abs/1512.00567.
+
+    Args:
+      student_logits: z_s, [..., C].
+      labels: class indices from 0 to C - 1, int [...].
+      smoothing: the share of the label that is spread evenly over all classes, from 0 to 1, a
+        scalar or one value per row.
+      axis: the axis of the classes.
+      where: the classes that count, as for `cross_entropy`.
+      ignore_index: a label that marks rows without a loss, as for `cross_entropy`.
+
+    Returns:
+      float32 [...], in nats.
+
+    Raises:
+      ValueError: as `cross_entropy`, or the smoothing has another shape than the rows, or is out of
+        range.
+    """
+    logits, where = prepare(student_logits, axis, where)
+    rows = prepare_labels(labels, logits, student_logits.shape, ignore_index)
+    smoothing = share_option("smoothing", smoothing, logits.shape[:-1])
+    logits = exclude_masked(logits, where)
+    counts = logits > -jnp.inf
+    number = jnp.maximum(counts.sum(axis=-1, dtype=jnp.float32), 1)
+    mean = jnp.where(counts, logits, 0).sum(axis=-1) / number
+    target = (1 - smoothing) * rows.pick(logits) + smoothing * mean
+    return rows.finish(without_empty_rows(jax.nn.logsumexp(logits, axis=-1) - target, where))
 
 
 def squared_error(student_logits: Array, labels: Array) -> jax.Array:

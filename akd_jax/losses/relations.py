@@ -54,7 +54,7 @@ def sp(
       ValueError: the features or the weights are not of the same examples.
     """
     student, teacher, weights = _prepare(student_features, teacher_features, weights)
-    all_student, all_teacher, all_weights = _gather((student, teacher, weights), axis_name)
+    all_student, all_teacher, all_weights = gather((student, teacher, weights), axis_name)
 
     def similarities(rows: jax.Array, columns: jax.Array) -> jax.Array:
         products = jnp.einsum("id,jd->ij", rows, columns, precision=jax.lax.Precision.HIGHEST)
@@ -99,7 +99,7 @@ def rkd_distance(
       ValueError: the features or the weights are not of the same examples.
     """
     student, teacher, weights = _prepare(student_features, teacher_features, weights)
-    all_student, all_teacher, all_weights = _gather((student, teacher, weights), axis_name)
+    all_student, all_teacher, all_weights = gather((student, teacher, weights), axis_name)
 
     def relative_distances(rows: jax.Array, columns: jax.Array) -> jax.Array:
         squares = jnp.square(rows[:, None] - columns).sum(axis=-1)
@@ -155,7 +155,7 @@ def rkd_angle(
       ValueError: the features or the weights are not of the same examples.
     """
     student, teacher, weights = _prepare(student_features, teacher_features, weights)
-    all_student, all_teacher, all_weights = _gather((student, teacher, weights), axis_name)
+    all_student, all_teacher, all_weights = gather((student, teacher, weights), axis_name)
 
     def cosines(rows: jax.Array, columns: jax.Array) -> jax.Array:
         directions = unit_rows(columns - rows[:, None])
@@ -180,17 +180,23 @@ def _prepare(
             f"teacher_features: expected features of the student's {rows} examples, got"
             f" {len(teacher_features)}; give both the same batch"
         )
-    weights = jnp.ones(rows) if weights is None else jnp.asarray(weights, jnp.float32)
-    if weights.shape != (rows,):
-        raise ValueError(f"weights: expected shape ({rows},), got {weights.shape}")
+    weights = row_weights(weights, rows)
     student, teacher = (
         jnp.asarray(features, jnp.float32).reshape(rows, -1)
         for features in (student_features, teacher_features)
     )
-    return student, *jax.lax.stop_gradient((teacher, weights))
+    return student, jax.lax.stop_gradient(teacher), weights
 
 
-def _gather(arrays: tuple[jax.Array, ...], axis_name: str | None) -> tuple[jax.Array, ...]:
+def row_weights(weights: Array | None, rows: int) -> jax.Array:
+    """Returns the weights of the rows, float32 [B], without a gradient; None becomes 1."""
+    weights = jnp.ones(rows) if weights is None else jnp.asarray(weights, jnp.float32)
+    if weights.shape != (rows,):
+        raise ValueError(f"weights: expected shape ({rows},), got {weights.shape}")
+    return jax.lax.stop_gradient(weights)
+
+
+def gather(arrays: tuple[jax.Array, ...], axis_name: str | None) -> tuple[jax.Array, ...]:
     """Returns the rows of all devices; their gradients flow back to the devices they come from."""
     return arrays if axis_name is None else jax.lax.all_gather(arrays, axis_name, tiled=True)
 

@@ -7,7 +7,8 @@ import jax
 from jax.typing import ArrayLike
 
 from akd_jax.losses.class_axis import share_option, without_empty_rows
-from akd_jax.losses.divergences import kl_divergence, log_mixture, log_probabilities
+from akd_jax.losses.divergences import scaled_logits
+from akd_jax.losses.probabilities import kl_divergence
 from akd_jax.types import Array
 
 
@@ -46,11 +47,11 @@ def skew_kl(
     Raises:
       ValueError: as `kl`, or skew has another shape than the rows, or is out of range.
     """
-    log_p, log_q, factor, where = log_probabilities(
+    student, teacher, factor, where = scaled_logits(
         student_logits, teacher_logits, temperature, scale, axis, where
     )
-    skew = share_option("skew", skew, log_p.shape[:-1])
-    values = factor * kl_divergence(log_p, log_mixture(log_p, log_q, skew))
+    skew = share_option("skew", skew, student.shape[:-1])
+    values = factor * kl_divergence(teacher, student, skew)
     return without_empty_rows(values, where)
 
 
@@ -87,9 +88,9 @@ def skew_reverse_kl(
     Raises:
       ValueError: as `skew_kl`.
     """
-    log_p, log_q, factor, where = log_probabilities(
+    student, teacher, factor, where = scaled_logits(
         student_logits, teacher_logits, temperature, scale, axis, where
     )
-    skew = share_option("skew", skew, log_p.shape[:-1])
-    values = factor * kl_divergence(log_q, log_mixture(log_q, log_p, skew))
+    skew = share_option("skew", skew, student.shape[:-1])
+    values = factor * kl_divergence(student, teacher, skew)
     return without_empty_rows(values, where)

@@ -64,31 +64,30 @@ def dist(
         )
     temperature = positive_option("temperature", temperature, ())
     inter, intra = factor_option("inter", inter, ()), factor_option("intra", intra, ())
-    q, p = (jax.nn.softmax(z / temperature) for z in (student, teacher))
-    weights = row_weights(weights, len(q))
-    between_classes = 1 - _class_correlations(q, p)
-    between_rows = 1 - _row_correlation_parts(q, p, weights, axis_name)
+    mean = 1 / student.shape[1]  # The mean of probabilities over the classes.
+    a, b = (jax.nn.softmax(z / temperature) - mean for z in (student, teacher))
+    between_classes = 1 - _class_correlations(a, b)
+    between_rows = 1 - _row_correlation_parts(a, b, row_weights(weights, len(a)), axis_name)
     return temperature**2 * (inter * between_classes + intra * between_rows)
 
 
-def _class_correlations(q: jax.Array, p: jax.Array) -> jax.Array:
-    """Returns the correlation of q_i and p_i over the classes, [B]."""
-    mean = 1 / q.shape[1]  # Exact, since probabilities sum to 1.
-    a, b = q - mean, p - mean
+def _class_correlations(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Returns the correlations of the rows of a and b, whose means are 0, [B]."""
     square_a, square_b, products = (
         values.sum(axis=1) for values in (jnp.square(a), jnp.square(b), a * b)
     )
-    smallest = _ROUNDING * mean
+    smallest = _ROUNDING / a.shape[1]
     inverse, both_constant = _inverse_norms(square_a, square_b, smallest, smallest)
     return jnp.where(both_constant, 1, products * inverse)
 
 
 def _row_correlation_parts(
-    q: jax.Array, p: jax.Array, weights: jax.Array, axis_name: str | None
+    a: jax.Array, b: jax.Array, weights: jax.Array, axis_name: str | None
 ) -> jax.Array:
-    """Returns parts [B] whose weighted mean is the mean over c of the correlation of q_c and p_c.
+    """Returns parts [B] whose weighted mean is the mean of the correlations of the columns.
 
-    The correlations are over the rows of positive weight on all devices.
+    The correlations are over the rows of positive weight on all devices. The columns are those of
+    probabilities minus 1 / C.
     """
 
     def sums(values: jax.Array) -> jax.Array:
@@ -98,16 +97,17 @@ def _row_correlation_parts(
 
     count = weights.sum() if axis_name is None else jax.lax.psum(weights.sum(), axis_name)
     divisor = jnp.where(count > 0, count, 1)
-    mean_q, mean_p = sums(q) / divisor, sums(p) / divisor
-    a, b = q - mean_q, p - mean_p
+    mean_a, mean_b = sums(a) / divisor, sums(b) / divisor
+    a, b = a - mean_a, b - mean_b
+    smallest_a, smallest_b = (
+        _ROUNDING * divisor * jnp.square(jnp.abs(mean) + 1 / a.shape[1])
+        for mean in (mean_a, mean_b)
+    )
     inverse, both_constant = _inverse_norms(
-        sums(jnp.square(a)),
-        sums(jnp.square(b)),
-        _ROUNDING * divisor * jnp.square(mean_q),
-        _ROUNDING * divisor * jnp.square(mean_p),
+        sums(jnp.square(a)), sums(jnp.square(b)), smallest_a, smallest_b
     )
     products = jnp.einsum("bc,c->b", a * b, inverse, precision=jax.lax.Precision.HIGHEST)
-    return divisor * products / q.shape[1] + both_constant.mean(dtype=jnp.float32)
+    return divisor * products / a.shape[1] + both_constant.mean(dtype=jnp.float32)
 
 
 def _inverse_norms(

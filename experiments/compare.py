@@ -19,14 +19,17 @@ from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.runs import Plan, make_plan
 from experiments import cli, comparison_table, html_report, options
-from experiments.grid import Grid, changed, run_grid
+from experiments.grid import Grid, row_config, run_grid, teacher_test_logits, test_logits
 from experiments.tables import markdown_table
 
 _CONFIG = options.config_flag()
 _METHODS = flags.DEFINE_list(
-    "methods", None, f"Methods to compare, among {', '.join(all_methods.METHODS)}."
+    "methods",
+    None,
+    f"Rows of the table: methods, among {', '.join(all_methods.METHODS)}; or names in the"
+    " configuration's variants.",
 )
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of students of each method.", lower_bound=1)
+_SEEDS = options.seeds_flag()
 _WORKDIR = options.workdir_flag()
 
 
@@ -38,7 +41,7 @@ def compare_methods(
     Args:
       config: configuration of all runs. The comparison sets each run's method and seed, and the
         paths of the shared teachers.
-      methods: names of the methods; each is a row of the table.
+      methods: names of methods, or of variants of the configuration; each is a row of the table.
       seeds: number of students of each method; their seeds count up from config.seed.
       workdir: folder for the teachers, their stored outputs and the runs METHOD/seed_N/.
 
@@ -50,14 +53,14 @@ def compare_methods(
     """
     if not methods or len(set(methods)) < len(methods):
         raise InputError(f"--methods: expected different names, got {', '.join(methods) or 'none'}")
-    plans = {method: make_plan(changed(config, method=method)) for method in methods}
+    plans = {method: make_plan(row_config(config, method)) for method in methods}
     # The last seed must be in range as well.
-    make_plan(changed(config, method=methods[0], seed=config.seed + seeds - 1))
+    make_plan(row_config(config, methods[0], seed=config.seed + seeds - 1))
     check_equal_epochs({method: plan.method.epochs for method, plan in plans.items()})
     workdir = absolute(workdir)
     with records.lock_workdir(workdir, "comparison", {}, subfolders=methods):
         grid = run_grid(config, plans, seeds, workdir)
-        comparison = _summary(grid, plans, seeds)
+        comparison = _summary(grid, plans, seeds, workdir)
         processes.on_primary(lambda: records.write(workdir / html_report.COMPARISON, comparison))
     return comparison
 
@@ -68,23 +71,22 @@ def check_equal_epochs(epochs: Mapping[str, int]) -> None:
         raise InputError(f"expected methods with the same student epochs, got {dict(epochs)}")
 
 
-def _summary(grid: Grid, plans: Mapping[str, Plan], seeds: int) -> dict[str, Any]:
+def _summary(grid: Grid, plans: Mapping[str, Plan], seeds: int, workdir: Path) -> dict[str, Any]:
     """Returns the contents of comparison.json."""
     plan = next(iter(plans.values()))
     task, labels = plan.dataset.task, plan.dataset.splits["test"].labels
+    all_logits, teacher_logits = test_logits(grid, workdir), teacher_test_logits(grid, plan)
     entries: dict[str, Any] = {}
-    for method, logits in grid.logits.items():
+    for method, logits in all_logits.items():
         references = {
-            name: grid.logits[name]
+            name: all_logits[name]
             for name in comparison_table.REFERENCES
-            if name in grid.logits and name != method
+            if name in all_logits and name != method
         }
         entries[method] = {
             "runs": grid.folders[method],
             **comparison_table.summarize_runs(grid.results[method]),
-            **comparison_table.score_predictions(
-                logits, references, labels, task, grid.teacher_logits
-            ),
+            **comparison_table.score_predictions(logits, references, labels, task, teacher_logits),
         }
     teachers = {
         name: {

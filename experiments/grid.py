@@ -11,7 +11,9 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax import runs
 from akd_jax.host import processes, records
+from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path
+from akd_jax.methods import METHODS
 from akd_jax.runs import STUDENT, Plan
 from akd_jax.runs.creation import obtain_teacher
 from akd_jax.runs.resume import creates_teacher, resume_key
@@ -28,16 +30,12 @@ class Grid:
     Attributes:
       folders: the folders of each method's runs, in the folder of the comparison.
       results: the contents of results.json of each method's runs.
-      logits: the logits [N, C] of each method's students on the N test examples.
       teachers: the shared teachers by name.
-      teacher_logits: the logits [N, C] of the teacher; None if no method shares it.
     """
 
     folders: Mapping[str, list[str]]
     results: Mapping[str, list[dict[str, Any]]]
-    logits: Mapping[str, list[np.ndarray]]
     teachers: Mapping[str, FinishedTeacher]
-    teacher_logits: np.ndarray | None
 
 
 def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir: Path) -> Grid:
@@ -45,7 +43,7 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
 
     Args:
       config: the configuration of all runs.
-      plans: the plan of each method, made from this configuration.
+      plans: the plan of each row, a method or a variant, made from this configuration.
       seeds: the number of students of each method; their seeds count up from config.seed.
       workdir: the folder for the teachers, their stored outputs and the runs METHOD/seed_N/.
 
@@ -55,7 +53,7 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
     config, teachers = _share_teachers(config, plans, workdir)
     grid = {
         method: {
-            f"{method}/seed_{seed}": changed(config, method=method, seed=seed)
+            f"{method}/seed_{seed}": row_config(config, method, seed=seed)
             for seed in range(config.seed, config.seed + seeds)
         }
         for method in plans
@@ -65,26 +63,29 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
             _check_run_folder(run_config, workdir / folder)
 
     results: dict[str, list[dict[str, Any]]] = {method: [] for method in grid}
-    logits: dict[str, list[np.ndarray]] = {method: [] for method in grid}
     for method, folders in grid.items():
         for folder, run_config in folders.items():
             result = runs.run(run_config, workdir / folder)
             results[method].append(result)
-            logits[method].append(runs.predict(workdir / folder, teachers=False)[STUDENT])
             score = percent(result[STUDENT]["test"])
             cli.print_on_primary(f"{folder}: test {result['metric']} {score}")
-    teacher_logits = None
-    if TEACHER in teachers:
-        first = next(iter(plans.values()))
-        outputs = Predictor()(teachers[TEACHER].model, first.batches("test"))
-        teacher_logits = np.asarray(outputs.logits)
-    return Grid(
-        {method: list(folders) for method, folders in grid.items()},
-        results,
-        logits,
-        teachers,
-        teacher_logits,
-    )
+    return Grid({method: list(folders) for method, folders in grid.items()}, results, teachers)
+
+
+def test_logits(grid: Grid, workdir: Path) -> dict[str, list[np.ndarray]]:
+    """Returns the logits [N, C] of each method's students on the N test examples."""
+    return {
+        method: [runs.predict(workdir / folder, teachers=False)[STUDENT] for folder in folders]
+        for method, folders in grid.folders.items()
+    }
+
+
+def teacher_test_logits(grid: Grid, plan: Plan) -> np.ndarray | None:
+    """Returns the logits [N, C] of the teacher; None if no method shares it."""
+    if TEACHER not in grid.teachers:
+        return None
+    outputs = Predictor()(grid.teachers[TEACHER].model, plan.batches("test"))
+    return np.asarray(outputs.logits)
 
 
 def changed(config: ConfigDict, **changes: Any) -> ConfigDict:
@@ -92,6 +93,39 @@ def changed(config: ConfigDict, **changes: Any) -> ConfigDict:
     copy = config.copy_and_resolve_references()
     copy.update(changes)
     return copy
+
+
+def row_config(config: ConfigDict, row: str, **changes: Any) -> ConfigDict:
+    """Returns the configuration of a row: of one of `config.variants`, or of a method.
+
+    Args:
+      config: the configuration of the comparison.
+      row: the name of the variant or of the method.
+      **changes: further fields to change.
+
+    Raises:
+      InputError: a variant changes a field that does not exist, or to another type.
+    """
+    variants = config.variants.to_dict()
+    fields = changed(config, **changes)
+    fields.variants = ConfigDict()
+    if row not in variants:
+        if row not in METHODS and variants:
+            raise InputError(
+                f"--methods: expected methods among {', '.join(METHODS)} or variants among"
+                f" {', '.join(variants)}, got {row!r}"
+            )
+        fields.method = row
+        return fields
+    try:
+        fields.update(variants[row])
+    except (AttributeError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"config.variants.{row}: expected fields of the configuration, got {variants[row]}:"
+            f" {reason}"
+        ) from None
+    return fields
 
 
 def _share_teachers(

@@ -32,6 +32,13 @@ def output_flag() -> flags.FlagHolder:
     return _string_flag("output", "File or folder to write.")
 
 
+def seeds_flag() -> flags.FlagHolder:
+    """Defines --seeds=N."""
+    holder = _define_seeds_flag()
+    flags.declare_key_flag("seeds")
+    return holder
+
+
 # Cached, because a process may import several launchers, and a flag can be defined only once.
 @functools.cache
 def _define_config_flag() -> flags.FlagHolder:
@@ -41,6 +48,13 @@ def _define_config_flag() -> flags.FlagHolder:
         "Configuration file, with an argument after a colon, such as"
         " configs/digits.py:annealing_kd.",
         lock_config=True,
+    )
+
+
+@functools.cache
+def _define_seeds_flag() -> flags.FlagHolder:
+    return flags.DEFINE_integer(
+        "seeds", 3, "Number of students of each row, whose seeds count up.", lower_bound=1
     )
 
 

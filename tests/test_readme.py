@@ -4,12 +4,18 @@ import re
 import subprocess
 import sys
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from akd_jax import losses
+from akd_jax.types import Batch, Clock, Outputs
 from tests.support.launching import GUARD_SECONDS, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-QUICKSTART, CUSTOM_LOSS, CUSTOM_METHOD = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+QUICKSTART, COMPOSED, CUSTOM_LOSS, CUSTOM_METHOD = re.findall(
+    r"```python\n(.*?)```", README, flags=re.DOTALL
+)
 
 SHARED_SETTINGS = (
     "JAX_DISABLE_MOST_OPTIMIZATIONS",
@@ -75,6 +81,31 @@ def test_custom_loss_is_the_weighted_sum_of_its_terms(output):
     for ce, kd, loss in losses:
         assert loss == pytest.approx(0.1 * ce + kd, abs=2e-4)  # They have four digits.
     assert losses[4][1] < losses[0][1]
+
+
+def test_composed_losses_are_the_weighted_sum_of_their_terms():
+    assert len([line for line in COMPOSED.splitlines() if line.strip()]) <= 8
+    assert COMPOSED in (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    example = {}
+    exec(COMPOSED, example)
+    student, teacher = (
+        Outputs(jnp.asarray(logits), {"pooled": jnp.asarray(logits[:, :3])})
+        for logits in np.float32(np.random.default_rng(0).normal(size=(2, 6, 5)))
+    )
+    labels = np.arange(6, dtype=np.int32) % 5
+    batch = Batch(np.zeros(6), labels, np.ones(6, np.float32))
+    parts = {
+        "ce": losses.cross_entropy(student.logits, labels),
+        "kd": losses.kl(student.logits, teacher.logits, 4.0),
+        "rkd": losses.rkd_distance(student.features["pooled"], teacher.features["pooled"]),
+    }
+    for epoch, kd, rkd in ((0, 0.5, 0.0), (5, None, 0.05), (60, 0.1, 0.1)):
+        terms = example["loss"](student, {"teacher": teacher}, batch, Clock.at(epoch=epoch))
+        weights = {name: float(term.scale) for name, term in terms.items()}
+        expected = 0.1 + 0.4 * (1 + np.cos(np.pi * epoch / 60)) / 2 if kd is None else kd
+        assert weights == pytest.approx({"ce": 1.0, "kd": expected, "rkd": rkd})
+        for name, term in terms.items():
+            np.testing.assert_allclose(term.values, parts[name], rtol=1e-6)
 
 
 def test_custom_method_trains(output):

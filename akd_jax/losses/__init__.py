@@ -1,28 +1,113 @@
 """Losses: pure functions of arrays that return one value per row, and their composition."""
 
+from akd_jax.losses.annealing import ClassReduction, annealed_mse, continuation
+from akd_jax.losses.attention import attention_kl, attention_mse, relation_kl
+from akd_jax.losses.balance import Balanced, balance
+from akd_jax.losses.boundaries import AB
+from akd_jax.losses.classifier import SRRL, simkd
 from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
-from akd_jax.losses.features import Hint, attention_transfer, feature_mse
-from akd_jax.losses.labels import cross_entropy, squared_error, supervised
-from akd_jax.losses.logits import ClassReduction, annealed_mse, continuation, kl
-from akd_jax.losses.relations import rkd_angle, rkd_distance, sp
+from akd_jax.losses.contrastive import InBatchCRD, crd_in_batch
+from akd_jax.losses.correlation import dist
+from akd_jax.losses.crd import CRD
+from akd_jax.losses.divergences import generalized_jsd, kl, reverse_kl, total_variation
+from akd_jax.losses.factors import FactorTransfer
+from akd_jax.losses.features import attention_transfer, feature_mse
+from akd_jax.losses.gram import FSP, fsp_matrix, nst
+from akd_jax.losses.hidden import HiddenStates, LayerStrategy, cosine, layer_map, pkd
+from akd_jax.losses.hint import Hint
+from akd_jax.losses.labels import cross_entropy, label_smoothing, squared_error, supervised
+from akd_jax.losses.learned import CTKD
+from akd_jax.losses.levels import multi_level
+from akd_jax.losses.masked import MGD
+from akd_jax.losses.minilm import MiniLM, MiniLMv2
+from akd_jax.losses.projectors import projector
+from akd_jax.losses.relations import CC, correlation_congruence, pkt, sp
+from akd_jax.losses.review import ReviewKD, hcl
+from akd_jax.losses.rkd import rkd_angle, rkd_distance
+from akd_jax.losses.semantic import SemCKD
+from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
+from akd_jax.losses.soft_targets import ofa, wsld
+from akd_jax.losses.sparse import Tail, hinge_ranking, logistic_ranking, top_k_kl
+from akd_jax.losses.stage_heads import OFA
+from akd_jax.losses.standardization import standardize, standardized_kl
+from akd_jax.losses.target_class import dkd, nkd
+from akd_jax.losses.tokens import chunked, linear_chunked, masked_mean
+from akd_jax.losses.transformed_teacher import ttm, wttm
+from akd_jax.losses.variational import VID
 
 __all__ = [
+    "AB",
+    "CC",
+    "CRD",
+    "CTKD",
+    "FSP",
+    "MGD",
+    "OFA",
+    "SRRL",
+    "VID",
+    "Balanced",
     "ClassReduction",
+    "FactorTransfer",
+    "HiddenStates",
     "Hint",
+    "InBatchCRD",
+    "LayerStrategy",
     "Layers",
+    "MiniLM",
+    "MiniLMv2",
     "ModuleSum",
+    "ReviewKD",
+    "SemCKD",
     "Sum",
+    "Tail",
     "annealed_mse",
+    "attention_kl",
+    "attention_mse",
     "attention_transfer",
+    "balance",
     "bind",
+    "chunked",
     "compose",
     "continuation",
+    "correlation_congruence",
+    "cosine",
+    "crd_in_batch",
     "cross_entropy",
+    "dist",
+    "dkd",
     "feature_mse",
+    "fsp_matrix",
+    "generalized_jsd",
+    "hcl",
+    "hinge_ranking",
     "kl",
+    "label_smoothing",
+    "layer_map",
+    "linear_chunked",
+    "logistic_ranking",
+    "masked_mean",
+    "multi_level",
+    "nkd",
+    "nst",
+    "ofa",
+    "pkd",
+    "pkt",
+    "projector",
+    "relation_kl",
+    "reverse_kl",
     "rkd_angle",
     "rkd_distance",
+    "simkd",
+    "skew_kl",
+    "skew_reverse_kl",
     "sp",
     "squared_error",
+    "standardize",
+    "standardized_kl",
     "supervised",
+    "top_k_kl",
+    "total_variation",
+    "ttm",
+    "wsld",
+    "wttm",
 ]

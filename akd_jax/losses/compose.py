@@ -21,16 +21,19 @@ from flax.core import FrozenDict
 from jax.typing import ArrayLike
 
 from akd_jax.schedules import Schedule, as_schedule
-from akd_jax.types import Array, Batch, Clock, Loss, Outputs, Term
+from akd_jax.types import Array, Batch, Clock, Loss, Outputs, Term, TopK
 
 Layers = str | tuple[str, str]  # A feature of student and teacher, or one of each.
 
 UNNAMED = ""  # The name of the only term of a loss.
-_READ = (
+READ = (
     "student_logits",
     "teacher_logits",
+    "teacher_top_k",
     "student_features",
     "teacher_features",
+    "student_head",
+    "teacher_head",
     "labels",
     "weights",
     "mask",
@@ -52,10 +55,12 @@ def bind(
     """Returns a loss that calls a function of arrays with the outputs of student and teacher.
 
     The names of the function's parameters say what it reads: `student_logits`, `teacher_logits`,
-    `student_features`, `teacher_features`, `labels`, `weights`, those of the examples [B], and
-    `mask`, which positions of the student's texts hold a token [B, L], or None for other inputs. A
-    parameter `axis_name` receives the axis of the surrounding pmap. Examples, or tokens, without a
-    label have weight 0 in a function of labels. Padding has weight 0 in values per token.
+    `student_features`, `teacher_features`, `student_head`, `teacher_head`, `labels`, `weights`,
+    those of the examples [B], and `mask`, which positions of the student's texts hold a token
+    [B, L], or None for other inputs. `teacher_top_k` is the teacher's largest logits, or all of
+    them if the teacher returns all. A parameter `axis_name` receives the axis of the surrounding
+    pmap. Examples, or tokens, without a label have weight 0 in a function of labels. Padding has
+    weight 0 in values per token.
 
     Args:
       function: a function of this package, or one of the same form. It returns one value per
@@ -70,7 +75,7 @@ def bind(
     """
     parameters = inspect.signature(function).parameters
     required = {n for n, p in parameters.items() if p.default is p.empty}
-    missing = required - {*_READ, "axis_name", *options}
+    missing = required - {*READ, "axis_name", *options}
     unknown = options.keys() - parameters.keys()
     name = getattr(function, "__name__", "loss")
     if missing or unknown:
@@ -92,8 +97,11 @@ def bind(
         readers: dict[str, Callable[[], Any]] = {
             "student_logits": lambda: student.logits,
             "teacher_logits": lambda: teachers[teacher].logits,
+            "teacher_top_k": lambda: _largest_logits(teachers[teacher]),
             "student_features": lambda: student.features[student_layer],
             "teacher_features": lambda: teachers[teacher].features[teacher_layer],
+            "student_head": lambda: student.head,
+            "teacher_head": lambda: teachers[teacher].head,
             "labels": lambda: jnp.where(batch.labelled, batch.labels, 0),
             "weights": lambda: batch.weights,
             "mask": lambda: student.mask,
@@ -107,6 +115,11 @@ def bind(
         return {UNNAMED: Term(values, weights)}
 
     return loss
+
+
+def _largest_logits(outputs: Outputs) -> TopK | jax.Array:
+    """Returns the largest logits of a teacher that returns no others, or all logits."""
+    return outputs.logits if outputs.top_k is None else outputs.top_k
 
 
 def value_weights(
@@ -155,7 +168,7 @@ def compose(**terms: tuple[Callable[[Clock], ArrayLike] | float, Callable[..., A
     """
     if not terms:
         raise ValueError("compose: expected at least one term, got none; give NAME=(weight, loss)")
-    losses = {name: _as_loss(loss) for name, (_, loss) in terms.items()}
+    losses = {name: as_loss(loss) for name, (_, loss) in terms.items()}
     kind = ModuleSum if any(isinstance(loss, nn.Module) for loss in losses.values()) else Sum
     # Frozen, because a compiled step compares and hashes its loss.
     return kind(
@@ -224,20 +237,45 @@ def _weighted_terms(
     """Returns the terms of all losses with their scheduled weights as scales."""
     terms: dict[str, Term] = {}
     for name, loss in composed.losses.items():
-        options = {"axis_name": axis_name} if takes_axis_name(loss) else {}
-        result = loss(student, teachers, batch, clock, **options)
-        weight = composed.weights[name](clock)
-        if not isinstance(result, Mapping):
-            result = {UNNAMED: Term(result, value_weights(result, student, batch))}
-        for part, term in result.items():
-            full_name = name if len(result) == 1 else f"{name}_{part}"
-            if full_name in terms:
-                raise ValueError(
-                    f"compose: expected terms with different names, got {full_name!r} twice;"
-                    " rename one"
-                )
-            terms[full_name] = term.replace(scale=weight * term.scale)
+        result = evaluate(loss, student, teachers, batch, clock, axis_name)
+        add_terms(terms, name, result, composed.weights[name](clock))
     return terms
+
+
+def evaluate(
+    loss: Loss,
+    student: Outputs,
+    teachers: Mapping[str, Outputs],
+    batch: Batch,
+    clock: Clock,
+    axis_name: str | None,
+) -> Mapping[str, Term]:
+    """Returns the terms of a loss."""
+    options = {"axis_name": axis_name} if takes_axis_name(loss) else {}
+    result = loss(student, teachers, batch, clock, **options)
+    if isinstance(result, Mapping):
+        return result
+    return {UNNAMED: Term(result, value_weights(result, student, batch))}
+
+
+def add_terms(
+    terms: dict[str, Term], name: str, result: Mapping[str, Term], weight: jax.Array
+) -> None:
+    """Adds the terms of a loss to others, with a weight in their scales.
+
+    Args:
+      terms: the terms that are changed.
+      name: the name of the loss; a term is called NAME, or NAME_PART if there are several.
+      result: the terms of the loss.
+      weight: the weight of the loss.
+    """
+    for part, term in result.items():
+        full_name = name if len(result) == 1 else f"{name}_{part}"
+        if full_name in terms:
+            raise ValueError(
+                f"compose: expected terms with different names, got {full_name!r} twice; rename one"
+            )
+        terms[full_name] = term.replace(scale=weight * term.scale)
 
 
 def takes_axis_name(loss: Loss) -> bool:
@@ -245,9 +283,9 @@ def takes_axis_name(loss: Loss) -> bool:
     return "axis_name" in inspect.signature(loss).parameters
 
 
-def _as_loss(loss: Callable[..., Any]) -> Loss:
+def as_loss(loss: Callable[..., Any]) -> Loss:
     """Returns a loss as it is, and a function of arrays bound with the default options."""
     if isinstance(loss, nn.Module):
         return loss
     names = set(inspect.signature(loss).parameters)
-    return bind(loss) if names & {*_READ} else loss
+    return bind(loss) if names & {*READ} else loss

@@ -5,16 +5,13 @@ of pixels, C channels, L tokens, D width. All losses compute in float32. The tea
 no gradient.
 """
 
-from collections.abc import Mapping
-
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from akd_jax import checks
-from akd_jax.losses.compose import UNNAMED, Layers, layer_names, value_weights
-from akd_jax.types import Array, Batch, Clock, Outputs, Term
+from akd_jax.losses.compose import Layers, layer_names
+from akd_jax.types import Array, Outputs
 
 _SMALLEST_NORM = 1e-12  # The epsilon of PyTorch's `normalize`.
 
@@ -26,34 +23,32 @@ def feature_mse(
 
     The gradient is 2 (F_s - F_t) / n, where n is the number of these elements. `bind` gives the
     values of tokens [B, L] the weight 0 at padding: the mean of the loss runs over the real tokens
-    of the batch. The mean over attention scores runs over the heads and the pairs of real tokens.
+    of the batch. For attention scores, use `attention_mse`.
 
     Args:
       student_features: F_s, [B, ...].
       teacher_features: F_t, of the same shape.
-      mask: which positions hold a token, bool [B, L]; None for features that are not of texts. Only
-        attention scores [B, heads, L, L] need it.
+      mask: which positions hold a token, bool [B, L]; None for features that are not of texts. It
+        is only checked: the features of texts must be tokens [B, L, D] or vectors [B, D].
 
     Returns:
       float32 [B]; float32 [B, L] for tokens [B, L, D].
 
     Raises:
-      ValueError: the shapes differ, or the mask does not fit attention scores.
+      ValueError: the shapes differ, or padding would count in the features of texts.
     """
-    student, teacher = _prepare_pair(student_features, teacher_features)
+    student, teacher = prepare_pair(student_features, teacher_features)
+    if mask is not None and student.ndim > 3:
+        raise ValueError(
+            "student_features: expected tokens [B, L, D] or vectors [B, D] of texts, got shape"
+            f" {student.shape}; use attention_mse for attention scores"
+        )
     if student.shape != teacher.shape:
         raise ValueError(
             f"teacher_features: expected the student's shape {student.shape}, got"
             f" {teacher.shape}; use Hint, which projects the student's features"
         )
-    squares = jnp.square(student - teacher)
-    if squares.ndim == 4 and mask is not None:
-        queries = checks.broadcast_mask("mask", mask[:, None, :, None], squares.shape)
-        keys = checks.broadcast_mask("mask", mask[:, None, None, :], squares.shape)
-        real = (queries & keys).astype(jnp.float32)
-        return (squares * real).sum(axis=(1, 2, 3)) / jnp.maximum(real.sum(axis=(1, 2, 3)), 1)
-    first = 2 if squares.ndim == 3 else 1
-    return squares.mean(axis=tuple(range(first, squares.ndim)))
+    return mean_per_row(jnp.square(student - teacher))
 
 
 def attention_transfer(
@@ -87,7 +82,7 @@ def attention_transfer(
       ValueError: the features are neither both maps nor both tokens of the same texts, or the
         mask does not fit.
     """
-    student, teacher = _prepare_pair(student_features, teacher_features)
+    student, teacher = prepare_pair(student_features, teacher_features)
     are_maps = student.ndim == teacher.ndim == 4 and mask is None
     are_tokens = student.ndim == teacher.ndim == 3
     shared = 1 if are_maps else 2  # The leading axes that student and teacher share.
@@ -98,8 +93,7 @@ def attention_transfer(
             f"{'' if mask is None else ' of texts'}; choose other layers"
         )
     if are_maps:
-        size = tuple(map(min, student.shape[1:3], teacher.shape[1:3]))
-        student, teacher = _average_pool(student, size), _average_pool(teacher, size)
+        student, teacher = pool_to_smaller(student, teacher)
     student_map, teacher_map = (
         jnp.square(features).mean(axis=-1).reshape(len(features), -1)
         for features in (student, teacher)
@@ -109,82 +103,6 @@ def attention_transfer(
     positions = checks.broadcast_mask("mask", mask, student_map.shape).astype(jnp.float32)
     difference = unit_rows(student_map * positions) - unit_rows(teacher_map * positions)
     return jnp.square(difference).sum(axis=-1) / jnp.maximum(positions.sum(axis=-1), 1)
-
-
-class Hint(nn.Module):
-    """FitNets' hint: the error of the student's features after a trained projection.
-
-        value = mean (r(F_s) - F_t)^2
-
-    The mean is that of `feature_mse`. r maps the student's features to the shape of the teacher's:
-      - maps [B, H, W, C] by a convolution: 3x3 with stride 2 if the student's map is twice as
-        large as the teacher's; 4x4, transposed, with stride 2 if it is half as large; otherwise
-        without padding, of size 1 + H_s - H_t, which is 1x1 for maps of one size.
-      - vectors [B, D] and tokens [B, L, D] by a dense layer.
-    As in the published comparison of RepDistiller, whose weight is 100 next to a cross-entropy of
-    weight 1, batch norm and ReLU follow the convolution. A ReLU cannot reach negative features:
-    set relu=False for a teacher's features that were taken before its activation. The paper
-    minimises ||r(F_s) - F_t||^2 / 2 in a stage of its own.
-
-    The parameters of r are trained with the student and belong to the loss. The running statistics
-    of its batch norm, in the collection 'batch_stats', are only kept: training always uses those of
-    the batch, over all devices.
-
-    Source: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015,
-    https://arxiv.org/abs/1412.6550; Tian et al., "Contrastive Representation Distillation", ICLR
-    2020, https://arxiv.org/abs/1910.10699, for the comparison.
-
-    Attributes:
-      layers: the feature that student and teacher call by this name; or a pair, the student's
-        feature and the teacher's.
-      teacher: the name of the teacher.
-      batch_norm: whether a batch norm follows; None for maps only. Tokens cannot have one, since
-        padding would enter its statistics.
-      relu: whether a ReLU follows; None for maps only.
-    """
-
-    layers: Layers
-    teacher: str = "teacher"
-    batch_norm: bool | None = None
-    relu: bool | None = None
-
-    @nn.compact
-    def __call__(
-        self,
-        student: Outputs,
-        teachers: Mapping[str, Outputs],
-        batch: Batch,
-        clock: Clock,
-        *,
-        axis_name: str | None = None,
-    ) -> Mapping[str, Term]:
-        """Returns one term: a value per example [B], or per token [B, L].
-
-        Raises:
-          ValueError: no projection maps the student's shape to the teacher's.
-        """
-        del clock
-        student_layer, teacher_layer = layer_names(self.layers)
-        features, target = _prepare_pair(
-            student.features[student_layer], teachers[self.teacher].features[teacher_layer]
-        )
-        is_map = features.ndim == 4
-        normalises = is_map if self.batch_norm is None else self.batch_norm
-        if normalises and features.ndim == 3:
-            raise ValueError(
-                "Hint: expected no batch norm for tokens, got batch_norm=True; leave it out"
-            )
-        # A bias in front of a batch norm would change nothing.
-        x = _projector(features.shape, target.shape, use_bias=not normalises)(features)
-        if normalises:
-            # The momentum and epsilon of PyTorch.
-            x = nn.BatchNorm(
-                use_running_average=False, momentum=0.9, epsilon=1e-5, axis_name=axis_name
-            )(x)
-        if is_map if self.relu is None else self.relu:
-            x = nn.relu(x)
-        values = feature_mse(x, target)
-        return {UNNAMED: Term(values, value_weights(values, student, batch))}
 
 
 def unit_rows(rows: jax.Array, weights: jax.Array | None = None) -> jax.Array:
@@ -201,13 +119,69 @@ def unit_rows(rows: jax.Array, weights: jax.Array | None = None) -> jax.Array:
     return jnp.where(positive, rows / jnp.sqrt(jnp.where(positive, square, 1)), 0)
 
 
-def _prepare_pair(student_features: Array, teacher_features: Array) -> tuple[jax.Array, jax.Array]:
+def prepare_pair(student_features: Array, teacher_features: Array) -> tuple[jax.Array, jax.Array]:
     """Returns float32 features; stops the gradient of the teacher's."""
     teacher = jax.lax.stop_gradient(jnp.asarray(teacher_features, jnp.float32))
     return jnp.asarray(student_features, jnp.float32), teacher
 
 
-def _average_pool(maps: jax.Array, size: tuple[int, ...]) -> jax.Array:
+def read_pair(layers: Layers, student: Outputs, teacher: Outputs) -> tuple[jax.Array, jax.Array]:
+    """Returns the float32 features of a pair of layers; stops the gradient of the teacher's.
+
+    Args:
+      layers: the feature that student and teacher call by this name; or a pair of names.
+      student: the student's outputs.
+      teacher: the teacher's outputs.
+
+    Raises:
+      ValueError: the features are not of the same examples.
+    """
+    student_layer, teacher_layer = layer_names(layers)
+    pair = prepare_pair(student.features[student_layer], teacher.features[teacher_layer])
+    if len(pair[0]) != len(pair[1]):
+        raise ValueError(
+            f"features: expected the same examples in {student_layer!r} of the student and"
+            f" {teacher_layer!r} of the teacher, got shapes {pair[0].shape} and {pair[1].shape}"
+        )
+    return pair
+
+
+def as_map(features: jax.Array) -> jax.Array:
+    """Returns maps [B, H, W, C] as they are, and vectors [B, D] as maps [B, 1, 1, D].
+
+    Raises:
+      ValueError: the features are neither maps nor vectors.
+    """
+    if features.ndim not in (2, 4):
+        raise ValueError(
+            "features: expected maps [B, H, W, C] or vectors [B, D], got shape"
+            f" {features.shape}; choose other layers"
+        )
+    return features[:, None, None] if features.ndim == 2 else features
+
+
+def check_maps(*features: jax.Array) -> None:
+    """Raises ValueError unless all features are maps [B, H, W, C] of the same B examples."""
+    if any(x.ndim != 4 or len(x) != len(features[0]) for x in features):
+        raise ValueError(
+            "features: expected maps [B, H, W, C] of the same examples, got shapes"
+            f" {' and '.join(str(x.shape) for x in features)}; choose other layers"
+        )
+
+
+def mean_per_row(values: jax.Array) -> jax.Array:
+    """Returns the mean over all elements of an example [B], or of a token of [B, L, D], [B, L]."""
+    first = 2 if values.ndim == 3 else 1
+    return values.mean(axis=tuple(range(first, values.ndim)))
+
+
+def pool_to_smaller(one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Averages maps [B, H, W, C] over windows, so that both have the smaller height and width."""
+    size = tuple(map(min, one.shape[1:3], other.shape[1:3]))
+    return average_pool(one, size), average_pool(other, size)
+
+
+def average_pool(maps: jax.Array, size: tuple[int, ...]) -> jax.Array:
     """Averages maps [B, H, W, C] to [B, *size, C] over windows as PyTorch's adaptive pooling."""
     if maps.shape[1:3] == size:
         return maps
@@ -223,23 +197,3 @@ def _pool_matrix(before: int, after: int) -> np.ndarray:
     # Window i holds the pixels from floor(i * before / after) to ceil((i + 1) * before / after).
     inside = (pixel >= window * before // after) & (pixel < -(-(window + 1) * before // after))
     return (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)
-
-
-def _projector(student: tuple[int, ...], teacher: tuple[int, ...], *, use_bias: bool) -> nn.Module:
-    """Returns the layer that maps features of the student's shape to the teacher's shape."""
-    if len(student) == len(teacher) and len(student) in (2, 3):
-        return nn.Dense(teacher[-1], use_bias=use_bias)
-    if len(student) == len(teacher) == 4:
-        before, after = student[1:3], teacher[1:3]
-        if all(s == 2 * t for s, t in zip(before, after, strict=True)):
-            return nn.Conv(teacher[-1], (3, 3), (2, 2), padding=1, use_bias=use_bias)
-        if all(2 * s == t for s, t in zip(before, after, strict=True)):
-            return nn.ConvTranspose(teacher[-1], (4, 4), (2, 2), use_bias=use_bias)
-        kernel = tuple(1 + s - t for s, t in zip(before, after, strict=True))
-        if min(kernel) > 0:
-            return nn.Conv(teacher[-1], kernel, padding="VALID", use_bias=use_bias)
-    raise ValueError(
-        "Hint: expected both maps [B, H, W, C], both tokens [B, L, D] or both vectors [B, D], and"
-        " a student's map that is half as large as the teacher's or at least as large, got shapes"
-        f" {student} and {teacher}; choose other layers"
-    )

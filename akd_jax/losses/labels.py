@@ -1,14 +1,20 @@
 """Losses against hard labels: class indices, or the target numbers of a regression.
 
-The conventions are those of `akd_jax.losses.logits`: one value per row, in float32.
+The conventions are those of `akd_jax.losses.divergences`: one value per row, in float32.
 """
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
-from akd_jax import checks
-from akd_jax.losses.class_axis import exclude_masked, prepare
+from akd_jax.losses.class_axis import (
+    exclude_masked,
+    prepare,
+    prepare_labels,
+    share_option,
+    without_empty_rows,
+)
 from akd_jax.types import Array
 
 
@@ -41,32 +47,56 @@ def cross_entropy(
         the class axis, a label is out of range, or the mask does not fit the logits.
     """
     logits, where = prepare(student_logits, axis, where)
-    rows, classes = logits.shape[:-1], logits.shape[-1]
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels: expected integers, got {labels.dtype}")
-    if labels.shape != rows:
-        raise ValueError(
-            f"labels: expected shape {rows} for logits {student_logits.shape}, got {labels.shape}"
-        )
-    checks.check_values(
-        "labels",
-        labels,
-        f"class indices from 0 to {classes - 1}",
-        lambda values: ((values >= 0) & (values < classes)) | (values == ignore_index),
-        "mark masked positions with ignore_index",
-    )
-    labels = jnp.asarray(labels, jnp.int32)
-    in_range = (labels >= 0) & (labels < classes)
+    rows = prepare_labels(labels, logits, student_logits.shape, ignore_index)
     loss = optax.losses.softmax_cross_entropy_with_integer_labels(
-        exclude_masked(logits, where), jnp.where(in_range, labels, 0)
+        exclude_masked(logits, where), rows.indices
     )
-    if where is not None:
-        loss = jnp.where(where.any(axis=-1), loss, 0)
-    if ignore_index is not None:
-        ignored = labels == ignore_index
-        loss, in_range = jnp.where(ignored, 0, loss), in_range | ignored
-    # The product makes the gradient NaN too: a label out of range must not train the network.
-    return loss * jnp.where(in_range, 1, jnp.nan)
+    return rows.finish(without_empty_rows(loss, where))
+
+
+def label_smoothing(
+    student_logits: Array,
+    labels: Array,
+    *,
+    smoothing: ArrayLike = 0.1,
+    axis: int = -1,
+    where: Array | None = None,
+    ignore_index: int | None = None,
+) -> jax.Array:
+    """Returns the cross-entropy against smoothed labels.
+
+        value = -sum_c ((1 - smoothing) [c = label] + smoothing / C) log softmax(z_s)_c
+
+    C is the number of the classes that count. Logits of -inf do not count.
+
+    Source: Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
+    https://arxiv.org/abs/1512.00567.
+
+    Args:
+      student_logits: z_s, [..., C].
+      labels: class indices from 0 to C - 1, int [...].
+      smoothing: the share of the label that is spread evenly over all classes, from 0 to 1, a
+        scalar or one value per row.
+      axis: the axis of the classes.
+      where: the classes that count, as for `cross_entropy`.
+      ignore_index: a label that marks rows without a loss, as for `cross_entropy`.
+
+    Returns:
+      float32 [...], in nats.
+
+    Raises:
+      ValueError: as `cross_entropy`, or the smoothing has another shape than the rows, or is out of
+        range.
+    """
+    logits, where = prepare(student_logits, axis, where)
+    rows = prepare_labels(labels, logits, student_logits.shape, ignore_index)
+    smoothing = share_option("smoothing", smoothing, logits.shape[:-1])
+    logits = exclude_masked(logits, where)
+    counts = logits > -jnp.inf
+    number = jnp.maximum(counts.sum(axis=-1, dtype=jnp.float32), 1)
+    mean = jnp.where(counts, logits, 0).sum(axis=-1) / number
+    target = (1 - smoothing) * rows.pick(logits) + smoothing * mean
+    return rows.finish(without_empty_rows(jax.nn.logsumexp(logits, axis=-1) - target, where))
 
 
 def squared_error(student_logits: Array, labels: Array) -> jax.Array:

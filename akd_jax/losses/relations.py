@@ -1,4 +1,4 @@
-"""Losses of relations: similarities, distances and angles between the examples of a batch.
+"""Losses of relations: similarities between the examples of a batch. Those of RKD are in `rkd`.
 
 Each function takes features [B, ...] of B examples, which are flattened per example, and returns
 one value per example. Student and teacher may have different widths. For texts, give one vector
@@ -15,12 +15,19 @@ next to a cross-entropy of weight 1 (Tian et al., "Contrastive Representation Di
 2020, https://arxiv.org/abs/1910.10699).
 """
 
+from collections.abc import Mapping
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
+from akd_jax import checks
+from akd_jax.losses.compose import UNNAMED, Layers, layer_names, value_weights
 from akd_jax.losses.features import unit_rows
-from akd_jax.types import Array
+from akd_jax.losses.rows import divide, flatten, gather_rows, prepare_rows, weighted_mean
+from akd_jax.types import Array, Batch, Clock, Outputs, Term
+
+_PKT_EPSILON = 1e-7
 
 
 def sp(
@@ -53,38 +60,36 @@ def sp(
     Raises:
       ValueError: the features or the weights are not of the same examples.
     """
-    student, teacher, weights = _prepare(student_features, teacher_features, weights)
-    all_student, all_teacher, all_weights = _gather((student, teacher, weights), axis_name)
+    student, teacher, weights = prepare_rows(student_features, teacher_features, weights)
+    all_student, all_teacher, all_weights = gather_rows((student, teacher, weights), axis_name)
 
     def similarities(rows: jax.Array, columns: jax.Array) -> jax.Array:
-        products = jnp.einsum("id,jd->ij", rows, columns, precision=jax.lax.Precision.HIGHEST)
-        return unit_rows(products, all_weights)
+        return unit_rows(_products(rows, columns), all_weights)
 
     difference = similarities(student, all_student) - similarities(teacher, all_teacher)
-    return _weighted_mean(jnp.square(difference), all_weights)
+    return weighted_mean(jnp.square(difference), all_weights)
 
 
-def rkd_distance(
+def pkt(
     student_features: Array,
     teacher_features: Array,
     *,
     weights: Array | None = None,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Returns the difference of the distances between examples, relative to their mean (RKD).
+    """Returns the divergence of the probabilities with which examples are neighbours (PKT).
 
-        d_ij = ||f_i - f_j||, divided by the mean of the distances that are greater than 0
-        loss = mean over i and j of huber(d_ij of the student - d_ij of the teacher)
+        s_ij = (cos(f_i, f_j) + 1) / 2        p_ij = s_ij / sum_j s_ij
+        loss = mean over i and j of p_ij log((p_ij + 1e-7) / (q_ij + 1e-7))
 
-    huber(x) is x^2 / 2 for |x| <= 1, and |x| - 1/2 otherwise. The mean includes i = j. The mean of
-    the values is this loss: v_i is the mean over j. It is the same for features that are moved,
-    rotated, or multiplied by a factor. Equal features have the distance 0 and get no gradient from
-    it. The usual weight is 25, together with 50 for `rkd_angle`, with pooled features.
+    p belongs to the teacher and q to the student. The sum over j includes j = i. The mean of the
+    values is this loss: v_i is the mean over j. It is the same for rotated features, and for
+    features multiplied by a factor. The mean over j makes it B times smaller than a sum of the
+    divergences KL(p_i || q_i) would be; for this reason the usual weight is 30000, with pooled
+    features.
 
-    For B examples of width D on N devices, each device may need memory for B^2 D / N numbers.
-
-    Source: Park et al., "Relational Knowledge Distillation", CVPR 2019,
-    https://arxiv.org/abs/1904.05068.
+    Source: Passalis and Tefas, "Learning Deep Representations with Probabilistic Knowledge
+    Transfer", ECCV 2018, https://arxiv.org/abs/1803.10837.
 
     Args:
       student_features: f of the student, [B, ...].
@@ -93,58 +98,55 @@ def rkd_distance(
       axis_name: the axis of the devices whose examples belong to the batch; None for one device.
 
     Returns:
-      float32 [B].
+      float32 [B], in nats.
 
     Raises:
       ValueError: the features or the weights are not of the same examples.
     """
-    student, teacher, weights = _prepare(student_features, teacher_features, weights)
-    all_student, all_teacher, all_weights = _gather((student, teacher, weights), axis_name)
+    student, teacher, weights = prepare_rows(student_features, teacher_features, weights)
+    all_student, all_teacher, all_weights = gather_rows((student, teacher, weights), axis_name)
 
-    def relative_distances(rows: jax.Array, columns: jax.Array) -> jax.Array:
-        squares = jnp.square(rows[:, None] - columns).sum(axis=-1)
-        positive = squares > 0
-        # The derivative of the square root at 0 is infinite; times 0 it would be NaN.
-        distances = jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
-        pairs = weights[:, None] * all_weights * positive.astype(jnp.float32)
-        total, count = (pairs * distances).sum(), pairs.sum()
-        if axis_name is not None:
-            total, count = jax.lax.psum((total, count), axis_name)
-        # Without two different examples all distances are 0.
-        return distances / jnp.where(count > 0, total / jnp.where(count > 0, count, 1), 1)
+    def probabilities(rows: jax.Array, columns: jax.Array) -> jax.Array:
+        similarities = (_products(unit_rows(rows), unit_rows(columns)) + 1) / 2
+        similarities = jnp.maximum(similarities, 0)  # Rounding can give a cosine below -1.
+        return divide(similarities, (similarities * all_weights).sum(axis=-1, keepdims=True))
 
-    errors = optax.losses.huber_loss(
-        relative_distances(student, all_student), relative_distances(teacher, all_teacher)
-    )
-    return _weighted_mean(errors, all_weights)
+    p, q = probabilities(teacher, all_teacher), probabilities(student, all_student)
+    terms = p * (jnp.log(p + _PKT_EPSILON) - jnp.log(q + _PKT_EPSILON))
+    return weighted_mean(terms, all_weights)
 
 
-def rkd_angle(
+def correlation_congruence(
     student_features: Array,
     teacher_features: Array,
     *,
+    gamma: float = 0.4,
+    order: int = 2,
     weights: Array | None = None,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Returns the difference of the angles between triples of examples (RKD).
+    """Returns the squared difference of the kernel matrices of student and teacher (CC).
 
-        e_ij = (f_j - f_i) / ||f_j - f_i||        a_ijk = e_ij . e_ik
-        loss = mean over i, j and k of huber(a_ijk of the student - a_ijk of the teacher)
+        K_ij = exp(-2 gamma) sum_{p <= order} (2 gamma x_i . x_j)^p / p!
+        loss = ||K_s - K_t||^2 / B^2
 
-    a_ijk is the cosine of the angle at f_i. The function huber is that of `rkd_distance`. The mean
-    includes triples in which examples are equal; e_ij is 0 for equal features. The mean of the
-    values is this loss: v_i is the mean over j and k. It is the same for features that are moved,
-    rotated, or multiplied by a factor. The usual weight is 50, together with 25 for
-    `rkd_distance`, with pooled features.
+    x are the features divided by their norms. K is the Taylor series of the Gaussian kernel
+    exp(-gamma ||x_i - x_j||^2). The mean of the values is this loss: v_i is the mean over j. It is
+    the same for rotated features, and for features multiplied by a factor.
 
-    For B examples of width D on N devices, each device needs memory for B^2 (B + D) / N numbers.
+    This is the form of the paper. The usual weight is 100, with pooled features, in public code of
+    the same form. RepDistiller's "correlation" is another loss, the product of the errors of
+    consecutive examples, which depends on their order; its weight 0.02 does not fit here.
+    torchdistill takes the norm instead of its square.
 
-    Source: Park et al., "Relational Knowledge Distillation", CVPR 2019,
-    https://arxiv.org/abs/1904.05068.
+    Source: Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019,
+    https://arxiv.org/abs/1904.01802.
 
     Args:
-      student_features: f of the student, [B, ...].
-      teacher_features: f of the teacher, [B, ...].
+      student_features: features of the student, [B, ...].
+      teacher_features: features of the teacher, [B, ...].
+      gamma: the inverse squared width of the Gaussian kernel, above 0.
+      order: the highest power in the series of the kernel, at least 1.
       weights: the weights of the examples, [B]; None for 1.
       axis_name: the axis of the devices whose examples belong to the batch; None for one device.
 
@@ -152,50 +154,72 @@ def rkd_angle(
       float32 [B].
 
     Raises:
-      ValueError: the features or the weights are not of the same examples.
+      ValueError: the features or the weights are not of the same examples, or gamma or order is out
+        of range.
     """
-    student, teacher, weights = _prepare(student_features, teacher_features, weights)
-    all_student, all_teacher, all_weights = _gather((student, teacher, weights), axis_name)
+    checks.check_values("gamma", gamma, "values greater than 0", lambda g: g > 0)
+    checks.check_values("order", order, "values of at least 1", lambda p: p >= 1)
+    student, teacher, weights = prepare_rows(student_features, teacher_features, weights)
+    all_student, all_teacher, all_weights = gather_rows((student, teacher, weights), axis_name)
 
-    def cosines(rows: jax.Array, columns: jax.Array) -> jax.Array:
-        directions = unit_rows(columns - rows[:, None])
-        return jnp.einsum(
-            "ijd,ikd->ijk", directions, directions, precision=jax.lax.Precision.HIGHEST
-        )
+    def kernel(rows: jax.Array, columns: jax.Array) -> jax.Array:
+        x = 2 * gamma * _products(unit_rows(rows), unit_rows(columns))
+        series = jnp.ones_like(x)
+        for power in range(order, 0, -1):
+            series = 1 + x / power * series
+        return jnp.exp(jnp.float32(-2 * gamma)) * series
 
-    errors = optax.losses.huber_loss(cosines(student, all_student), cosines(teacher, all_teacher))
-    return _weighted_mean(_weighted_mean(errors, all_weights), all_weights)
+    difference = kernel(student, all_student) - kernel(teacher, all_teacher)
+    return weighted_mean(jnp.square(difference), all_weights)
 
 
-def _prepare(
-    student_features: Array, teacher_features: Array, weights: Array | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns float32 features [B, D] and weights [B]; only the student's features get a gradient.
+class CC(nn.Module):
+    """The loss `correlation_congruence` of a trained linear embedding of the student's features.
 
-    Weights of None become 1.
+    The teacher's features are compared as they are; the kernel needs no common width. The
+    published codes also train an embedding of the teacher. That loss can reach 0 without a change
+    of the student, when both embeddings map all examples to one point. `losses.bind` with
+    `losses.correlation_congruence` is the loss without an embedding.
+
+    Attributes:
+      layers: the feature that student and teacher call by this name; or a pair, the student's
+        feature and the teacher's.
+      width: the width of the embedding of the student's features.
+      gamma: the inverse squared width of the Gaussian kernel, above 0.
+      order: the highest power in the series of the kernel, at least 1.
+      teacher: the name of the teacher.
     """
-    rows = len(student_features)
-    if len(teacher_features) != rows:
-        raise ValueError(
-            f"teacher_features: expected features of the student's {rows} examples, got"
-            f" {len(teacher_features)}; give both the same batch"
+
+    layers: Layers = "pooled"
+    width: int = 128
+    gamma: float = 0.4
+    order: int = 2
+    teacher: str = "teacher"
+
+    @nn.compact
+    def __call__(
+        self,
+        student: Outputs,
+        teachers: Mapping[str, Outputs],
+        batch: Batch,
+        clock: Clock,
+        *,
+        axis_name: str | None = None,
+    ) -> Mapping[str, Term]:
+        """Returns one term, a value per example [B]."""
+        del clock
+        student_layer, teacher_layer = layer_names(self.layers)
+        values = correlation_congruence(
+            nn.Dense(self.width, name="student")(flatten(student.features[student_layer])),
+            teachers[self.teacher].features[teacher_layer],
+            gamma=self.gamma,
+            order=self.order,
+            weights=batch.weights,
+            axis_name=axis_name,
         )
-    weights = jnp.ones(rows) if weights is None else jnp.asarray(weights, jnp.float32)
-    if weights.shape != (rows,):
-        raise ValueError(f"weights: expected shape ({rows},), got {weights.shape}")
-    student, teacher = (
-        jnp.asarray(features, jnp.float32).reshape(rows, -1)
-        for features in (student_features, teacher_features)
-    )
-    return student, *jax.lax.stop_gradient((teacher, weights))
+        return {UNNAMED: Term(values, value_weights(values, student, batch))}
 
 
-def _gather(arrays: tuple[jax.Array, ...], axis_name: str | None) -> tuple[jax.Array, ...]:
-    """Returns the rows of all devices; their gradients flow back to the devices they come from."""
-    return arrays if axis_name is None else jax.lax.all_gather(arrays, axis_name, tiled=True)
-
-
-def _weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
-    """Returns the weighted mean over the last axis; 0 if all weights are 0."""
-    total = weights.sum()
-    return (values * weights).sum(axis=-1) / jnp.where(total > 0, total, 1)
+def _products(rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """Returns the inner products of rows [R, D] and columns [C, D], [R, C]."""
+    return jnp.einsum("id,jd->ij", rows, columns, precision=jax.lax.Precision.HIGHEST)

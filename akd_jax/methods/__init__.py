@@ -1,6 +1,6 @@
 """Distillation methods by name. A new method is a module here and a line in METHODS."""
 
-from akd_jax.methods import annealing_kd, compose, continuation_kd, kd, scratch, takd
+from akd_jax.methods import annealing_kd, compose, continuation_kd, kd, scratch, simkd, takd
 from akd_jax.methods.base import MethodSpec, RunSettings, teacher_recipe
 from akd_jax.methods.scratch import default_teacher
 
@@ -10,6 +10,7 @@ METHODS: dict[str, MethodSpec] = {
     "takd": takd.SPEC,
     "annealing_kd": annealing_kd.SPEC,
     "continuation_kd": continuation_kd.SPEC,
+    "simkd": simkd.SPEC,
     "compose": compose.SPEC,
 }
 

@@ -71,7 +71,8 @@ class StudentConfig(Section):
         default="plain_cnn:8 M 8 M FC",
         description="Network as NAME:ARGUMENT with a name in akd_jax.models.MODELS, such as"
         " resnet:8; or huggingface:DIR for a pretrained folder; or huggingface:DIR,every=3 for"
-        " every third of its layers; or ngrams:BUCKETSxWIDTH,HIDDEN for short texts.",
+        " every third of its layers; or ngrams:BUCKETSxWIDTH,HIDDEN for short texts; or"
+        " simkd:64,resnet:8 for the method simkd.",
     )
     epochs: PositiveInt = Field(
         default=400,
@@ -132,6 +133,11 @@ class RunSettings(Section):
     )
     student: StudentConfig = Field(
         default=StudentConfig(), description="Student network and its training."
+    )
+    variants: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="Rows of a comparison besides the methods: the name of each row, with the"
+        " fields that it changes. Only experiments.compare reads it.",
     )
 
     def section(self, kind: type[_Section]) -> _Section:

@@ -7,18 +7,55 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from akd_jax.host.errors import InputError
-from akd_jax.models import huggingface, ngrams, plain_cnn, resnet
+from akd_jax.models import (
+    huggingface,
+    mobilenetv2,
+    ngrams,
+    plain_cnn,
+    resnet,
+    resnet50,
+    shufflenet,
+    simkd,
+    vgg,
+    wide_resnet,
+)
 from akd_jax.models.taps import tap
 
 __all__ = ["MODELS", "TEXT_MODELS", "absolute", "build", "folder", "reads_texts", "tap"]
 
+
+def _without_argument(
+    name: str, kind: Callable[..., nn.Module]
+) -> Callable[[str, int, Any], nn.Module]:
+    """Returns the function that builds a network whose specification is only its name."""
+
+    def build(argument: str, num_classes: int, dtype: Any) -> nn.Module:
+        if argument:
+            raise InputError(f"{name}:{argument}: expected {name} without an argument")
+        return kind(num_classes=num_classes, dtype=dtype)
+
+    return build
+
+
+def _build_simkd(argument: str, num_classes: int, dtype: Any) -> nn.Module:
+    """Builds the student of SimKD, which contains another network."""
+    return simkd.build(argument, num_classes, dtype, build)
+
+
 # Maps the name in NAME:ARGUMENT to a function that builds the module from the argument, the number
-# of classes and the dtype.
+# of classes and the dtype. The argument is empty in a specification that is only a NAME.
 MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "huggingface": huggingface.build,
+    "mobilenetv2": mobilenetv2.build,
     "ngrams": ngrams.build,
     "plain_cnn": plain_cnn.build,
     "resnet": resnet.build,
+    "resnet50": _without_argument("resnet50", resnet50.ResNet50),
+    "shufflenet_v1": _without_argument("shufflenet_v1", shufflenet.ShuffleNetV1),
+    "shufflenet_v2": _without_argument("shufflenet_v2", shufflenet.ShuffleNetV2),
+    "simkd": _build_simkd,
+    "vgg": vgg.build,
+    "wrn": wide_resnet.build,
 }
 
 
@@ -49,13 +86,20 @@ def absolute(spec: str) -> str:
 
 
 def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
-    """Builds the module of a specification NAME:ARGUMENT.
+    """Builds the module of a specification NAME:ARGUMENT, or NAME if there is no argument.
 
     Args:
       spec: one of
         'resnet:110', a CIFAR ResNet of this depth;
+        'resnet:8x4', a CIFAR ResNet of depth 8 with more channels;
+        'resnet50', 'shufflenet_v1' and 'shufflenet_v2', for small images;
+        'wrn:40-2', a wide ResNet of depth 40 and width 2;
+        'vgg:13', a VGG with batch norm of this depth;
+        'mobilenetv2:0.5', a MobileNetV2 with half of the channels;
         'plain_cnn:10', the plain CNN of this depth in the Annealing-KD paper;
         'plain_cnn:16 M 16 M FC', a plain CNN with these layers;
+        'simkd:64,resnet:8', a student of the method simkd: a network whose last map is transferred
+        to the 64 channels of a teacher's;
         'huggingface:DIR', the encoder of a Hugging Face folder;
         'huggingface:DIR,every=3', every third layer of this encoder;
         'ngrams:4096x16', 4,096 buckets of character n-grams with embeddings of width 16;

@@ -111,6 +111,8 @@ class Encoder(nn.Module):
           'hidden_0' [B, L, D], the embeddings, after their layer norm;
           'hidden_1' ... 'hidden_N' [B, L, D], the output of each layer;
           'last_hidden_state', the same array as 'hidden_N';
+          'query_1' ... 'query_N', 'key_1' ... 'key_N' and 'value_1' ... 'value_N'
+            [B, L, heads, D / heads], the inputs of the attention of each layer;
           'attention_1' ... 'attention_N' [B, heads, L, L], the attention scores
             q . k / sqrt(D / heads) of each layer before mask and softmax, in float32: a row for
             each query and a column for each key;
@@ -134,8 +136,9 @@ class Encoder(nn.Module):
         x = nn.Dropout(rate, deterministic=not train)(x)
         features = {"hidden_0": x}
         for number in range(config.num_hidden_layers):
-            x, scores = Layer(config, self.dtype, name=f"layer_{number}")(x, real, train=train)
-            features |= {f"hidden_{number + 1}": x, f"attention_{number + 1}": scores}
+            x, inner = Layer(config, self.dtype, name=f"layer_{number}")(x, real, train=train)
+            features[f"hidden_{number + 1}"] = x
+            features |= {f"{name}_{number + 1}": feature for name, feature in inner.items()}
 
         head_dropout = nn.Dropout(head_rate, deterministic=not train)
         first = x[:, 0]
@@ -188,8 +191,8 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(
         self, x: jax.Array, real: jax.Array, *, train: bool
-    ) -> tuple[jax.Array, jax.Array]:
-        """Maps [B, L, D] to [B, L, D] and to the attention scores [B, heads, L, L].
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Maps [B, L, D] to [B, L, D] and to the features of the attention, as in `Encoder`.
 
         No token attends to those that are not `real` [B, L].
         """
@@ -223,7 +226,8 @@ class Layer(nn.Module):
         x = _norm(config, self.dtype, "attention_norm")(x + dropout(attended))
         y = ACTIVATIONS[config.hidden_act](dense(config.intermediate_size, name="intermediate")(x))
         y = dense(config.hidden_size, name="output")(y)
-        return _norm(config, self.dtype, "output_norm")(x + dropout(y)), scores
+        x = _norm(config, self.dtype, "output_norm")(x + dropout(y))
+        return x, {"query": query, "key": key, "value": value, "attention": scores}
 
 
 def _normal(config: EncoderConfig) -> Any:

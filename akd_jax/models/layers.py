@@ -1,29 +1,53 @@
 """Layers shared by the networks."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from akd_jax.types import Head
+from akd_jax.types import Head, Outputs
+
+FAN_OUT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# The default of PyTorch's convolutions and dense layers: uniform within 1 / sqrt(fan_in).
+TORCH_DEFAULT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-def conv(channels: int, dtype: Any, *, size: int = 3, stride: int = 1) -> nn.Conv:
-    """Returns a convolution without bias, padded by size // 2 on every side as in PyTorch.
+def conv(
+    channels: int,
+    dtype: Any,
+    *,
+    size: int = 3,
+    stride: int = 1,
+    groups: int = 1,
+    use_bias: bool = False,
+    kernel_init: nn.initializers.Initializer = FAN_OUT,
+) -> nn.Conv:
+    """Returns a convolution, padded by size // 2 on every side as in PyTorch.
 
-    Flax's 'SAME' would pad a strided convolution only on the right and at the bottom. The kernel
-    is initialised from a normal distribution with variance 2 / (size * size * channels).
+    Flax's 'SAME' would pad a strided convolution only on the right and at the bottom.
+
+    Args:
+      channels: number of output channels.
+      dtype: dtype of the computation.
+      size: height and width of the kernel.
+      stride: distance of the output pixels.
+      groups: number of groups of channels that are convolved separately.
+      use_bias: whether a bias is added, which starts at 0.
+      kernel_init: initialises the kernel; by default from a normal distribution with variance
+        2 / (size * size * channels).
     """
     return nn.Conv(
         channels,
         (size, size),
         strides=(stride, stride),
         padding=size // 2,
-        use_bias=False,
+        feature_group_count=groups,
+        use_bias=use_bias,
         dtype=dtype,
-        kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        kernel_init=kernel_init,
     )
 
 
@@ -50,3 +74,18 @@ def classify(layer: nn.Dense, pooled: jax.Array) -> tuple[jax.Array, Head]:
     logits = layer(pooled)
     parameters = layer.variables["params"]
     return logits, Head(parameters["kernel"], parameters["bias"])
+
+
+def pool_and_classify(
+    layer: nn.Dense, pixels: jax.Array, features: Mapping[str, jax.Array]
+) -> Outputs:
+    """Returns the outputs of a network that ends with a mean over all pixels and a dense layer.
+
+    Args:
+      layer: the `classifier`.
+      pixels: the last hidden representation [B, H, W, D].
+      features: the features of the network. The result also has 'pooled', the mean in float32.
+    """
+    pooled = pixels.mean(axis=(1, 2), dtype=jnp.float32)
+    logits, head = classify(layer, pooled)
+    return Outputs(logits, {**features, "pooled": pooled}, head=head)

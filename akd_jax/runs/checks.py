@@ -15,6 +15,7 @@ from akd_jax.teachers.live import LiveTeacher
 from akd_jax.training.check import Reads, check_stage
 from akd_jax.training.scheduled import check_schedules
 from akd_jax.training.stage import Method, Stage
+from akd_jax.training.state import array_shapes
 from akd_jax.types import Batch, Outputs, TopK
 
 _ROWS = 2  # The number of examples of the batch whose shapes are checked.
@@ -38,8 +39,9 @@ def check_methods(
       What the loss of a stage reads of its teachers, by the names of the network and the stage.
 
     Raises:
-      InputError: see `akd_jax.training.check.check_stage` and `check_schedules`. Or a stage
-        selects by a score that does not exist, or what a loss reads cannot be stored.
+      InputError: see `akd_jax.training.check.check_stage` and `check_schedules`. Or the initial
+        variables of a method do not fit the student, a stage selects by a score that does not
+        exist, or what a loss reads cannot be stored.
     """
     # The data set of a plan tokenises all its texts when a split is accessed, so read another one.
     labels = data.load(settings.dataset).splits["train"].labels
@@ -52,6 +54,7 @@ def check_methods(
     batch = _batch_shapes(labels, dataset)
     reads: dict[tuple[str, str], Mapping[str, Reads]] = {}
     for name, method in methods.items():
+        _check_initial_variables(method, name, models, dataset)
         for stage in method.stages:
             _check_selection(stage, dataset)
             if stage.data is None:
@@ -66,6 +69,22 @@ def check_methods(
                     settings, dataset, stage, other, models[other], reads[name, stage.name][other]
                 )
     return reads
+
+
+def _check_initial_variables(
+    method: Method, name: str, models: Mapping[str, Model], dataset: Dataset
+) -> None:
+    """Checks that a method computes initial variables of the student's shapes and types."""
+    teachers = {other: models[other] for other in method.teachers}
+    initial = jax.eval_shape(method.initial_variables, models[name], teachers, dataset.example)
+    expected, actual = array_shapes(models[name].variables), array_shapes(initial)
+    for path in {**expected, **actual}:
+        if expected.get(path) != actual.get(path):
+            raise InputError(
+                f"{method.name}: expected the initial variable {path} to stay"
+                f" {expected.get(path, 'absent')}, got {actual.get(path, 'none')}; change the"
+                " method's `initialise`"
+            )
 
 
 def _check_selection(stage: Stage, dataset: Dataset) -> None:
@@ -87,11 +106,13 @@ def _check_storable(
             f"config.teacher.stored_top_k: expected 0, because the loss of the stage {stage.name}"
             f" reads all logits of {name}, got {settings.teacher.stored_top_k}; set it to 0"
         )
-    if reads.mask:
-        raise InputError(
-            f"config.teacher.views: expected 0, because the loss of the stage {stage.name} reads"
-            f" the mask of {name}, which is not stored, got {settings.teacher.views}; set it to 0"
-        )
+    for part in ("mask", "head"):
+        if getattr(reads, part):
+            raise InputError(
+                f"config.teacher.views: expected 0, because the loss of the stage {stage.name}"
+                f" reads the {part} of {name}, which is not stored, got {settings.teacher.views};"
+                " set it to 0"
+            )
     if len(dataset.buckets) < 2 or not reads.features:
         return
     shortest, longest = (

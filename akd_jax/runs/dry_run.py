@@ -59,6 +59,8 @@ def rehearse(run_config: Any) -> dict[str, Any]:
         networks[name] = {"parameters": _count_parameters(variables)}
         if finished is not None:
             networks[name] |= _evaluate_teacher(plan, teachers[name])
+    start = plan.method.initial_variables(student, teachers, plan.dataset.example)
+    student = student.replace(variables=start)
     stages: list[dict[str, Any]] = []
     stores: dict[str, int] = {}
     models = dict(teachers)

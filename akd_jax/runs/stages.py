@@ -65,6 +65,9 @@ def train_method(
     predictor = Predictor()
     key = jax.random.key(seed)
     initial = network.initial_variables(jax.random.fold_in(key, 0), plan.dataset.example)
+    initial = method.initial_variables(
+        Model(initial, network.apply), teachers, plan.dataset.example
+    )
     writer = MetricWriter(workdir if name == STUDENT else folder)
     results: dict[str, StageResult] = {}
     summaries: list[dict[str, Any]] = []

@@ -13,7 +13,7 @@ from akd_jax.models.network import Model
 from akd_jax.training.stage import Stage
 from akd_jax.training.state import prepare_batch
 from akd_jax.training.terms import evaluate_loss, explain_missing_names
-from akd_jax.types import Batch, Clock, Outputs, Teacher, TopK, Variables
+from akd_jax.types import Batch, Clock, Head, Outputs, Teacher, TopK, Variables
 
 
 @dataclasses.dataclass
@@ -23,11 +23,13 @@ class Reads:
     Attributes:
       logits: whether it reads the logits.
       mask: whether it reads the mask of the tokens.
+      head: whether it reads the last layer.
       features: the names of the features that it reads.
     """
 
     logits: bool = False
     mask: bool = False
+    head: bool = False
     features: set[str] = dataclasses.field(default_factory=set)
 
 
@@ -100,6 +102,11 @@ class _ObservedOutputs:
     def mask(self) -> jax.Array | None:
         self._reads.mask = self._reads.mask or self._outputs.mask is not None
         return self._outputs.mask
+
+    @property
+    def head(self) -> Head | None:
+        self._reads.head = self._reads.head or self._outputs.head is not None
+        return self._outputs.head
 
     def replace(self, **changes: Any) -> Outputs:
         """Returns the outputs with changes, without notes."""

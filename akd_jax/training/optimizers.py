@@ -1,10 +1,12 @@
 """Optimizers and learning-rate schedules, built from their settings."""
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 import jax
 import optax
+import pydantic
 from pydantic import Field
 
 from akd_jax.host.settings import NonNegative, NonNegativeInt, Positive, Section
@@ -31,7 +33,13 @@ class OptimizerConfig(Section):
     schedule: Literal["constant", "step", "linear", "cosine"] = Field(
         default="step",
         description="Learning-rate schedule: 'constant'; 'step', which multiplies the rate by 0.1"
-        " at 1/2 and at 3/4 of the updates; 'linear' or 'cosine', which fall to 0.",
+        " at each of the `drops`; 'linear' or 'cosine', which fall to 0.",
+    )
+    drops: str = Field(
+        default="1/2,3/4",
+        description="Parts of the updates after which the schedule 'step' multiplies the rate by"
+        " 0.1: fractions above 0 and below 1, separated by commas. 5/8,3/4,7/8 of 240 epochs are"
+        " the epochs 150, 180 and 210.",
     )
     warmup_epochs: NonNegativeInt = Field(
         default=0,
@@ -43,6 +51,25 @@ class OptimizerConfig(Section):
         description="Whether the schedule restarts at each temperature. The momentum is kept.",
     )
 
+    @pydantic.field_validator("drops")
+    @classmethod
+    def _check_drops(cls, drops: str) -> str:
+        if not all(0 < drop < 1 for drop in parse_drops(drops)):
+            raise ValueError("expected fractions above 0 and below 1")
+        return drops
+
+
+def parse_drops(drops: str) -> list[Fraction]:
+    """Returns the fractions of the setting `drops`, such as '1/2,3/4' or '0.5,0.75'.
+
+    Raises:
+      ValueError: a part between two commas is not a number.
+    """
+    try:
+        return [Fraction(drop.strip()) for drop in drops.split(",")]
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("expected fractions, separated by commas, such as 1/2,3/4") from None
+
 
 def learning_rate(
     config: OptimizerConfig, temperature_steps: Sequence[int], steps_per_epoch: int
@@ -51,7 +78,8 @@ def learning_rate(
 
     The setting `schedule` is one of:
       'constant';
-      'step': multiplied by 0.1 at 1/2 and at 3/4 of the updates, as in the paper for images;
+      'step': multiplied by 0.1 after each part of the updates in `drops`; the default, 1/2 and
+        3/4, is that of the paper for images;
       'linear': falls to 0, as in the paper for text;
       'cosine': falls to 0.
 
@@ -135,8 +163,11 @@ def _schedule(config: OptimizerConfig, steps: int) -> LearningRate:
         case "constant":
             return optax.constant_schedule(rate)
         case "step":
-            # With fewer than 4 steps the drops would coincide or precede the first step.
-            drops = {steps // 2: 0.1, steps * 3 // 4: 0.1} if steps >= 4 else {}
+            drops: dict[int, float] = {}
+            # With fewer than 4 steps the default drops would coincide or precede the first step.
+            for drop in parse_drops(config.drops) if steps >= 4 else []:
+                step = int(steps * drop)
+                drops[step] = 0.1 * drops.get(step, 1.0)
             return optax.piecewise_constant_schedule(rate, drops)
         case "linear":
             return optax.linear_schedule(rate, 0.0, steps)

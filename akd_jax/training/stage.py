@@ -4,13 +4,15 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
+import jax
+
 from akd_jax.data import Batches, Dataset, Examples
 from akd_jax.host.errors import InputError
 from akd_jax.models.network import Model
 from akd_jax.schedules import Schedule
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.training.state import Prepare
-from akd_jax.types import Loss
+from akd_jax.types import Loss, Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +145,22 @@ class Trained:
 Recipe = Pretrained | Trained
 
 
+class Initialise(Protocol):
+    """Computes the initial variables of a student that depend on its teachers."""
+
+    def __call__(self, student: Model, teachers: Mapping[str, Model], inputs: Any) -> Variables:
+        """Returns variables with the shapes and types of the student's.
+
+        JAX traces it, first on shapes, before a teacher is trained; a problem must raise InputError
+        then. A run that resumes calls it again: it must return the same variables.
+
+        Args:
+          student: the student with its random or pretrained variables.
+          teachers: the teachers of the method by name.
+          inputs: raw inputs of an example, [1, ...].
+        """
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """A training method: stages in order. The best student of the last stage is the result.
@@ -152,6 +170,7 @@ class Method:
       stages: the stages. A stage can start only from an earlier one.
       teachers: the recipes of the teachers that the stages read, by name. The name is the
         teacher's folder in the workdir.
+      initialise: changes the initial variables of the student; None to keep them.
 
     Raises:
       InputError: two stages have one name, a stage starts from one that is not earlier, a
@@ -162,6 +181,7 @@ class Method:
     name: str
     stages: tuple[Stage, ...]
     teachers: Mapping[str, Recipe] = dataclasses.field(default_factory=dict)
+    initialise: Initialise | None = None
 
     def __post_init__(self) -> None:
         earlier: list[str] = []
@@ -196,6 +216,14 @@ class Method:
     def epochs(self) -> int:
         """Total number of epochs of all stages."""
         return sum(stage.epochs for stage in self.stages)
+
+    def initial_variables(
+        self, student: Model, teachers: Mapping[str, Model], inputs: Any
+    ) -> Variables:
+        """Returns the student's variables before its first stage; arguments as `Initialise`."""
+        if self.initialise is None:
+            return student.variables
+        return jax.jit(self.initialise)(student, dict(teachers), inputs)
 
     def all_teachers(self) -> Iterator[tuple[str, Recipe]]:
         """Returns each teacher once, before the teachers that train it."""

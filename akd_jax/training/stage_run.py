@@ -72,6 +72,9 @@ def build_stage(
     loss_variables: Variables = {}
     if isinstance(stage.loss, nn.Module):  # Other losses need no batch to be gathered.
         loss_key, batch = jax.random.fold_in(key, 0), next(train.epoch())
+        # A loss that compares the examples of a batch sees one part of it at a time.
+        part = len(batch.weights) // grad_accumulation_steps
+        batch = jax.tree.map(lambda x: x[:part], batch)
         loss_variables = init_loss(stage.loss, loss_key, student, teachers, batch)
     prepare = _chain([x for x in (augmentation, stage.prepare) if x is not None])
     state = TrainState.create(

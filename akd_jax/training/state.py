@@ -150,7 +150,7 @@ def prepare_batch(
     if prepare is None:
         return batch
     prepared = prepare(student, teachers, batch, clock, key)
-    expected, actual = _shapes(batch), _shapes(prepared)
+    expected, actual = array_shapes(batch), array_shapes(prepared)
     for path in {**expected, **actual}:
         if expected.get(path) != actual.get(path):
             raise ValueError(
@@ -201,9 +201,9 @@ def _split(variables: Variables) -> tuple[Any, dict[str, Any]]:
     return variables.get("params", {}), others
 
 
-def _shapes(batch: Batch) -> dict[str, str]:
+def array_shapes(tree: Any) -> dict[str, str]:
     """Returns the type and shape of each array by its path."""
     return {
         jax.tree_util.keystr(path): f"{jnp.result_type(x)}{list(jnp.shape(x))}"
-        for path, x in jax.tree.leaves_with_path(batch)
+        for path, x in jax.tree.leaves_with_path(tree)
     }

@@ -12,6 +12,7 @@ from experiments.benchmarks import (
     scaling,
     text,
     torch_steps,
+    vocabulary,
 )
 
 # Maps a name to a function of the number of repeats. The function returns a dict with 'seconds'
@@ -26,4 +27,5 @@ SUITES: Mapping[str, Callable[[int], dict[str, Any]]] = {
     "scaling": scaling.measure,
     "text": text.measure,
     "torch": torch_steps.measure,
+    "vocabulary": vocabulary.measure,
 }

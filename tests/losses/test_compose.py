@@ -193,12 +193,12 @@ def test_a_function_of_all_rows_receives_the_axis_of_the_devices():
 
 
 def test_bind_needs_a_value_for_every_parameter_and_knows_its_options():
-    with pytest.raises(ValueError, match=r"^kl: expected a value for 'temperature', which bind"):
-        losses.bind(losses.kl)
+    with pytest.raises(ValueError, match=r"^continuation: expected a value for 'factor', which"):
+        losses.bind(losses.continuation, psi=0.5, margin=1.0)
     with pytest.raises(ValueError, match=r"expected no option 'factor', .* parameters are student"):
         losses.bind(losses.kl, temperature=2.0, factor=1.0)
-    with pytest.raises(ValueError, match=r"^kl: expected a value for 'temperature'"):
-        losses.compose(kl=(1.0, losses.kl))
+    with pytest.raises(ValueError, match=r"^continuation: expected a value for 'factor'"):
+        losses.compose(annealed=(1.0, losses.continuation))
 
 
 def test_compose_scales_and_names_its_terms():

@@ -49,21 +49,6 @@ def test_feature_mse_equals_the_closed_form(shape):
     np.testing.assert_allclose(gradient, expected, rtol=1e-5)
 
 
-def test_feature_mse_of_attention_scores_skips_padding():
-    student, teacher = features(3, 2, 5, 5), features(3, 2, 5, 5, seed=1)
-    lengths = [5, 2, 0]
-    mask = np.arange(5) < np.array(lengths)[:, None]
-    values, gradient = value_and_gradient(losses.feature_mse, student, teacher, mask=mask)
-    cut = [
-        np.mean((student - teacher)[row, :, :length, :length] ** 2)
-        for row, length in enumerate(lengths[:2])
-    ]
-    np.testing.assert_allclose(values, [*cut, 0], rtol=1e-5)
-    np.testing.assert_array_equal(gradient[1, :, 2:], 0)
-    np.testing.assert_array_equal(gradient[1, :, :, 2:], 0)
-    np.testing.assert_array_equal(gradient[2], 0)
-
-
 @pytest.mark.parametrize(
     ("student_shape", "teacher_shape"),
     [
@@ -393,7 +378,7 @@ def test_padding_and_devices_do_not_change_the_losses_of_texts():
     loss = losses.compose(
         hint=(1.0, losses.Hint(("hidden_1", "hidden_2"))),
         at=(10.0, losses.bind(losses.attention_transfer, layers=("hidden_0", "hidden_1"))),
-        scores=(0.1, losses.bind(losses.feature_mse, layers=("attention_1", "attention_2"))),
+        scores=(0.1, losses.bind(losses.attention_mse, layers=("attention_1", "attention_2"))),
         sp=(10.0, losses.sp),
     )
     short, long = batch(5), batch(8)

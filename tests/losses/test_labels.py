@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from akd_jax import losses
@@ -99,3 +100,34 @@ def test_cross_entropy_of_logits_of_minus_infinity():
     np.testing.assert_allclose(value, np.log(4 / 3), rtol=1e-6)
     np.testing.assert_allclose(gradient, [[0.25, -0.25, 0.0]], rtol=1e-6)
     assert losses.cross_entropy(logits, jnp.array([2])) == np.inf
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_label_smoothing_equals_optax(smoothing):
+    student, _, labels = random_logits()
+    student = jnp.float32(student)
+    targets = optax.losses.smooth_labels(jax.nn.one_hot(labels, 7), smoothing)
+    expected = optax.losses.softmax_cross_entropy(student, targets)
+    loss = losses.label_smoothing(student, labels, smoothing=smoothing)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_label_smoothing_spreads_over_the_classes_that_count():
+    logits = jnp.log(jnp.array([[0.2, 0.8, 1.0, 0.0]]))  # The last logit is -inf.
+    where = np.array([True, True, False, True])
+    expected = -0.9 * np.log(0.2) - 0.1 * np.log([0.2, 0.8]).mean()
+    value, gradient = jax.value_and_grad(
+        lambda z: losses.label_smoothing(z, jnp.array([0]), where=where).sum()
+    )(logits)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient, [[0.2 - 0.95, 0.8 - 0.05, 0, 0]], rtol=1e-5, atol=1e-7)
+
+
+def test_label_smoothing_ignores_and_checks_labels():
+    values = losses.label_smoothing(STUDENT, jnp.array([1, -100]), ignore_index=-100)
+    assert values[0] > 0
+    assert values[1] == 0
+    with pytest.raises(ValueError, match="labels: expected class indices from 0 to 2, got 3"):
+        losses.label_smoothing(STUDENT, jnp.array([1, 3]))
+    with pytest.raises(ValueError, match="smoothing: expected values from 0 to 1, got -"):
+        losses.label_smoothing(STUDENT, jnp.array([1, 1]), smoothing=-0.1)

@@ -108,11 +108,16 @@ def test_features_equal_those_of_transformers(kind, tmp_path):
         # The probabilities do not depend on a constant that is added to a row of scores.
         layer = getattr(reference, kind).encoder.layer[number - 1].attention.self
         with torch.no_grad():
-            query, key = (
-                project(expected.hidden_states[number - 1]).reshape(3, 12, 4, 8)
-                for project in (layer.query, layer.key)
-            )
-            products = torch.einsum("bqhd,bkhd->bhqk", query, key).numpy() / np.sqrt(8)
+            projected = {
+                name: getattr(layer, name)(expected.hidden_states[number - 1]).reshape(3, 12, 4, 8)
+                for name in ("query", "key", "value")
+            }
+            products = torch.einsum("bqhd,bkhd->bhqk", projected["query"], projected["key"])
+            products = products.numpy() / np.sqrt(8)
+        for name, vectors in projected.items():
+            actual = features.pop(f"{name}_{number}")
+            assert actual.shape == vectors.shape
+            np.testing.assert_allclose(actual[real], vectors.numpy()[real], atol=1e-4)
         pairs = np.broadcast_to(real[:, None, :, None] & real[:, None, None, :], scores.shape)
         np.testing.assert_allclose(scores[pairs], products[pairs], atol=1e-3)
         masked = np.where(real[:, None, None, :], scores, -np.inf)

@@ -11,7 +11,7 @@ from akd_jax.runs.resume import resume_key
 from akd_jax.runs.setup import make_plan
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.types import Task
-from configs import cifar10, cifar100, default, digits, fashion_mnist
+from configs import cifar10, cifar100, cifar100_benchmark, default, digits, fashion_mnist
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,8 @@ from configs import cifar10, cifar100, default, digits, fashion_mnist
         (cifar10, "takd"),
         (cifar10, "annealing_kd,plain_cnn"),
         (cifar100, "continuation_kd"),
+        (cifar100_benchmark, "resnet32x4-resnet8x4"),
+        (cifar100_benchmark, "ResNet50-MobileNetV2,annealing_kd"),
         (fashion_mnist, "kd,plain_cnn"),
         (fashion_mnist, "takd,small"),
         (fashion_mnist, "small"),

@@ -2,7 +2,7 @@
 
 A loss is a function of arrays by name that returns one value per row, such as
 `functools.partial(losses.kl, temperature=4.0)`. The checks differentiate it for the arrays whose
-name starts with 'student'.
+name starts with 'student'. An array may also be a tree of arrays, such as 'student_parameters'.
 """
 
 import functools
@@ -22,15 +22,10 @@ def split(arrays):
 
 def value_and_gradients(loss, arrays, weights=None):
     """Returns the values, and the gradients of their weighted mean; the teacher gets none."""
-
-    def mean(student, others):
-        values = loss(**student, **others)
-        counts = jnp.ones_like(values) if weights is None else jnp.asarray(weights, jnp.float32)
-        return jnp.sum(values * counts) / jnp.maximum(counts.sum(), 1), values
-
     student, others = split(arrays)
     teachers = {name: x for name, x in others.items() if name.startswith("teacher")}
     rest = {name: x for name, x in others.items() if name not in teachers}
+<<<<<<< HEAD
 
     @jax.jit
     def run(student, teachers, rest):
@@ -39,9 +34,28 @@ def value_and_gradients(loss, arrays, weights=None):
         )
 
     (gradients, of_teachers), values = run(student, teachers, rest)
+    for path, gradient in jax.tree.leaves_with_path(of_teachers):
+        np.testing.assert_array_equal(np.asarray(gradient, np.float32), 0, err_msg=str(path))
+    return np.asarray(values), jax.tree.map(np.asarray, gradients)
+=======
+    counts = None if weights is None else np.float32(weights)
+    (gradients, of_teachers), values = _compiled(loss)(student, teachers, rest, counts)
     for name, gradient in of_teachers.items():
         np.testing.assert_array_equal(np.asarray(gradient, np.float32), 0, err_msg=name)
     return np.asarray(values), {name: np.asarray(x) for name, x in gradients.items()}
+>>>>>>> h-logits
+
+
+@functools.lru_cache
+def _compiled(loss):
+    """Returns the function that computes gradients and values; it compiles once per shape."""
+
+    def mean(student, teachers, rest, counts):
+        values = loss(**student, **teachers, **rest)
+        counts = jnp.ones_like(values) if counts is None else counts
+        return jnp.sum(values * counts) / jnp.maximum(counts.sum(), 1), values
+
+    return jax.jit(jax.grad(mean, (0, 1), has_aux=True))
 
 
 def check_finite(loss, arrays, weights=None):
@@ -49,8 +63,8 @@ def check_finite(loss, arrays, weights=None):
     values, gradients = value_and_gradients(loss, arrays, weights)
     assert values.dtype == np.float32
     assert np.isfinite(values).all(), values
-    for name, gradient in gradients.items():
-        assert np.isfinite(np.asarray(gradient, np.float32)).all(), name
+    for path, gradient in jax.tree.leaves_with_path(gradients):
+        assert np.isfinite(np.asarray(gradient, np.float32)).all(), path
     return values
 
 
@@ -183,22 +197,24 @@ def check_pytorch(loss, reference, arrays, *, rtol=1e-5, gradient_tolerance=1e-5
       gradient_tolerance: tolerance of a gradient, relative to its largest element.
     """
     values, gradients = value_and_gradients(loss, arrays)
-    tensors = {name: _tensor(x) for name, x in arrays.items()}
-    wanted = {name: x for name, x in tensors.items() if name.startswith("student")}
-    for tensor in wanted.values():
+    tensors = jax.tree.map(_tensor, arrays)
+    wanted, _ = split(tensors)
+    for tensor in jax.tree.leaves(wanted):
         tensor.requires_grad_()
     expected = reference(**tensors)
     expected.backward()
     np.testing.assert_allclose(values.mean(), expected.item(), rtol=rtol, atol=1e-7)
-    for name, tensor in wanted.items():
+    paths = jax.tree.leaves_with_path(wanted)
+    for (path, tensor), gradient in zip(paths, jax.tree.leaves(gradients), strict=True):
         largest = tensor.grad.abs().max().item()
-        assert largest > 0, name
+        assert largest > 0, path
         np.testing.assert_allclose(
-            gradients[name], tensor.grad, rtol=0, atol=gradient_tolerance * largest, err_msg=name
+            gradient, tensor.grad, rtol=0, atol=gradient_tolerance * largest, err_msg=str(path)
         )
 
 
 def _tensor(array):
+    array = np.asarray(array)
     return torch.tensor(array, dtype=torch.float64 if array.dtype.kind == "f" else None)
 
 

@@ -13,12 +13,13 @@ from akd_jax.teachers import LiveTeacher
 from akd_jax.training.check import Reads, check_stage
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.training.stage import Stage
-from akd_jax.types import Batch, Outputs
+from akd_jax.types import Batch, Head, Outputs
 
 
 def apply(variables, inputs, **options):
     logits = inputs @ variables["params"]["kernel"]
-    return Outputs(logits, {"hidden": inputs, "map": logits[:, None]})
+    head = Head(variables["params"]["kernel"], jnp.zeros(4))
+    return Outputs(logits, {"hidden": inputs, "map": logits[:, None]}, head=head)
 
 
 MODEL = Model({"params": {"kernel": np.zeros((3, 4), np.float32)}}, apply)
@@ -54,6 +55,11 @@ class Projector(nn.Module):
         (losses.bind(losses.supervised), Reads(), Reads()),
         (losses.bind(losses.annealed_mse, teacher="two"), Reads(), Reads(logits=True)),
         (hidden, Reads(), Reads(features={"hidden"})),
+        (
+            losses.bind(losses.linear_chunked(losses.kl), teacher="one", layers="hidden"),
+            Reads(head=True, features={"hidden"}),
+            Reads(),
+        ),
         (Projector(), Reads(features={"map"}), Reads()),
         (
             losses.compose(

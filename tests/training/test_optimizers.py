@@ -29,6 +29,22 @@ def test_learning_rate_of_every_update(schedule, expected):
     np.testing.assert_allclose(rates([0, 1, 1, 2], 2, schedule=schedule), expected, rtol=1e-5)
 
 
+def test_learning_rate_drops_after_the_given_parts():
+    # 240 epochs of 2 updates: the published schedule of CIFAR-100 drops after 150, 180 and 210.
+    expected = np.repeat([1, 0.1, 0.01, 0.001], np.array([150, 30, 30, 30]) * 2)
+    np.testing.assert_allclose(rates([0] * 240, 2, drops="5/8,3/4,7/8"), expected, rtol=1e-5)
+    # Drops at the same update are all applied, and 0.29 * 100 is not rounded down to 28.
+    np.testing.assert_allclose(rates([0] * 4, 1, drops="0.5, 0.6"), [1, 1, 0.01, 0.01], rtol=1e-5)
+    expected = np.repeat([1, 0.1], [29, 71])
+    np.testing.assert_allclose(rates([0] * 100, 1, drops="0.29"), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("drops", ["", "1/2,", "half", "1/0", "0", "1", "-1/2", "nan"])
+def test_drops_that_are_no_fractions_are_rejected(drops):
+    with pytest.raises(ValueError, match="expected fractions"):
+        OptimizerConfig(drops=drops)
+
+
 def test_schedule_restarts_at_each_temperature():
     # 5 epochs of 2 steps, two temperatures: 4 steps for the first, 6 for the last.
     actual = rates([0, 0, 1, 1, 1], 2, schedule="linear", restart_each_temperature=True)

@@ -19,12 +19,14 @@ class LossCase:
       torch: returns the mean of these values.
       inputs: returns the arrays. Those whose name starts with 'student' get a gradient. An entry
         may be a dict of arrays, such as 'student_parameters', the parameters of a loss module.
+      size: what tells this case from others of the same name, such as 'B 64, C 100'.
     """
 
     name: str
     jax: Callable[..., jax.Array]
     torch: Callable[..., torch.Tensor]
     inputs: Callable[[], Mapping[str, Any]]
+    size: str = ""
 
 
 def random_logits(rows: int, classes: int, *, labels: bool = False) -> dict[str, np.ndarray]:

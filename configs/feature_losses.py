@@ -1,0 +1,32 @@
+r"""Losses of features and relations on a cut of Fashion-MNIST, for an hour of two CPU cores.
+
+python -m experiments.compare --config=configs/feature_losses.py --seeds=3 \
+    --methods=scratch,kd,hint,attention_transfer,sp --workdir=runs/feature_losses
+
+The data, the networks and the batches are those of configs/fashion_mnist.py:small, with 4,000
+instead of 10,000 training images and 15 instead of 40 epochs of the student. The rows are those of
+loss_rows.py.
+"""
+
+from ml_collections.config_dict import ConfigDict
+
+from configs import fashion_mnist, loss_rows
+
+TRAIN_SIZE = 4000
+GROUPS = ("group_1", "group_2")  # The student has two groups of convolutions.
+# The factors of the weights that experiments.choose_weights found best among 0.1, 1 and 10.
+CHOSEN: dict[str, float] = {}
+
+
+def get_config(method: str = "scratch") -> ConfigDict:
+    """Returns the settings for a method, with the losses as variants."""
+    config = fashion_mnist.get_config(f"{method},small")
+    config.dataset.train_size = TRAIN_SIZE
+    config.student.epochs = 15
+    config.annealing_kd.stage_1.epochs = 8
+    config.annealing_kd.max_temperature = 8
+    config.variants = ConfigDict(loss_rows.variants(loss_rows.features(GROUPS, TRAIN_SIZE), CHOSEN))
+    for row in config.variants:
+        if row.startswith("srrl"):  # It reads the teacher's last layer, which is not stored.
+            config.variants[row].teacher = ConfigDict({"views": 0})
+    return config

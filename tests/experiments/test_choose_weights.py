@@ -1,0 +1,92 @@
+"""Rows of a comparison that change fields, and the choice of their weights on validation."""
+
+import json
+
+import pytest
+from ml_collections.config_dict import ConfigDict
+
+from akd_jax import runs
+from akd_jax.host.errors import InputError
+from experiments.choose_weights import choose_weights
+from experiments.compare import compare_methods
+from tests.support.configs import small_config
+
+VARIANTS = {
+    "soft": {
+        "method": "compose",
+        "compose": {"kl": {"weight": 2.0}, "supervised": {"weight": 0.5}},
+    },
+    "slow": {"method": "scratch", "student": {"optimizer": {"learning_rate": 0.01}}},
+}
+
+
+@pytest.fixture
+def config():
+    config = small_config()
+    config.teacher.epochs = config.student.epochs = 2
+    config.annealing_kd.stage_1.epochs = 1
+    config.variants = ConfigDict(VARIANTS)
+    return config
+
+
+def test_comparison_trains_methods_and_variants(config, tmp_path):
+    comparison = compare_methods(config, ["scratch", "slow", "soft"], 1, tmp_path)
+    assert list(comparison["methods"]) == ["scratch", "slow", "soft"]
+    used = {
+        row: json.loads((tmp_path / row / "seed_0" / "config.json").read_text())["config"]
+        for row in comparison["methods"]
+    }
+    assert used["slow"]["student"]["optimizer"]["learning_rate"] == 0.01
+    assert used["scratch"]["student"]["optimizer"]["learning_rate"] != 0.01
+    assert used["soft"]["method"] == "compose"
+    assert used["soft"]["compose"]["kl"]["weight"] == 2.0
+    assert used["soft"]["compose"]["supervised"]["weight"] == 0.5
+    # A run knows only its own fields: the variants are not a part of it.
+    assert {row: fields["variants"] for row, fields in used.items()} == {row: {} for row in used}
+    # Scratch is the reference of all others, which see the same batches from the same start.
+    assert comparison["headers"][3] == "vs scratch"
+
+
+def test_each_candidate_multiplies_the_weights(config, tmp_path):
+    chosen = choose_weights(config, ["soft"], [0.5, 3.0], 2, tmp_path)
+    assert json.loads((tmp_path / "weights.json").read_text()) == chosen
+    scores = {}
+    for factor, weight in ((0.5, 1.0), (3.0, 6.0)):
+        folders = [
+            tmp_path / f"soft_x{factor:g}".replace(".", "_") / f"seed_{seed}" for seed in (0, 1)
+        ]
+        for folder in folders:
+            fields = json.loads((folder / "config.json").read_text())["config"]["compose"]
+            assert fields["kl"]["weight"] == weight
+            assert fields["supervised"]["weight"] == 0.5
+        results = [json.loads((folder / "results.json").read_text()) for folder in folders]
+        scores[f"{factor:g}"] = sum(x["student"]["validation"] for x in results) / 2
+    assert chosen["soft"]["validation"] == pytest.approx(scores)
+    assert scores[f"{chosen['soft']['factor']:g}"] == max(scores.values())
+
+
+def test_wrong_rows_and_factors_are_refused(config, tmp_path):
+    with pytest.raises(
+        InputError, match=r"methods among .* or variants among slow, soft, got 'so'"
+    ):
+        compare_methods(config, ["so"], 1, tmp_path / "run")
+    config.variants = ConfigDict({"typo": {"student": {"epoch": 3}}})
+    with pytest.raises(InputError, match=r"config\.student\.epoch: unknown field; did you mean"):
+        compare_methods(config, ["typo"], 1, tmp_path / "run")
+    config.variants = ConfigDict({"typo": {"student": {"epochs": 0.5}}})
+    with pytest.raises(InputError, match=r"config\.variants\.typo: expected fields of the conf"):
+        compare_methods(config, ["typo"], 1, tmp_path / "run")
+    config.variants = ConfigDict(VARIANTS)
+    for names in (["slow"], ["missing"]):
+        with pytest.raises(InputError, match=r"method compose among soft, got '\w+'"):
+            choose_weights(config, names, [1.0], 1, tmp_path / "run")
+    with pytest.raises(InputError, match="at least one variant and factors above 0"):
+        choose_weights(config, ["soft"], [0.0], 1, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_variants_trains_its_own_method(config, tmp_path):
+    config.method = "scratch"
+    result = runs.run(config, tmp_path / "run")
+    config.variants = ConfigDict({})
+    assert runs.run(config, tmp_path / "run") == result  # The variants do not matter to resume it.

@@ -13,7 +13,8 @@ from akd_jax.types import Outputs, Tokens
 
 LONGEST = 3  # The n-grams have one to three characters.
 
-_SPECIFICATION = re.compile(r"([1-9]\d*)x([1-9]\d*)(?:,([1-9]\d*))?")
+_SIZE = "([1-9][0-9]{0,8})"
+_SPECIFICATION = re.compile(f"{_SIZE}x{_SIZE}(?:,{_SIZE})?")
 
 # The offset basis and the prime of the hash function FNV-1a with 32 bits.
 _BASIS, _PRIME = 2166136261, 16777619
@@ -126,8 +127,8 @@ def build(argument: str, num_classes: int, dtype: Any) -> NGrams:
     match = _SPECIFICATION.fullmatch(argument)
     if match is None:
         raise InputError(
-            f"expected ngrams:BUCKETSxWIDTH or ngrams:BUCKETSxWIDTH,HIDDEN with numbers of at least"
-            f" 1, got 'ngrams:{argument}'; write it as in ngrams:4096x16"
+            f"expected ngrams:BUCKETSxWIDTH or ngrams:BUCKETSxWIDTH,HIDDEN with numbers from 1 to"
+            f" 999999999, got 'ngrams:{argument}'; write it as in ngrams:4096x16"
         )
     buckets, width, hidden = (int(number or 0) for number in match.groups())
     return NGrams(buckets, width, hidden, num_classes, dtype)

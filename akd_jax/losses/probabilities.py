@@ -60,7 +60,14 @@ def _kl_divergence_jvp(
     primals: tuple[jax.Array, jax.Array, jax.Array | None],
     tangents: tuple[jax.Array, jax.Array, Any],
 ) -> tuple[jax.Array, jax.Array]:
-    """Derivatives of p log p - p log m, and of m, with respect to the logits."""
+    """Returns KL(p || m) and its derivative along the tangents of the logits and of the share.
+
+    The derivatives are
+
+        (1 - share) (q_c sum_k p_k q_k / m_k - p_c q_c / m_c)            in the logits of q
+        share (p_c sum_k p_k^2 / m_k - p_c^2 / m_c) - p_c (d_c + KL)     in the logits of p
+        sum_c p_c (q_c - p_c) / m_c                                      in the share
+    """
     p_logits, q_logits, share = primals
     p_tangent, q_tangent, share_tangent = tangents
     log_p, log_q, log_m, d, value = _terms(p_logits, q_logits, share)

@@ -46,7 +46,7 @@ def standardize(logits: Array, *, axis: int = -1, where: Array | None = None) ->
     mean = shifted.sum(axis=-1, keepdims=True) / number
     deviations = jnp.where(counts, shifted - mean, 0)
     square = jnp.square(deviations).sum(axis=-1, keepdims=True)
-    varies = square > 0
+    varies = square != 0  # Also if it is NaN, which stays.
     # The derivative of the square root at 0 is infinite; times 0 it would be NaN.
     std = jnp.sqrt(jnp.where(varies, square, 1) / jnp.maximum(number - 1, 1))
     scores = jnp.where(varies, deviations / (_EPSILON + std), 0)

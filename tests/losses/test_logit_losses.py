@@ -5,6 +5,7 @@ The identities of the single losses are in the files of their kinds.
 
 import functools
 
+import jax
 import numpy as np
 import pytest
 
@@ -70,3 +71,12 @@ def test_extreme_logits_give_finite_values_and_gradients(case):
 
 def _without_teacher(loss, student_logits, teacher_logits, labels):
     return loss(student_logits, labels)
+
+
+@every_case
+def test_a_logit_that_is_not_a_number_stays_visible(case):
+    inputs = case.inputs()
+    inputs["student_logits"][0, 1] = np.nan
+    with jax.debug_nans(False):
+        values = np.asarray(jax.jit(case.jax)(**inputs))
+    assert np.isnan(values[0])

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from akd_jax import checks
+from akd_jax.losses.chunks import map_chunks
 from akd_jax.types import Array, Head
 
 _STUDENT = "student_logits"  # Every loss of logits has this parameter; it defines the rows.
@@ -150,15 +151,15 @@ def linear_chunked(loss: _Values, *, chunks: int = 16) -> _Values:
             )
 
         def of_chunk(**chunk: Any) -> jax.Array:
-            logits = {
-                f"{side}_logits": chunk.pop(f"{side}_features").astype(jnp.float32) @ head.kernel
-                + head.bias
-                for side, head in heads.items()
-            }
+            logits = {}
+            for side in sides:
+                features, head = chunk.pop(f"{side}_features"), chunk.pop(f"{side}_head")
+                logits[f"{side}_logits"] = features.astype(jnp.float32) @ head.kernel + head.bias
             return loss(**logits, **chunk)
 
         rows = jnp.shape(arguments["student_features"])[:-1]
-        return _map_chunks(of_chunk, arguments, rows, chunks)
+        named = {f"{side}_head": head for side, head in heads.items()}
+        return _map_chunks(of_chunk, arguments, rows, chunks, named)
 
     evaluate.__signature__ = signature  # type: ignore[attr-defined]
     return evaluate
@@ -201,7 +202,11 @@ def _check_head(side: str, head: Head | None, features: Array) -> Head:
 
 
 def _map_chunks(
-    function: _Values, arguments: Mapping[str, Any], rows: tuple[int, ...], chunks: int
+    function: _Values,
+    arguments: Mapping[str, Any],
+    rows: tuple[int, ...],
+    chunks: int,
+    heads: Mapping[str, Head] | None = None,
 ) -> jax.Array:
     """Returns the values [...] of a function of rows, which is called for one chunk at a time.
 
@@ -211,6 +216,7 @@ def _map_chunks(
         leading axes are those of the rows; and a mask `where`.
       rows: the shape of the rows.
       chunks: the largest number of chunks.
+      heads: further arguments that all chunks share.
     """
     count = math.prod(rows)
     size = max(-(-count // chunks), 1)
@@ -229,7 +235,7 @@ def _map_chunks(
             flat = jnp.pad(flat, [(0, padding)] + [(0, 0)] * (flat.ndim - 1), mode="edge")
         return flat.reshape(-1, size, *flat.shape[1:])
 
-    shared: dict[str, Any] = {}
+    shared: dict[str, Any] = dict(heads or {})
     per_row: dict[str, Any] = {}
     for name, value in arguments.items():
         if name == "axis":
@@ -248,14 +254,12 @@ def _map_chunks(
         else:
             per_row[name] = jax.tree.map(functools.partial(cut, name), value)
 
-    # Without the checkpoint, the float32 arrays of all chunks would be kept for the backward pass.
-    @functools.partial(jax.checkpoint, prevent_cse=False)
-    def values_of_chunk(chunk: Mapping[str, Any]) -> jax.Array:
-        values = function(**shared, **chunk)
+    def values_of_chunk(**chunk: Any) -> jax.Array:
+        values = function(**chunk)
         if values.shape != (size,):
             raise ValueError(
                 f"loss: expected one value per row, shape {(size,)} in a chunk, got {values.shape}"
             )
         return values
 
-    return jax.lax.map(values_of_chunk, per_row).reshape(-1)[:count].reshape(rows)
+    return map_chunks(values_of_chunk, shared, per_row).reshape(-1)[:count].reshape(rows)

@@ -53,7 +53,13 @@ def state_of(loss, batch, **options):
 
 
 def test_value_and_gradients_of_a_learned_temperature_equal_pytorch():
-    check_pytorch(references.apply_ctkd, references.ctkd, references.ctkd_inputs(6, 4))
+    # The derivative of T^2 KL for T is a small difference of two large terms.
+    check_pytorch(
+        references.apply_ctkd,
+        references.ctkd,
+        references.ctkd_inputs(6, 4),
+        gradient_tolerance=5e-5,
+    )
 
 
 def values_of(loss, params, student, teacher, epoch):

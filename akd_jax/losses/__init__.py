@@ -1,39 +1,39 @@
 """Losses: pure functions of arrays that return one value per row, and their composition."""
 
-from akd_jax.losses.annealing import ClassReduction, annealed_mse, continuation
-from akd_jax.losses.attention import attention_kl, attention_mse, relation_kl
 from akd_jax.losses.balance import Balanced, balance
-from akd_jax.losses.boundaries import AB
-from akd_jax.losses.classifier import SRRL, simkd
 from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
-from akd_jax.losses.contrastive import InBatchCRD, crd_in_batch
-from akd_jax.losses.correlation import dist
-from akd_jax.losses.crd import CRD
-from akd_jax.losses.divergences import generalized_jsd, kl, reverse_kl, total_variation
-from akd_jax.losses.factors import FactorTransfer
-from akd_jax.losses.features import attention_transfer, feature_mse
-from akd_jax.losses.gram import FSP, fsp_matrix, nst
-from akd_jax.losses.hidden import HiddenStates, LayerStrategy, cosine, layer_map, pkd
-from akd_jax.losses.hint import Hint
-from akd_jax.losses.labels import cross_entropy, label_smoothing, squared_error, supervised
-from akd_jax.losses.learned import CTKD
-from akd_jax.losses.levels import multi_level
-from akd_jax.losses.masked import MGD
-from akd_jax.losses.minilm import MiniLM, MiniLMv2
-from akd_jax.losses.projectors import projector
-from akd_jax.losses.relations import CC, correlation_congruence, pkt, sp
-from akd_jax.losses.review import ReviewKD, hcl
-from akd_jax.losses.rkd import rkd_angle, rkd_distance
-from akd_jax.losses.semantic import SemCKD
-from akd_jax.losses.skew_divergences import skew_kl, skew_reverse_kl
-from akd_jax.losses.soft_targets import ofa, wsld
-from akd_jax.losses.sparse import Tail, hinge_ranking, logistic_ranking, top_k_kl
-from akd_jax.losses.stage_heads import OFA
-from akd_jax.losses.standardization import standardize, standardized_kl
-from akd_jax.losses.target_class import dkd, nkd
-from akd_jax.losses.tokens import chunked, linear_chunked, masked_mean
-from akd_jax.losses.transformed_teacher import ttm, wttm
-from akd_jax.losses.variational import VID
+from akd_jax.losses.features.attention import attention_kl, attention_mse, relation_kl
+from akd_jax.losses.features.boundaries import AB
+from akd_jax.losses.features.classifier import SRRL, simkd
+from akd_jax.losses.features.distances import attention_transfer, feature_mse
+from akd_jax.losses.features.factors import FactorTransfer
+from akd_jax.losses.features.gram import FSP, fsp_matrix, nst
+from akd_jax.losses.features.hidden import HiddenStates, LayerStrategy, cosine, layer_map, pkd
+from akd_jax.losses.features.hint import Hint
+from akd_jax.losses.features.masked import MGD
+from akd_jax.losses.features.minilm import MiniLM, MiniLMv2
+from akd_jax.losses.features.projectors import projector
+from akd_jax.losses.features.review import ReviewKD, hcl
+from akd_jax.losses.features.semantic import SemCKD
+from akd_jax.losses.features.stage_heads import OFA
+from akd_jax.losses.features.variational import VID
+from akd_jax.losses.logits.annealing import ClassReduction, annealed_mse, continuation
+from akd_jax.losses.logits.correlation import dist
+from akd_jax.losses.logits.divergences import generalized_jsd, kl, reverse_kl, total_variation
+from akd_jax.losses.logits.labels import cross_entropy, label_smoothing, squared_error, supervised
+from akd_jax.losses.logits.learned_temperature import CTKD
+from akd_jax.losses.logits.levels import multi_level
+from akd_jax.losses.logits.skew_divergences import skew_kl, skew_reverse_kl
+from akd_jax.losses.logits.soft_targets import ofa, wsld
+from akd_jax.losses.logits.sparse import Tail, hinge_ranking, logistic_ranking, top_k_kl
+from akd_jax.losses.logits.standardization import standardize, standardized_kl
+from akd_jax.losses.logits.target_class import dkd, nkd
+from akd_jax.losses.logits.tokens import chunked, linear_chunked, masked_mean
+from akd_jax.losses.logits.transformed_teacher import ttm, wttm
+from akd_jax.losses.relations.contrastive import InBatchCRD, crd_in_batch
+from akd_jax.losses.relations.crd import CRD
+from akd_jax.losses.relations.rkd import rkd_angle, rkd_distance
+from akd_jax.losses.relations.similarities import CC, correlation_congruence, pkt, sp
 
 __all__ = [
     "AB",

@@ -1,0 +1,1 @@
+"""Losses of features: hidden representations of student and teacher, compared per example."""

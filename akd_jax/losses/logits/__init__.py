@@ -1,0 +1,1 @@
+"""Losses of logits: hard labels, divergences, transformed logits, tokens and large vocabularies."""

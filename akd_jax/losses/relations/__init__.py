@@ -1,0 +1,1 @@
+"""Losses of relations: similarities, distances and angles between the examples of a batch."""

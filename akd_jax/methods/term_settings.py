@@ -196,8 +196,8 @@ def _description(loss: Callable[..., Any], option: str) -> str:
     if found is None:
         raise ValueError(f"{loss.__name__}: expected a description of the option {option!r}")
     # A configuration holds one number, not one for each row.
-    text = re.sub(r",? a scalar or (one value per row )?\[\.\.\.\]", "", found[1].strip())
-    return _sentence(text.rstrip("."))
+    per_row = r",? a scalar(?: or(?: one value per row)?)?(?: \[\.\.\.\])?"
+    return _sentence(re.sub(per_row, "", " ".join(found[1].split())).rstrip("."))
 
 
 def _sentence(text: str) -> str:

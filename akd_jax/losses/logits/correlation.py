@@ -44,7 +44,7 @@ def dist(
     Args:
       student_logits: z_s, [B, C].
       teacher_logits: z_t, [B, C].
-      temperature: T > 0, a scalar.
+      temperature: the softmax temperature T > 0, a scalar.
       inter: the factor of the correlations over the classes, beta in the paper, a scalar.
       intra: the factor of the correlations over the examples, gamma in the paper, a scalar.
       weights: the weights of the examples, [B]; None for 1.

@@ -49,7 +49,7 @@ def kl(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      temperature: T > 0, a scalar or one value per row [...].
+      temperature: the softmax temperature T > 0, a scalar or one value per row [...].
       scale: whether the loss has the factor T^2, which keeps the size of its gradient.
       axis: the axis of the classes.
       where: the classes that count, as for `cross_entropy`.
@@ -91,7 +91,7 @@ def reverse_kl(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      temperature: T > 0, a scalar or one value per row [...].
+      temperature: the softmax temperature T > 0, a scalar or one value per row [...].
       scale: whether the loss has the factor T^2, which keeps the size of its gradient.
       axis: the axis of the classes.
       where: the classes that count, as for `cross_entropy`.
@@ -132,7 +132,7 @@ def generalized_jsd(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      temperature: T > 0, a scalar or one value per row [...].
+      temperature: the softmax temperature T > 0, a scalar or one value per row [...].
       beta: the share of the teacher in the mixture, from 0 to 1, a scalar or one value per row.
       scale: whether the loss has the factor T^2, which keeps the size of its gradient.
       axis: the axis of the classes.
@@ -169,7 +169,7 @@ def total_variation(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      temperature: T > 0, a scalar or one value per row [...].
+      temperature: the softmax temperature T > 0, a scalar or one value per row [...].
       axis: the axis of the classes.
       where: the classes that count, as for `cross_entropy`.
 

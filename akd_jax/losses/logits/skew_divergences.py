@@ -35,7 +35,7 @@ def skew_kl(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      temperature: T > 0, a scalar or one value per row [...].
+      temperature: the softmax temperature T > 0, a scalar or one value per row [...].
       skew: the share of the teacher in the mixture, from 0 to 1, a scalar or one value per row.
       scale: whether the loss has the factor T^2, which keeps the size of its gradient.
       axis: the axis of the classes.
@@ -76,7 +76,7 @@ def skew_reverse_kl(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      temperature: T > 0, a scalar or one value per row [...].
+      temperature: the softmax temperature T > 0, a scalar or one value per row [...].
       skew: the share of the student in the mixture, from 0 to 1, a scalar or one value per row.
       scale: whether the loss has the factor T^2, which keeps the size of its gradient.
       axis: the axis of the classes.

@@ -48,7 +48,7 @@ def wsld(
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
       labels: class indices y, int [...].
-      temperature: T > 0, a scalar or one value per row [...].
+      temperature: the softmax temperature T > 0, a scalar or one value per row [...].
       axis: the axis of the classes.
       where: the classes that count, as for `cross_entropy`.
       ignore_index: a label that marks rows without a loss, as for `cross_entropy`.

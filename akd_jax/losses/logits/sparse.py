@@ -56,7 +56,7 @@ def top_k_kl(
     Args:
       student_logits: z_s, [..., C].
       teacher_top_k: the teacher's largest logits, a `TopK` [..., k], or all logits [..., C].
-      temperature: T > 0, a scalar or one value per row [...].
+      temperature: the softmax temperature T > 0, a scalar or one value per row [...].
       tail: the classes outside of the k largest: 'bin' counts them as one class, 'drop' leaves them
         out, and 'renormalise' leaves them out of the sum of the probabilities, too.
       scale: whether the loss has the factor T^2, which keeps the size of its gradient.

@@ -74,7 +74,8 @@ def standardized_kl(
     Args:
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
-      temperature: T > 0 of the standardised logits, a scalar or one value per row [...].
+      temperature: the softmax temperature T > 0 of the standardised logits, a scalar or one value
+        per row [...].
       scale: whether the loss has the factor T^2, which keeps the size of its gradient.
       axis: the axis of the classes.
       where: the classes that count, as for `cross_entropy`.

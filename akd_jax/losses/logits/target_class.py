@@ -54,7 +54,7 @@ def dkd(
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
       labels: class indices y, int [...].
-      temperature: T > 0, a scalar or one value per row [...].
+      temperature: the softmax temperature T > 0, a scalar or one value per row [...].
       alpha: the factor of the part of the label's class, TCKD, a scalar or one value per row.
       beta: the factor of the part of the other classes, NCKD, a scalar or one value per row.
       axis: the axis of the classes.
@@ -109,7 +109,8 @@ def nkd(
       student_logits: z_s, [..., C].
       teacher_logits: z_t, [..., C].
       labels: class indices y, int [...].
-      temperature: T > 0 of the classes other than the label, a scalar or one value per row [...].
+      temperature: the softmax temperature T > 0 of the classes other than the label, a scalar or
+        one value per row [...].
       gamma: the factor of the part of the other classes, a scalar or one value per row.
       axis: the axis of the classes.
       where: the classes that count, as for `cross_entropy`.

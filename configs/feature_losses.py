@@ -14,8 +14,8 @@ from configs import fashion_mnist, loss_rows
 
 TRAIN_SIZE = 4000
 GROUPS = ("group_1", "group_2")  # The student has two groups of convolutions.
-# The factors of the weights that experiments.choose_weights found best among 0.1, 1 and 10.
-CHOSEN: dict[str, float] = {}
+# The factor of the weights and the temperature that experiments.choose_weights found best.
+CHOSEN: dict[str, tuple[float, float | None]] = {}
 
 
 def get_config(method: str = "scratch") -> ConfigDict:

@@ -1,7 +1,7 @@
 r"""Losses of logits on names in 94 languages.
 
 python -m experiments.choose_weights --config=configs/logit_losses.py --config.seed=10 --seeds=1 \
-    --variants=kl,dkd,dist --workdir=runs/logit_losses_weights
+    --factors=0.1,0.3,1,3,10 --temperatures=1,4 --variants=kl,dkd,dist --workdir=runs/weights
 python -m experiments.compare --config=configs/logit_losses.py --seeds=5 \
     --methods=scratch,kd,kl,kl_chosen,dkd,dkd_chosen --workdir=runs/logit_losses
 
@@ -12,8 +12,8 @@ from ml_collections.config_dict import ConfigDict
 
 from configs import language_names, loss_rows
 
-# The factors of the weights that experiments.choose_weights found best among 0.1, 0.3, 1, 3 and 10.
-CHOSEN: dict[str, float] = {}
+# The factor of the weights and the temperature that experiments.choose_weights found best.
+CHOSEN: dict[str, tuple[float, float | None]] = {}
 
 
 def get_config(argument: str = "scratch") -> ConfigDict:

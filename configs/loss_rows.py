@@ -1,15 +1,15 @@
 """Losses as rows of a comparison: variants of the method compose, with published weights.
 
-Each loss has two rows. NAME has the published weights, next to a cross-entropy. NAME_chosen
-multiplies the weight of the loss by the factor that experiments.choose_weights found best on the
-validation split. Losses whose papers treat no classification next to a cross-entropy have the
+Each loss has two rows. NAME has the published weights and options, next to a cross-entropy.
+NAME_chosen has the weight, and the temperature if the loss has one, that experiments.choose_weights
+found best on the validation split. Losses whose papers treat no classification next to a cross-entropy have the
 weights of KD, 0.9 and 0.1.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from akd_jax.methods.compose import scale_weights
+from akd_jax.methods.compose import change_terms
 
 Row = dict[str, Any]
 
@@ -83,14 +83,16 @@ def features(groups: Sequence[str], examples: int) -> dict[str, Row]:
     }
 
 
-def variants(rows: Mapping[str, Row], factors: Mapping[str, float]) -> dict[str, Any]:
-    """Returns `config.variants`: each row, and NAME_chosen for each row with a factor.
+def variants(
+    rows: Mapping[str, Row], choices: Mapping[str, tuple[float, float | None]]
+) -> dict[str, Any]:
+    """Returns `config.variants`: each row, and NAME_chosen for each row with a choice.
 
     Args:
       rows: the sections of config.compose of each row.
-      factors: maps a row to the factor of its weights.
+      choices: maps a row to the factor of its weights, and to its temperature or None.
     """
     chosen = {
-        f"{name}_chosen": scale_weights(rows[name], factor) for name, factor in factors.items()
+        f"{name}_chosen": change_terms(rows[name], *choice) for name, choice in choices.items()
     }
     return {name: {"method": "compose", "compose": row} for name, row in {**rows, **chosen}.items()}

@@ -1,14 +1,16 @@
-r"""Chooses the weight of each loss on the validation split, by the same search for all losses.
+r"""Chooses the weight and the temperature of losses on the validation split, by one search for all.
 
-python -m experiments.choose_weights --config=configs/language_names.py --variants=dkd,dist \
-    --factors=0.1,0.3,1,3,10 --seeds=2 --workdir=DIR
+python -m experiments.choose_weights --config=configs/logit_losses.py --variants=dkd,dist \
+    --factors=0.1,0.3,1,3,10 --temperatures=1,4 --seeds=2 --workdir=DIR
 
 The losses are variants of the configuration with the method compose. A candidate multiplies the
-weights of all their terms, except that of the labels, by one of the factors. The best candidate
-has the highest mean validation score of the task. Give other seeds to the students of the final
-comparison: --config.seed is the first one. The same command resumes an interrupted search.
+weights of all their terms, except that of the labels, by one of the factors. It also sets the
+temperature of the terms that have one, if --temperatures is given. The best candidate has the
+highest mean validation score of the task. Give other seeds to the students of the final comparison:
+--config.seed is the first one. The same command resumes an interrupted search.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
@@ -19,7 +21,8 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax.host import processes, records
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute
-from akd_jax.methods.compose import scale_weights
+from akd_jax.methods.compose import change_terms
+from akd_jax.methods.terms import TERMS
 from akd_jax.runs import STUDENT, make_plan
 from experiments import cli, options
 from experiments.grid import changed, row_config, run_grid
@@ -29,6 +32,9 @@ _CONFIG = options.config_flag()
 _VARIANTS = flags.DEFINE_list("variants", None, "Names of the configuration's variants.")
 _FACTORS = flags.DEFINE_list(
     "factors", ["0.1", "0.3", "1", "3", "10"], "Factors of the weights, greater than 0."
+)
+_TEMPERATURES = flags.DEFINE_list(
+    "temperatures", [], "Temperatures of the losses that have one; empty to keep theirs."
 )
 _SEEDS = options.seeds_flag()
 _WORKDIR = options.workdir_flag()
@@ -40,41 +46,43 @@ def choose_weights(
     config: ConfigDict,
     variants: Sequence[str],
     factors: Sequence[float],
+    temperatures: Sequence[float],
     seeds: int,
     workdir: Path,
 ) -> dict[str, Any]:
-    """Trains all candidates and chooses a factor for each variant.
+    """Trains all candidates and chooses one for each variant.
 
     Args:
       config: the configuration, with the variants.
-      variants: the names of the variants whose weights are chosen.
+      variants: the names of the variants.
       factors: the factors of the weights.
+      temperatures: the temperatures of losses that have one; empty to keep theirs.
       seeds: number of students of each candidate.
       workdir: the folder for the teachers and the runs.
 
     Returns:
-      The contents of weights.json: for each variant its best 'factor', and 'validation', the mean
-      scores by factor.
+      The contents of weights.json: for each variant its best 'factor' and 'temperature', which is
+      None for losses that have none, and 'validation', the mean score of each candidate.
 
     Raises:
       InputError: an argument is wrong. Nothing is trained.
     """
     known = config.variants.to_dict()
-    # A name in a ConfigDict cannot contain a dot.
-    names = {
-        variant: {factor: f"{variant}_x{factor:g}".replace(".", "_") for factor in factors}
-        for variant in variants
-    }
-    candidates = {
-        name: scaled(known, variant, factor)
-        for variant, named in names.items()
-        for factor, name in named.items()
-    }
-    if not candidates or min(factors) <= 0:
+    if not variants or not factors or min([*factors, *temperatures]) <= 0:
         raise InputError(
-            "--variants, --factors: expected at least one variant and factors above 0, got"
-            f" {', '.join(variants) or 'none'} and {', '.join(map(str, factors)) or 'none'}"
+            "--variants, --factors, --temperatures: expected at least one variant and one factor,"
+            f" and numbers above 0, got {', '.join(variants) or 'none'};"
+            f" {', '.join(map(str, factors)) or 'none'}; {', '.join(map(str, temperatures))}"
         )
+    choices: dict[str, dict[str, tuple[float, float | None]]] = {}
+    candidates: dict[str, Any] = {}
+    for variant in variants:
+        terms = _terms(known, variant)
+        hot = any("temperature" in TERMS[term].options() for term in terms)
+        for choice in itertools.product(factors, temperatures if hot and temperatures else [None]):
+            name = _name(variant, *choice)
+            choices.setdefault(variant, {})[name] = choice
+            candidates[name] = {**known[variant], "compose": change_terms(terms, *choice)}
     config = changed(config)
     config.variants = ConfigDict(candidates)
     plans = {name: make_plan(row_config(config, name)) for name in candidates}
@@ -86,48 +94,63 @@ def choose_weights(
             for name, results in grid.results.items()
         }
         chosen = {}
-        for variant, named in names.items():
-            validation = {factor: scores[name] for factor, name in named.items()}
-            best = max(validation, key=lambda factor: validation[factor])
+        for variant, named in choices.items():
+            best = max(named, key=lambda name: scores[name])
+            factor, temperature = named[best]
             chosen[variant] = {
-                "factor": best,
-                "validation": {f"{factor:g}": score for factor, score in validation.items()},
+                "factor": factor,
+                "temperature": temperature,
+                "validation": {name: scores[name] for name in named},
             }
         processes.on_primary(lambda: records.write(workdir / RESULT, chosen))
     return chosen
 
 
-def scaled(variants: Mapping[str, Any], variant: str, factor: float) -> dict[str, Any]:
-    """Returns a variant with the weights of its terms, except that of the labels, times a factor.
+def _terms(variants: Mapping[str, Any], variant: str) -> dict[str, dict[str, Any]]:
+    """Returns the terms of a variant.
 
     Raises:
       InputError: there is no such variant, or its method is not compose.
     """
-    fields = dict(variants.get(variant, {}))
+    fields = variants.get(variant, {})
     if fields.get("method") != "compose":
         names = [name for name, x in variants.items() if x.get("method") == "compose"]
         raise InputError(
             "--variants: expected variants with the method compose among"
             f" {', '.join(names) or 'none'}, got {variant!r}"
         )
-    fields["compose"] = scale_weights(fields["compose"], factor)
-    return fields
+    return fields["compose"]
+
+
+def _name(variant: str, factor: float, temperature: float | None) -> str:
+    """Returns the name of a candidate; a name in a ConfigDict cannot contain a dot."""
+    suffix = "" if temperature is None else f"_T{temperature:g}"
+    return f"{variant}_x{factor:g}{suffix}".replace(".", "_")
+
+
+def _numbers(flag: flags.FlagHolder) -> list[float]:
+    try:
+        return [float(number) for number in flag.value]
+    except ValueError:
+        raise InputError(f"--{flag.name}: expected numbers, got {','.join(flag.value)}") from None
 
 
 def main() -> None:
     """Chooses the weights and prints the validation scores of all candidates."""
-    try:
-        factors = [float(factor) for factor in _FACTORS.value]
-    except ValueError:
-        raise InputError(f"--factors: expected numbers, got {','.join(_FACTORS.value)}") from None
     chosen = choose_weights(
-        _CONFIG.value, _VARIANTS.value or [], factors, _SEEDS.value, options.path(_WORKDIR)
+        _CONFIG.value,
+        _VARIANTS.value or [],
+        _numbers(_FACTORS),
+        _numbers(_TEMPERATURES),
+        _SEEDS.value,
+        options.path(_WORKDIR),
     )
     rows = [
-        (variant, f"{entry['factor']:g}", *map(percent, entry["validation"].values()))
+        (variant, f"{entry['factor']:g}", f"{entry['temperature'] or '':}", name, percent(score))
         for variant, entry in chosen.items()
+        for name, score in entry["validation"].items()
     ]
-    headers = ("", "chosen factor", *(f"x {factor:g}" for factor in factors))
+    headers = ("", "chosen factor", "chosen temperature", "candidate", "validation")
     cli.print_on_primary(f"\n{markdown_table(headers, rows)}")
 
 

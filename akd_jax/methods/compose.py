@@ -85,22 +85,25 @@ def build(config: RunSettings, task: Task) -> Method:
     return Method("compose", (stage,), default_teacher(config) if reads_teacher else {})
 
 
-def scale_weights(
-    terms: Mapping[str, Mapping[str, Any]], factor: float
+def change_terms(
+    terms: Mapping[str, Mapping[str, Any]], factor: float, temperature: float | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Returns fields of the section with all weights, except that of the labels, times a factor.
+    """Returns fields of the section with other weights and temperatures.
 
     Args:
       terms: the fields of each term, by name, such as {"kl": {"weight": 0.9}}.
-      factor: the factor.
+      factor: the factor of all weights, except that of the labels.
+      temperature: the temperature of the terms that have one; None to keep theirs.
     """
-    return {
-        term: {
+    changed: dict[str, dict[str, Any]] = {}
+    for term, fields in terms.items():
+        changed[term] = {
             field: factor * value if term != LABELS and field in _WEIGHTS else value
             for field, value in fields.items()
         }
-        for term, fields in terms.items()
-    }
+        if temperature is not None and "temperature" in TERMS[term].options():
+            changed[term]["temperature"] = temperature
+    return changed
 
 
 SPEC = MethodSpec(build, Config)

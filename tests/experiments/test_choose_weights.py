@@ -47,22 +47,21 @@ def test_comparison_trains_methods_and_variants(config, tmp_path):
     assert comparison["headers"][3] == "vs scratch"
 
 
-def test_each_candidate_multiplies_the_weights(config, tmp_path):
-    chosen = choose_weights(config, ["soft"], [0.5, 3.0], 2, tmp_path)
+def test_each_candidate_has_its_own_weight_and_temperature(config, tmp_path):
+    chosen = choose_weights(config, ["soft"], [0.5, 3.0], [2.0], 1, tmp_path)
     assert json.loads((tmp_path / "weights.json").read_text()) == chosen
     scores = {}
-    for factor, weight in ((0.5, 1.0), (3.0, 6.0)):
-        folders = [
-            tmp_path / f"soft_x{factor:g}".replace(".", "_") / f"seed_{seed}" for seed in (0, 1)
-        ]
-        for folder in folders:
-            fields = json.loads((folder / "config.json").read_text())["config"]["compose"]
-            assert fields["kl"]["weight"] == weight
-            assert fields["supervised"]["weight"] == 0.5
-        results = [json.loads((folder / "results.json").read_text()) for folder in folders]
-        scores[f"{factor:g}"] = sum(x["student"]["validation"] for x in results) / 2
-    assert chosen["soft"]["validation"] == pytest.approx(scores)
-    assert scores[f"{chosen['soft']['factor']:g}"] == max(scores.values())
+    for name, weight in (("soft_x0_5_T2", 1.0), ("soft_x3_T2", 6.0)):
+        folder = tmp_path / name / "seed_0"
+        fields = json.loads((folder / "config.json").read_text())["config"]["compose"]
+        assert fields["kl"]["weight"] == weight
+        assert fields["kl"]["temperature"] == 2.0
+        assert fields["supervised"]["weight"] == 0.5
+        scores[name] = json.loads((folder / "results.json").read_text())["student"]["validation"]
+    best = {0.5: "soft_x0_5_T2", 3.0: "soft_x3_T2"}[chosen["soft"]["factor"]]
+    assert chosen["soft"]["validation"] == scores
+    assert scores[best] == max(scores.values())
+    assert chosen["soft"]["temperature"] == 2.0
 
 
 def test_wrong_rows_and_factors_are_refused(config, tmp_path):
@@ -79,9 +78,11 @@ def test_wrong_rows_and_factors_are_refused(config, tmp_path):
     config.variants = ConfigDict(VARIANTS)
     for names in (["slow"], ["missing"]):
         with pytest.raises(InputError, match=r"method compose among soft, got '\w+'"):
-            choose_weights(config, names, [1.0], 1, tmp_path / "run")
-    with pytest.raises(InputError, match="at least one variant and factors above 0"):
-        choose_weights(config, ["soft"], [0.0], 1, tmp_path / "run")
+            choose_weights(config, names, [1.0], [], 1, tmp_path / "run")
+    with pytest.raises(
+        InputError, match="at least one variant and one factor, and numbers above 0"
+    ):
+        choose_weights(config, ["soft"], [0.0], [], 1, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -2,8 +2,8 @@
 
 Each loss has two rows. NAME has the published weights and options, next to a cross-entropy.
 NAME_chosen has the weight, and the temperature if the loss has one, that experiments.choose_weights
-found best on the validation split. Losses whose papers treat no classification next to a cross-entropy have the
-weights of KD, 0.9 and 0.1.
+found best on the validation split. Losses whose papers treat no classification next to a
+cross-entropy have the weights of KD, 0.9 and 0.1.
 """
 
 from collections.abc import Mapping, Sequence

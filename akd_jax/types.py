@@ -213,8 +213,12 @@ class WeightedSum(struct.PyTreeNode):
 
     @classmethod
     def of(cls, values: Array, weights: Array) -> "WeightedSum":
-        """Returns the sum of `values` weighted by `weights`, which have the same shape."""
-        return cls(total=jnp.sum(values * weights), weight=jnp.sum(weights))
+        """Returns the sum of `values` weighted by `weights`, which have the same shape.
+
+        A value of weight 0 does not count, even if it is infinite or NaN.
+        """
+        counting = jnp.where(weights == 0, 0, values)
+        return cls(total=jnp.sum(counting * weights), weight=jnp.sum(weights))
 
     def __add__(self, other: "WeightedSum") -> "WeightedSum":
         return WeightedSum(self.total + other.total, self.weight + other.weight)

@@ -58,7 +58,7 @@ def get_config(argument: str = "annealing_kd") -> ConfigDict:
     default.set_optimizers(
         config, name="adam", learning_rate=0.03, weight_decay=decay, schedule="cosine"
     )
-    # Its outputs on the training examples are softer, and better targets, than without decay.
+    # With weight decay, its outputs on the training examples are softer, and better targets.
     config.teacher.optimizer.update(learning_rate=0.01, weight_decay=3e-3)
     # Squared errors have small gradients, so that they need less decay or a smaller rate: with the
     # rate 0.03 and the decay 3e-3, continuation_kd ends at chance.

@@ -3,7 +3,9 @@
 Each loss has two rows. NAME has the published weights and options, next to a cross-entropy.
 NAME_chosen has the weight, and the temperature if the loss has one, that experiments.choose_weights
 found best on the validation split. Losses whose papers treat no classification next to a
-cross-entropy have the weights of KD, 0.9 and 0.1.
+cross-entropy have the weights of KD, 0.9 and 0.1. fsp and crd_in_batch have no published weight: 1
+and that of crd. The weight of wttm is published next to CRD. Warm-ups are shortened to the same
+share of the training as published.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +34,7 @@ LOGITS: Mapping[str, Row] = {
     "skew_kl": _soft("skew_kl", temperature=4.0),
     "skew_reverse_kl": _soft("skew_reverse_kl", temperature=4.0),
     "total_variation": _soft("total_variation"),
-    "dkd": _row("dkd", 1.0, schedule="warm_up"),
+    "dkd": _row("dkd", 1.0, schedule="warm_up", schedule_epochs=2),
     "nkd": _row("nkd", 1.0),
     "wsld": _row("wsld", 2.25),
     "ofa": _row("ofa", 1.0),
@@ -46,7 +48,7 @@ LOGITS: Mapping[str, Row] = {
     "top_k_kl_renormalise": _soft("top_k_kl", tail="renormalise", top_k=10, temperature=4.0),
     "hinge_ranking": _soft("hinge_ranking"),
     "logistic_ranking": _soft("logistic_ranking"),
-    "ctkd": _soft("ctkd"),
+    "ctkd": _soft("ctkd", epochs=1),
     "annealed_mse": _soft("annealed_mse"),
 }
 
@@ -69,8 +71,8 @@ def features(groups: Sequence[str], examples: int) -> dict[str, Row]:
         "vid": _row("vid", 1.0, layers=maps),
         "ab": _row("ab", 0.003, layers=f"{last}_preactivation"),
         "factor_transfer": _row("factor_transfer", 500.0, layers=last),
-        "mgd": _row("mgd", 7e-5, layers=last, masked="channels", rate=0.15),
-        "review_kd": _row("review_kd", 1.0, layers=before, schedule="warm_up"),
+        "mgd": _row("mgd", 12e-4, layers=last, masked="channels", rate=0.15),
+        "review_kd": _row("review_kd", 1.0, layers=before, schedule="warm_up", schedule_epochs=2),
         "semckd": _row("semckd", 400.0, layers=maps),
         "srrl": _row("srrl", 1.0, layers=f"{last}:pooled"),
         "sp": _row("sp", 3000.0, layers=last),

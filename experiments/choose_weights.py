@@ -11,6 +11,7 @@ highest mean validation score of the task. Give other seeds to the students of t
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
@@ -68,7 +69,7 @@ def choose_weights(
       InputError: an argument is wrong. Nothing is trained.
     """
     known = config.variants.to_dict()
-    if not variants or not factors or min([*factors, *temperatures]) <= 0:
+    if not variants or not factors or not all(0 < x < math.inf for x in [*factors, *temperatures]):
         raise InputError(
             "--variants, --factors, --temperatures: expected at least one variant and one factor,"
             f" and numbers above 0, got {', '.join(variants) or 'none'};"
@@ -78,8 +79,10 @@ def choose_weights(
     candidates: dict[str, Any] = {}
     for variant in variants:
         terms = _terms(known, variant)
-        hot = any("temperature" in TERMS[term].options() for term in terms)
-        for choice in itertools.product(factors, temperatures if hot and temperatures else [None]):
+        has_temperature = any("temperature" in TERMS[term].options() for term in terms)
+        for choice in itertools.product(
+            factors, temperatures if has_temperature and temperatures else [None]
+        ):
             name = _name(variant, *choice)
             choices.setdefault(variant, {})[name] = choice
             candidates[name] = {**known[variant], "compose": change_terms(terms, *choice)}

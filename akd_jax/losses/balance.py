@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from akd_jax.losses.compose import add_terms, as_loss, evaluate
 from akd_jax.losses.rows import divide, sum_devices
 from akd_jax.schedules import Schedule, as_schedule
-from akd_jax.types import Batch, Clock, Loss, Outputs, Term
+from akd_jax.types import Batch, Clock, Loss, Outputs, Term, WeightedSum
 
 _LARGEST_RATIO = 1e6
 
@@ -94,7 +94,7 @@ def _size(terms: Mapping[str, Term], axis_name: str | None) -> jax.Array:
     """Returns the absolute value of a loss over the batch of all devices, without a gradient."""
     loss = jnp.float32(0)
     for term in terms.values():
-        sums = (term.values * term.weights).sum(), jnp.sum(term.weights)
-        total, weight = sum_devices(jax.lax.stop_gradient(sums), axis_name)
+        sums = WeightedSum.of(term.values, term.weights)
+        total, weight = sum_devices(jax.lax.stop_gradient((sums.total, sums.weight)), axis_name)
         loss += jax.lax.stop_gradient(term.scale) * divide(total, weight)
     return jnp.abs(loss)

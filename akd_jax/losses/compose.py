@@ -237,7 +237,10 @@ def _weighted_terms(
     """Returns the terms of all losses with their scheduled weights as scales."""
     terms: dict[str, Term] = {}
     for name, loss in composed.losses.items():
-        result = evaluate(loss, student, teachers, batch, clock, axis_name)
+        try:
+            result = evaluate(loss, student, teachers, batch, clock, axis_name)
+        except ValueError as error:
+            raise type(error)(f"{name}: {error}") from error
         add_terms(terms, name, result, composed.weights[name](clock))
     return terms
 

@@ -53,6 +53,7 @@ def build(config: RunSettings, task: Task) -> Method:
     """
     settings, student = config.section(Config), config.student
     terms: dict[str, tuple[Schedule, Loss]] = {}
+    reads_teacher = False
     for name, spec in TERMS.items():
         section: TermConfig = getattr(settings, name)
         if not (section.weight or section.end_weight):
@@ -60,11 +61,18 @@ def build(config: RunSettings, task: Task) -> Method:
         if task.regression and spec.of_classes:
             raise InputError(
                 f"config.compose.{name}.weight: expected 0 in a regression, which has no class"
-                f" probabilities, got {section.weight:g}; set it to 0"
+                f" probabilities, got {section.weight:g}; set weight and end_weight to 0"
+            )
+        if section.end_weight and section.schedule in ("constant", "warm_up"):
+            raise InputError(
+                f"config.compose.{name}.end_weight: expected 0 with the schedule"
+                f" {section.schedule!r}, got {section.end_weight:g}; choose 'linear', 'cosine' or"
+                " 'exponential'"
             )
         try:
             weight = section.weight_schedule(student.epochs)
             terms |= {term: (weight, loss) for term, loss in spec.losses(name, section).items()}
+            reads_teacher = reads_teacher or spec.reads_teacher
         except InputError:
             raise
         except ValueError as error:
@@ -74,7 +82,6 @@ def build(config: RunSettings, task: Task) -> Method:
             "config.compose: expected a term with a weight above 0, got none; set"
             " config.compose.NAME.weight"
         )
-    reads_teacher = terms.keys() != {LABELS}
     stage = Stage(
         "compose",
         student.epochs,

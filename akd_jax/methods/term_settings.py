@@ -95,6 +95,13 @@ class TermSpec:
         """Whether the loss reads hidden features."""
         return not {"layers", "student_features"}.isdisjoint(_parameters(self.loss))
 
+    @property
+    def reads_teacher(self) -> bool:
+        """Whether the loss reads a teacher: a class does, and a function with such a parameter."""
+        return isinstance(self.loss, type) or any(
+            name.startswith("teacher_") for name in _parameters(self.loss)
+        )
+
     def section(self, name: str, weight: float) -> Section:
         """Returns the section of the term with its default values.
 

@@ -12,11 +12,11 @@ TERMS: Mapping[str, TermSpec] = {
     LABELS: TermSpec(losses.supervised),
     # Logits.
     "kl": TermSpec(losses.kl, "0.9, with 0.1 for the labels", of_classes=True),
-    "reverse_kl": TermSpec(losses.reverse_kl, "1", of_classes=True),
-    "generalized_jsd": TermSpec(losses.generalized_jsd, "1", of_classes=True),
-    "skew_kl": TermSpec(losses.skew_kl, "1", of_classes=True),
-    "skew_reverse_kl": TermSpec(losses.skew_reverse_kl, "1", of_classes=True),
-    "total_variation": TermSpec(losses.total_variation, "1", of_classes=True),
+    "reverse_kl": TermSpec(losses.reverse_kl, of_classes=True),
+    "generalized_jsd": TermSpec(losses.generalized_jsd, of_classes=True),
+    "skew_kl": TermSpec(losses.skew_kl, of_classes=True),
+    "skew_reverse_kl": TermSpec(losses.skew_reverse_kl, of_classes=True),
+    "total_variation": TermSpec(losses.total_variation, of_classes=True),
     "dkd": TermSpec(losses.dkd, "1, with a warm-up", of_classes=True),
     "nkd": TermSpec(losses.nkd, "1", of_classes=True),
     "wsld": TermSpec(losses.wsld, "2.25", of_classes=True),
@@ -25,9 +25,9 @@ TERMS: Mapping[str, TermSpec] = {
     "standardized_kl": TermSpec(
         losses.standardized_kl, "9, with 0.1 for the labels", of_classes=True
     ),
-    "multi_level": TermSpec(losses.multi_level, of_classes=True),
-    "ttm": TermSpec(losses.ttm, of_classes=True),
-    "wttm": TermSpec(losses.wttm, of_classes=True),
+    "multi_level": TermSpec(losses.multi_level, "0.9, with 0.1 for the labels", of_classes=True),
+    "ttm": TermSpec(losses.ttm, "45 for gamma 0.1", of_classes=True),
+    "wttm": TermSpec(losses.wttm, "4 for gamma 0.2, next to CRD", of_classes=True),
     "top_k_kl": TermSpec(losses.top_k_kl, of_classes=True),
     "hinge_ranking": TermSpec(losses.hinge_ranking, of_classes=True),
     "logistic_ranking": TermSpec(losses.logistic_ranking, of_classes=True),
@@ -35,7 +35,7 @@ TERMS: Mapping[str, TermSpec] = {
         losses.label_smoothing, "1, with 0 for the labels", of_classes=True
     ),
     "ctkd": TermSpec(losses.CTKD, "0.9, with 0.1 for the labels", of_classes=True),
-    "annealed_mse": TermSpec(losses.annealed_mse, "1"),
+    "annealed_mse": TermSpec(losses.annealed_mse),
     # Features of convolutional networks.
     "hint": TermSpec(losses.Hint, "100", layers="group_2"),
     "attention_transfer": TermSpec(losses.attention_transfer, "1000", layers=_GROUPS),
@@ -44,7 +44,7 @@ TERMS: Mapping[str, TermSpec] = {
     "vid": TermSpec(losses.VID, "1", layers=_GROUPS),
     "ab": TermSpec(losses.AB, "0.003"),
     "factor_transfer": TermSpec(losses.FactorTransfer, "500", layers="group_3"),
-    "mgd": TermSpec(losses.MGD, "0.00007 for masked channels", layers="group_3"),
+    "mgd": TermSpec(losses.MGD, "0.0012 for masked channels", layers="group_3"),
     "review_kd": TermSpec(losses.ReviewKD, "1, with a warm-up", each_layer=False),
     "semckd": TermSpec(losses.SemCKD, "400", each_layer=False),
     "srrl": TermSpec(losses.SRRL, "1", layers="group_3:pooled"),
@@ -64,5 +64,5 @@ TERMS: Mapping[str, TermSpec] = {
     "rkd_distance": TermSpec(losses.rkd_distance, "25", layers="pooled"),
     "rkd_angle": TermSpec(losses.rkd_angle, "50", layers="pooled"),
     "crd": TermSpec(losses.CRD, "0.8"),
-    "crd_in_batch": TermSpec(losses.InBatchCRD, "0.8"),
+    "crd_in_batch": TermSpec(losses.InBatchCRD),
 }

@@ -76,11 +76,16 @@ class SimKD(nn.Module):
 
 
 def last_map(features: Mapping[str, Any]) -> str:
-    """Returns the name of the last map among features, that of 'group_N' with the largest N.
+    """Returns the name of the last map among features.
+
+    It is 'last_map', which networks return whose classifier reads another map than that of a
+    group; or 'group_N' with the largest N.
 
     Raises:
       InputError: there is no such feature.
     """
+    if "last_map" in features:
+        return "last_map"
     numbers = [int(name[1]) for x in features if (name := re.fullmatch(r"group_(\d+)", x))]
     if not numbers:
         raise InputError(

@@ -44,7 +44,7 @@ class WideResNet(nn.Module):
         of the convolutions are sums of the residual connections: no batch norm or ReLU follows
         within the group. 'group_1_preactivation' to 'group_3_preactivation' are the same after
         the batch norm with which the next block, or the end of the network, begins, and before
-        its ReLU.
+        its ReLU. 'last_map' is the last one after its ReLU, whose mean is 'pooled'.
 
         Args:
           images: images of any height, width and number of channels.
@@ -62,9 +62,9 @@ class WideResNet(nn.Module):
                     features[f"group_{group}_preactivation"] = y
             features[f"group_{group + 1}"] = x
         y = batch_norm(self.dtype, train=train, axis_name=axis_name)(x)
-        features["group_3_preactivation"] = y
+        features |= {"group_3_preactivation": y, "last_map": nn.relu(y)}
         layer = classifier(self.num_classes, kernel_init=TORCH_DEFAULT)
-        return pool_and_classify(layer, nn.relu(y), features)
+        return pool_and_classify(layer, features["last_map"], features)
 
 
 class PreactivationBlock(nn.Module):

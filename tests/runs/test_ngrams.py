@@ -63,6 +63,7 @@ def test_stablehlo_reads_code_points(finished, test_split, tmp_path):
         np.testing.assert_allclose(logits, expected[rows], atol=1e-4)
 
 
+@pytest.mark.slow  # test_text.py trains with two vocabularies, and the tests above n-grams.
 def test_encoder_can_teach_ngrams(texts_config, tmp_path):
     config = texts_config
     config.method = "kd"

@@ -46,7 +46,7 @@ def image_config():
 def test_term_of_images_fits_two_residual_networks(name):
     plan = make_plan(with_term(image_config(), name))
     (stage,) = plan.method.stages
-    assert stage.teachers == (() if name == "supervised" else ("teacher",))
+    assert stage.teachers == (("teacher",) if TERMS[name].reads_teacher else ())
 
 
 @pytest.mark.parametrize("name", sorted(OF_ENCODERS))
@@ -66,7 +66,7 @@ def test_a_term_of_classes_is_refused_in_a_regression(name):
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
-        ("kl", {"temperature": 0.0}, "temperature: expected values greater than 0, got 0.0"),
+        ("kl", {"temperature": 0.0}, "temperature: expected finite values greater than 0, got 0.0"),
         ("generalized_jsd", {"beta": 1.5}, "beta: expected values from 0 to 1, got 1.5"),
         ("top_k_kl", {"tail": "uniform"}, "tail: expected 'bin', 'drop' or 'renormalise', got 'un"),
         ("hint", {"layers": "group_9"}, "expected the name of a teacher or of a feature, got 'gro"),

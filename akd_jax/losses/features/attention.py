@@ -1,7 +1,7 @@
 """Losses of self-attention: scores, and relations between the queries, keys or values of a text.
 
-Student and teacher read the same texts: B texts of L tokens, which both networks split in the same
-way. Their attention has heads of width d. The features are those of `Encoder`, such as
+Student and teacher read the same texts: B texts of L tokens, which both networks tokenise in the
+same way. Their attention has heads of width d. The features are those of `Encoder`, such as
 'attention_12' and 'value_12'. Padding counts neither as a query nor as a key. All losses compute in
 float32. The teacher's features get no gradient.
 """
@@ -46,7 +46,8 @@ def attention_mse(
     student, teacher = _prepare_scores(student_features, teacher_features)
     tokens = _tokens(mask, student)
     pairs = tokens[:, :, None] & tokens[:, None, :]
-    return jax.vmap(masked_mean)(jnp.square(student - teacher).mean(axis=1), pairs)
+    errors = jnp.square(jnp.where(pairs[:, None], student - teacher, 0))
+    return jax.vmap(masked_mean)(errors.mean(axis=1), pairs)
 
 
 def attention_kl(

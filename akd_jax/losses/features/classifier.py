@@ -25,7 +25,7 @@ def simkd(student_features: Array, teacher_features: Array) -> jax.Array:
         value = mean (F_s - F_t)^2
 
     If the maps differ in size, the larger map is average-pooled to the size of the smaller one. It
-    is the only loss of the method simkd: no term reads the labels. Its student,
+    is the loss of the method simkd, which by default has no other term. Its student,
     `akd_jax.models.simkd.SimKD`, returns F_s as the feature 'transferred', and predicts with the
     teacher's classifier.
 

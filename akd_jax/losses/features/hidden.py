@@ -1,7 +1,7 @@
 """Losses of the hidden states of transformers: TinyBERT, DistilBERT and PKD.
 
-Student and teacher read the same texts: B texts of L tokens, which both networks split in the same
-way. Hidden states are tokens [B, L, D] of width D, such as 'hidden_6' of `Encoder`. All losses
+Student and teacher read the same texts: B texts of L tokens, which both networks tokenise in the
+same way. Hidden states are tokens [B, L, D] of width D, such as 'hidden_6' of `Encoder`. All losses
 compute in float32. The teacher's features get no gradient.
 """
 

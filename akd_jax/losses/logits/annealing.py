@@ -41,7 +41,8 @@ def annealed_mse(
         `schedules.annealing_factor`; 1 for the teacher's logits as they are.
       class_reduction: 'mean' or 'sum' over the classes that count.
       axis: the axis of the classes.
-      where: the classes that count, as for `cross_entropy`.
+      where: the classes that count, as for `cross_entropy`. A class whose logit is -inf for both
+        student and teacher does not count either.
 
     Returns:
       float32 [...], in squared logits.
@@ -55,12 +56,13 @@ def annealed_mse(
     student, teacher, where = prepare_pair(student_logits, teacher_logits, axis, where)
     factor = share_option("factor", factor, student.shape[:-1])
     # Masked logits are 0 in both, so that their error is 0.
+    excluded = (student == -jnp.inf) & (teacher == -jnp.inf)
+    student, teacher = (jnp.where(excluded, 0, logits) for logits in (student, teacher))
     squares = jnp.square(student - factor[..., None] * teacher)
     if class_reduction == "sum":
         return squares.sum(axis=-1)
-    if where is None:
-        return squares.mean(axis=-1)
-    return squares.sum(axis=-1) / jnp.maximum(where.sum(axis=-1, dtype=jnp.float32), 1)
+    counts = ~excluded if where is None else where & ~excluded
+    return squares.sum(axis=-1) / jnp.maximum(counts.sum(axis=-1, dtype=jnp.float32), 1)
 
 
 def continuation(

@@ -74,7 +74,9 @@ def row_option(
 
 def positive_option(name: str, value: ArrayLike, rows: tuple[int, ...]) -> jax.Array:
     """As `row_option`, for an option greater than 0, such as a temperature."""
-    return row_option(name, value, rows, "values greater than 0", lambda x: x > 0)
+    return row_option(
+        name, value, rows, "finite values greater than 0", lambda x: (x > 0) & np.isfinite(x)
+    )
 
 
 def share_option(name: str, value: ArrayLike, rows: tuple[int, ...]) -> jax.Array:
@@ -84,7 +86,9 @@ def share_option(name: str, value: ArrayLike, rows: tuple[int, ...]) -> jax.Arra
 
 def factor_option(name: str, value: ArrayLike, rows: tuple[int, ...]) -> jax.Array:
     """As `row_option`, for an option of at least 0, such as the factor of a part of a loss."""
-    return row_option(name, value, rows, "values of at least 0", lambda x: x >= 0)
+    return row_option(
+        name, value, rows, "finite values of at least 0", lambda x: (x >= 0) & np.isfinite(x)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -95,7 +95,10 @@ def label_smoothing(
     counts = logits > -jnp.inf
     number = jnp.maximum(counts.sum(axis=-1, dtype=jnp.float32), 1)
     mean = jnp.where(counts, logits, 0).sum(axis=-1) / number
-    target = (1 - smoothing) * rows.pick(logits) + smoothing * mean
+    picked = rows.pick(logits)
+    # With smoothing 1 the label counts no more than the other classes: 0 * -inf would be NaN.
+    picked = jnp.where((smoothing == 1) & (picked == -jnp.inf), 0, picked)
+    target = (1 - smoothing) * picked + smoothing * mean
     return rows.finish(without_empty_rows(jax.nn.logsumexp(logits, axis=-1) - target, where))
 
 

@@ -51,6 +51,8 @@ class CTKD(nn.Module):
         Raises:
           ValueError: the logits of student and teacher differ in shape, or epochs is below 1.
         """
+        if self.width < 0:
+            raise ValueError(f"width: expected at least 0, got {self.width}; 0 learns one theta")
         strength = schedules.cosine(0.0, 1.0, epochs=self.epochs)(clock)
         logits = student.logits, teachers[self.teacher].logits
         theta = self._predict(*logits) if self.width else self._theta()

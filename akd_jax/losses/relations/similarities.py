@@ -41,8 +41,8 @@ def sp(
 
         G = F F^T with rows of norm 1        loss = ||G_s - G_t||^2 / B^2
 
-    The mean of the values is this loss: v_i = mean over j of (G_s - G_t)_ij^2. It is the same for
-    rotated features, and for features multiplied by a factor. The usual weight is 3000, with the
+    The mean of the values is this loss: v_i = mean over j of (G_s - G_t)_ij^2. It is
+    invariant to rotation and scaling of the features. The usual weight is 3000, with the
     last group of a convolutional network.
 
     Source: Tung and Mori, "Similarity-Preserving Knowledge Distillation", ICCV 2019,
@@ -83,8 +83,8 @@ def pkt(
         loss = mean over i and j of p_ij log((p_ij + 1e-7) / (q_ij + 1e-7))
 
     p belongs to the teacher and q to the student. The sum over j includes j = i. The mean of the
-    values is this loss: v_i is the mean over j. It is the same for rotated features, and for
-    features multiplied by a factor. The mean over j makes it B times smaller than a sum of the
+    values is this loss: v_i is the mean over j. It is invariant to rotation and scaling
+    of the features. The mean over j makes it B times smaller than a sum of the
     divergences KL(p_i || q_i) would be; for this reason the usual weight is 30000, with pooled
     features.
 
@@ -132,7 +132,7 @@ def correlation_congruence(
 
     x are the features divided by their norms. K is the Taylor series of the Gaussian kernel
     exp(-gamma ||x_i - x_j||^2). The mean of the values is this loss: v_i is the mean over j. It is
-    the same for rotated features, and for features multiplied by a factor.
+    invariant to rotation and scaling of the features.
 
     This is the form of the paper. The usual weight is 100, with pooled features, in public code of
     the same form. RepDistiller's "correlation" is another loss, the product of the errors of

@@ -71,7 +71,7 @@ def test_values_and_gradients_equal_pytorch(name):
 @pytest.mark.parametrize("name", CASES)
 def test_transformations_do_not_change_the_values(name):
     loss, _, arrays = CASES[name]
-    check_transforms(jax.jit(loss), arrays)
+    check_transforms(loss, arrays)
 
 
 @pytest.mark.parametrize("name", ["relation_kl", "pkd"])
@@ -300,6 +300,7 @@ def test_minilm_reads_the_layers_by_number():
         run(losses.MiniLM(), {}, teacher)
 
 
+@pytest.mark.slow  # Loads a real network; the tests above compare small ones with PyTorch.
 def test_minilm_of_a_network_with_itself_is_0():
     folder = huggingface.Folder(MINILM)
     module = models.build(f"huggingface:{MINILM}", 2)

@@ -86,6 +86,9 @@ def test_an_update_is_the_same_on_four_devices():
         ab=(0.003, losses.AB("small")),
         ft=(50.0, losses.FactorTransfer("small", reconstruction_weight=0.02)),
         mgd=(0.001, losses.MGD("small")),
+        cc=(10.0, losses.CC(("small", "small"), width=4)),
+        crd=(1.0, losses.InBatchCRD(("small", "small"), width=4)),
+        hint=(1.0, losses.Hint("small")),
     )
     student = Student()
     model = Model(student.init(jax.random.key(1), inputs), student.apply)

@@ -202,7 +202,7 @@ def test_losses_reject_a_factor_out_of_range(loss, factor):
 
 @pytest.mark.parametrize("margin", [-0.1, np.nan, jnp.array([0.5, -2.0])])
 def test_continuation_rejects_a_negative_margin(margin):
-    with pytest.raises(ValueError, match="margin: expected values of at least 0, got"):
+    with pytest.raises(ValueError, match="margin: expected finite values of at least 0, got"):
         losses.continuation(STUDENT, TEACHER, LABELS, 1.0, psi=0.5, margin=margin)
 
 

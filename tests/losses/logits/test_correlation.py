@@ -101,7 +101,7 @@ def test_shapes_are_checked(function):
 
 
 def test_the_options_of_dist_are_checked():
-    with pytest.raises(ValueError, match="inter: expected values of at least 0, got -1"):
+    with pytest.raises(ValueError, match="inter: expected finite values of at least 0, got -1"):
         losses.dist(logits(), logits(), inter=-1.0)
     with pytest.raises(ValueError, match=r"temperature: expected a scalar .*, got shape \(6,\)"):
         losses.dist(logits(), logits(), jnp.ones(6))

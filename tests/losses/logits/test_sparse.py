@@ -236,7 +236,7 @@ TOP = TopK.of(Z_T, 3)
         ),
         (
             lambda: losses.top_k_kl(Z_S, TOP, temperature=0.0),
-            "temperature: expected values greater than 0, got 0.0",
+            "temperature: expected finite values greater than 0, got 0.0",
         ),
         (
             lambda: losses.top_k_kl(Z_S, TOP, temperature=np.ones(7)),
@@ -258,7 +258,10 @@ TOP = TopK.of(Z_T, 3)
             lambda: losses.logistic_ranking(Z_S, TOP.replace(indices=TOP.indices + 7)),
             "teacher_top_k.indices: expected classes from 0 to 6, got ",
         ),
-        (lambda: losses.hinge_ranking(Z_S, TOP, margin=-1.0), "margin: expected values of at lea"),
+        (
+            lambda: losses.hinge_ranking(Z_S, TOP, margin=-1.0),
+            "margin: expected finite values of at lea",
+        ),
         (lambda: losses.logistic_ranking(Z_S, TOP, top_k=-1), "top_k: expected at least 0, got -1"),
     ],
 )

@@ -117,13 +117,13 @@ def test_excluding_all_classes_but_the_label_gives_finite_gradients(function):
 @pytest.mark.parametrize(
     ("function", "option", "expected"),
     [
-        (losses.dkd, "alpha", "values of at least 0"),
-        (losses.dkd, "beta", "values of at least 0"),
-        (losses.dkd, "temperature", "values greater than 0"),
-        (losses.nkd, "gamma", "values of at least 0"),
-        (losses.nkd, "temperature", "values greater than 0"),
-        (losses.wsld, "temperature", "values greater than 0"),
-        (losses.ofa, "exponent", "values greater than 0"),
+        (losses.dkd, "alpha", "finite values of at least 0"),
+        (losses.dkd, "beta", "finite values of at least 0"),
+        (losses.dkd, "temperature", "finite values greater than 0"),
+        (losses.nkd, "gamma", "finite values of at least 0"),
+        (losses.nkd, "temperature", "finite values greater than 0"),
+        (losses.wsld, "temperature", "finite values greater than 0"),
+        (losses.ofa, "exponent", "finite values greater than 0"),
     ],
 )
 def test_options_are_checked(function, option, expected):

@@ -171,6 +171,15 @@ def test_angles_between_examples_that_are_close_to_each_other():
         check_pytorch(function, reference, arrays, rtol=1e-4, gradient_tolerance=2e-3)
 
 
+def test_an_example_and_its_near_duplicate():
+    student = features(6, 4)
+    student[1] = student[0] + np.float32(1e-5) * features(4, seed=2)
+    arrays = {"student_features": student, "teacher_features": features(6, 4, seed=1)}
+    for function in DISTANCES:
+        reference = getattr(references, function.__name__)
+        check_pytorch(function, reference, arrays, rtol=1e-4, gradient_tolerance=5e-3)
+
+
 @every_function
 def test_transforms(function):
     check_transforms(function, pair((4, 3), (4, 5)))

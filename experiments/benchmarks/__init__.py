@@ -1,8 +1,10 @@
 """The suites of experiments.benchmark, by name."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from akd_jax.host.errors import InputError
 from experiments.benchmarks import (
     cache,
     compilation,
@@ -15,6 +17,16 @@ from experiments.benchmarks import (
     vocabulary,
 )
 
+
+def _measure_losses(repeats: int) -> dict[str, Any]:
+    """Measures the suite 'losses'; imports PyTorch, which the other suites do not need."""
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("--suite=losses: expected torch, got none; install requirements-dev.txt")
+    from experiments.benchmarks.losses import suite
+
+    return suite.measure(repeats)
+
+
 # Maps a name to a function of the number of repeats. The function returns a dict with 'seconds'
 # and 'ratios', both from name to value. Optional keys are 'table', a dict of 'headers' and 'rows',
 # and 'notes', a list of sentences.
@@ -22,6 +34,7 @@ SUITES: Mapping[str, Callable[[int], dict[str, Any]]] = {
     "cache": cache.measure,
     "compile": compilation.measure,
     "composition": composition.measure,
+    "losses": _measure_losses,
     "memory": memory.measure,
     "overhead": overhead.measure,
     "scaling": scaling.measure,

@@ -99,6 +99,7 @@ def test_an_export_has_the_transfer_and_the_classifier(simkd_run, tmp_path):
     np.testing.assert_allclose(exported.call(images), expected, atol=1e-5)
 
 
+@pytest.mark.slow  # Stored features are tested with other methods.
 def test_a_student_learns_from_stored_features(config, tmp_path):
     config.teacher.views = 1
     config.student.epochs = 1

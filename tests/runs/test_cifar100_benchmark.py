@@ -56,6 +56,7 @@ def test_unknown_pairs_are_rejected(argument):
         cifar100_benchmark.get_config(argument)
 
 
+@pytest.mark.slow  # Compiles two large networks; the tests above plan all pairs.
 def test_dry_run(archive):
     config = cifar100_benchmark.get_config("vgg13-vgg8")
     config.dataset.data_dir = str(archive)

@@ -144,6 +144,7 @@ def test_srrl_returns_its_terms_with_their_scales():
         np.testing.assert_array_equal(term.weights, batch.weights)
 
 
+@pytest.mark.slow  # Each network of projections takes seconds to compile.
 @pytest.mark.parametrize(
     ("module", "arrays"),
     [
@@ -243,6 +244,7 @@ def test_modules_train_a_network_on_four_devices_as_on_one():
     assert min(jax.tree.leaves(moved)) > 0
 
 
+@pytest.mark.slow  # Other modules accumulate gradients in tests/training.
 def test_semckd_takes_the_part_of_a_batch_that_gradients_are_accumulated_over():
     rng = np.random.default_rng(0)
     images = np.float32(rng.normal(size=(12, 2, 2, 2)))

@@ -55,8 +55,10 @@ def test_other_options_equal_pytorch(name, options):
     )
 
 
+# Each shape and type is compiled again.
+@pytest.mark.parametrize("every_shape", [False, pytest.param(True, marks=pytest.mark.slow)])
 @every_case
-def test_extreme_logits_give_finite_values_and_gradients(case):
+def test_extreme_logits_give_finite_values_and_gradients(case, every_shape):
     skip = ()
     if case.name in SQUARED:
         skip = ("a class that both exclude", "a class that the teacher excludes")
@@ -66,7 +68,7 @@ def test_extreme_logits_give_finite_values_and_gradients(case):
     if case.name in WITHOUT_TEACHER:
         loss = functools.partial(_without_teacher, case.jax)
     labels = {"labels": np.arange(4)} if "labels" in case.inputs() else {}
-    loss_checks.check_extreme_logits(loss, skip=skip, **labels)
+    loss_checks.check_extreme_logits(loss, skip=skip, every_shape=every_shape, **labels)
 
 
 def _without_teacher(loss, student_logits, teacher_logits, labels):

@@ -1,9 +1,13 @@
 """The rows of a batch, for losses that combine them: preparation, all devices' rows, and means."""
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 
 from akd_jax.types import Array
+
+_Tree = TypeVar("_Tree")
 
 
 def prepare_rows(
@@ -48,8 +52,8 @@ def gather_rows(arrays: tuple[jax.Array, ...], axis_name: str | None) -> tuple[j
     return arrays if axis_name is None else jax.lax.all_gather(arrays, axis_name, tiled=True)
 
 
-def sum_devices(tree: tuple[jax.Array, ...], axis_name: str | None) -> tuple[jax.Array, ...]:
-    """Returns the sums of arrays over all devices."""
+def sum_devices(tree: _Tree, axis_name: str | None) -> _Tree:
+    """Returns a tree of arrays, each summed over all devices; None stands for a single device."""
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 

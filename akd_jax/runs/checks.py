@@ -15,7 +15,7 @@ from akd_jax.teachers.live import LiveTeacher
 from akd_jax.training.check import Reads, check_stage
 from akd_jax.training.scheduled import check_schedules
 from akd_jax.training.stage import Method, Stage
-from akd_jax.training.state import array_shapes
+from akd_jax.training.state import changed_shapes
 from akd_jax.types import Batch, Outputs, TopK
 
 _ROWS = 2  # The number of examples of the batch whose shapes are checked.
@@ -77,14 +77,11 @@ def _check_initial_variables(
     """Checks that a method computes initial variables of the student's shapes and types."""
     teachers = {other: models[other] for other in method.teachers}
     initial = jax.eval_shape(method.initial_variables, models[name], teachers, dataset.example)
-    expected, actual = array_shapes(models[name].variables), array_shapes(initial)
-    for path in {**expected, **actual}:
-        if expected.get(path) != actual.get(path):
-            raise InputError(
-                f"{method.name}: expected the initial variable {path} to stay"
-                f" {expected.get(path, 'absent')}, got {actual.get(path, 'none')}; change the"
-                " method's `initialise`"
-            )
+    for path, expected, actual in changed_shapes(models[name].variables, initial):
+        raise InputError(
+            f"{method.name}: expected the initial variable {path} to stay {expected}, got {actual};"
+            " change the method's `initialise`"
+        )
 
 
 def _check_selection(stage: Stage, dataset: Dataset) -> None:

@@ -150,13 +150,11 @@ def prepare_batch(
     if prepare is None:
         return batch
     prepared = prepare(student, teachers, batch, clock, key)
-    expected, actual = array_shapes(batch), array_shapes(prepared)
-    for path in {**expected, **actual}:
-        if expected.get(path) != actual.get(path):
-            raise ValueError(
-                f"prepare: expected batch{path} to stay {expected.get(path, 'absent')}, got"
-                f" {actual.get(path, 'none')}; pad to a fixed shape and set weights to 0"
-            )
+    for path, expected, actual in changed_shapes(batch, prepared):
+        raise ValueError(
+            f"prepare: expected batch{path} to stay {expected}, got {actual}; pad to a fixed shape"
+            " and set weights to 0"
+        )
     return prepared
 
 
@@ -201,7 +199,20 @@ def _split(variables: Variables) -> tuple[Any, dict[str, Any]]:
     return variables.get("params", {}), others
 
 
-def array_shapes(tree: Any) -> dict[str, str]:
+def changed_shapes(before: Any, after: Any) -> list[tuple[str, str, str]]:
+    """Returns the path, and the type and shape in both trees, of each array that differs in them.
+
+    In place of an array that does not exist stands 'absent' before, and 'none' after.
+    """
+    old, new = _array_shapes(before), _array_shapes(after)
+    return [
+        (path, old.get(path, "absent"), new.get(path, "none"))
+        for path in {**old, **new}
+        if old.get(path) != new.get(path)
+    ]
+
+
+def _array_shapes(tree: Any) -> dict[str, str]:
     """Returns the type and shape of each array by its path."""
     return {
         jax.tree_util.keystr(path): f"{jnp.result_type(x)}{list(jnp.shape(x))}"

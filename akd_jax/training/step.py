@@ -16,6 +16,7 @@ import optax
 
 from akd_jax import losses
 from akd_jax.losses.compose import value_weights
+from akd_jax.losses.rows import sum_devices
 from akd_jax.models.network import Model
 from akd_jax.training import terms as loss_terms
 from akd_jax.training.state import TrainState, prepare_batch
@@ -118,7 +119,7 @@ def train_step(
             sums = loss_terms.sums(terms)
             weights = total_weights
             if weights is None:
-                weights = _sum_over_devices({n: x.weight for n, x in sums.items()}, axis_name)
+                weights = sum_devices({n: x.weight for n, x in sums.items()}, axis_name)
             loss = loss_terms.scaled_loss(terms, sums, weights)
             metrics = {
                 "loss": WeightedSum(loss, jnp.sum(batch.weights)),
@@ -135,9 +136,9 @@ def train_step(
     total_weights = None
     if parts > 1:
         weights, _ = _sum_over_parts(part_weights, parts, collections, batch, key)
-        total_weights = _sum_over_devices(weights, axis_name)
+        total_weights = sum_devices(weights, axis_name)
     sums, collections = _sum_over_parts(part_gradients, parts, collections, batch, key)
-    gradients, metrics = _sum_over_devices(sums, axis_name)
+    gradients, metrics = sum_devices(sums, axis_name)
 
     # The shares of the loss add up to the loss of the batch. Its weight is that of the examples.
     loss = metrics["loss"]
@@ -227,10 +228,6 @@ def label_metrics(outputs: Outputs, batch: Batch) -> Metrics:
         return {"squared_error": WeightedSum.of(errors, weights)}
     correct = jnp.argmax(outputs.logits, axis=-1) == labels
     return {"accuracy": WeightedSum.of(correct.astype(jnp.float32), weights)}
-
-
-def _sum_over_devices(tree: Any, axis_name: str | None) -> Any:
-    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
 
 def _sum_over_parts(

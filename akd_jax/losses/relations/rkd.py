@@ -11,8 +11,6 @@ from akd_jax.losses.features.distances import unit_rows
 from akd_jax.losses.rows import divide, gather_rows, prepare_rows, sum_devices, weighted_mean
 from akd_jax.types import Array
 
-_SMALLEST_SQUARE = 1e-24  # The square of the epsilon of PyTorch's `normalize`.
-
 
 def rkd_distance(
     student_features: Array,

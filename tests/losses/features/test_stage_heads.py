@@ -58,8 +58,8 @@ def test_each_layer_and_the_logits_have_a_term_with_the_weights_of_labels():
         assert term.values.shape == (ROWS,)
         assert term.scale == 1
         np.testing.assert_array_equal(term.weights, [1, 0, 0, 2, 1, 1])
-    alone = losses.OFA(("a", "b"), final_logits=False).apply(variables, *arguments)
-    assert alone.keys() == {"a", "b"}
+    without_final = losses.OFA(("a", "b"), final_logits=False).apply(variables, *arguments)
+    assert without_final.keys() == {"a", "b"}
 
 
 def test_the_mean_runs_over_the_tokens_of_a_text():

@@ -62,8 +62,8 @@ def test_in_batch_extremes_are_finite():
     sharp = functools.partial(losses.crd_in_batch, temperature=0.001)
     check_finite(sharp, {name: x.astype(jnp.bfloat16) for name, x in pair().items()})
     check_finite(losses.crd_in_batch, {name: 0 * x for name, x in pair().items()})
-    alone = check_finite(losses.crd_in_batch, pair(rows=1))
-    np.testing.assert_allclose(alone, 0, atol=1e-5)
+    single = check_finite(losses.crd_in_batch, pair(rows=1))
+    np.testing.assert_allclose(single, 0, atol=1e-5)
     padding = functools.partial(losses.crd_in_batch, weights=np.zeros(5, np.float32))
     np.testing.assert_array_equal(check_finite(padding, pair()), 0)
 
@@ -289,7 +289,7 @@ def test_unknown_examples_are_refused_or_make_the_loss_nan():
             term, changed = run(np.array([0, unknown]))
             assert np.isnan(term.values).tolist() == [False, True]
             np.testing.assert_array_equal(changed["student"][1:], memory["student"][1:])
-    # An example of weight 0 is not looked at.
+    # An unknown id of an example of weight 0 does not matter.
     term, _ = run(np.array([0, 3]), weights=(1.0, 0.0))
     assert np.isfinite(term.values).all()
 

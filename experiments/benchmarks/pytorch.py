@@ -4,8 +4,7 @@ The code runs eagerly. Every step runs the teacher in eval mode under no_grad, a
 images one by one on the host, as torchvision does.
 
 `python -m experiments.benchmarks.pytorch` reads requests from standard input, one per line, and
-answers each with its seconds. It is a separate process, because PyTorch's threads spin for a while
-after each step and would take the cores of the next measurement.
+answers each with its seconds.
 """
 
 import json

@@ -5,10 +5,6 @@ the same networks, batches, images and number of updates, and random weights.
 """
 
 import functools
-import importlib.util
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +12,6 @@ import jax
 import numpy as np
 
 from akd_jax import data
-from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.models.encoder import Encoder, EncoderConfig
 from akd_jax.models.network import Model
@@ -26,11 +21,11 @@ from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.types import Outputs, Tokens
 from experiments.benchmarks import cache, timing, workload
 from experiments.benchmarks.shapes import ENCODER, tokens
+from experiments.benchmarks.torch_process import torch_process
 
 # The whole stage I that is measured.
 _TEMPERATURES, _EPOCHS_PER_TEMPERATURE, _VIEWS, _BATCHES = 10, 4, 2, 2
 _LENGTHS = (32, 128)  # Tokens per sentence.
-_PAUSE = 0.5  # Seconds after which PyTorch's threads sleep.
 
 
 def measure(repeats: int) -> dict[str, Any]:
@@ -43,26 +38,8 @@ def measure(repeats: int) -> dict[str, Any]:
     Raises:
       InputError: PyTorch is not installed.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise InputError(
-            "--suite=torch: expected torch and transformers, got none; install requirements-dev.txt"
-        )
-    command = [sys.executable, "-m", "experiments.benchmarks.pytorch"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-
-        def pytorch(request: str) -> float:
-            """Sends one line to the PyTorch process; returns the seconds that it answers."""
-            assert process.stdin is not None
-            assert process.stdout is not None
-            print(request, file=process.stdin, flush=True)
-            seconds = float(process.stdout.readline())
-            time.sleep(_PAUSE)
-            return seconds
-
+    with torch_process("torch", "experiments.benchmarks.pytorch") as pytorch:
         images, texts = _images(pytorch, repeats), _texts(pytorch, repeats)
-        process.terminate()
     return {
         "seconds": images["seconds"] | texts["seconds"],
         "ratios": images["ratios"] | texts["ratios"],

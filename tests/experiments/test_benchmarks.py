@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import jax
 import numpy as np
@@ -17,6 +18,8 @@ from experiments.benchmarks import (
     timing,
     workload,
 )
+from experiments.benchmarks.losses import cases, pytorch, suite
+from experiments.benchmarks.losses.series import measure_series
 
 
 class Clock:
@@ -196,3 +199,25 @@ def test_efficiency_by_hand():
     assert scaling.efficiency(scaling.RECIPES[0], scaling.SLICES[0], 32) == pytest.approx(
         compute / (compute + reduce + latency)
     )
+
+
+@pytest.mark.parametrize("name", ["(matrix product)", "(convolution)", "chunked kl", "rkd_angle"])
+def test_the_suite_of_losses_measures_the_same_passes_in_both_libraries(name):
+    case = next(case for case in cases.CASES if case.name == name)
+    inputs = case.inputs()
+    value, gradients = suite.jax_step(case, inputs)()
+    torch_value, *torch_gradients = pytorch.torch_step(case, inputs)()
+    np.testing.assert_allclose(value, torch_value.item(), rtol=1e-5)
+    for gradient, expected in zip(jax.tree.leaves(gradients), torch_gradients, strict=True):
+        np.testing.assert_allclose(gradient, expected.numpy(), rtol=1e-4, atol=1e-7)
+
+
+def test_a_series_divides_its_time_by_its_steps():
+    waits = []
+
+    def step():
+        time.sleep(0.001)
+
+    seconds = measure_series(step, waits.append)()
+    assert seconds >= 0.001
+    assert len(waits) == 4  # Compilation, the number of calls, the warm-up and the series.

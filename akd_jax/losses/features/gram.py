@@ -197,5 +197,6 @@ def _max_pool(maps: jax.Array, size: tuple[int, ...]) -> jax.Array:
             f"FSP: expected maps of a size that is a multiple of {size} for pooling='max', got"
             f" {before}; set pooling='average'"
         )
-    window = tuple(b // a for b, a in zip(before, size, strict=True))
-    return nn.max_pool(maps, window, strides=window)
+    (rows, columns), (height, width) = size, before
+    windows = (-1, rows, height // rows, columns, width // columns, maps.shape[-1])
+    return maps.reshape(windows).max(axis=(2, 4))

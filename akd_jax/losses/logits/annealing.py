@@ -42,7 +42,7 @@ def annealed_mse(
       class_reduction: 'mean' or 'sum' over the classes that count.
       axis: the axis of the classes.
       where: the classes that count, as for `cross_entropy`. A class whose logit is -inf for both
-        student and teacher does not count either.
+        student and teacher has the error 0, but it counts in the mean.
 
     Returns:
       float32 [...], in squared logits.
@@ -61,8 +61,9 @@ def annealed_mse(
     squares = jnp.square(student - factor[..., None] * teacher)
     if class_reduction == "sum":
         return squares.sum(axis=-1)
-    counts = ~excluded if where is None else where & ~excluded
-    return squares.sum(axis=-1) / jnp.maximum(counts.sum(axis=-1, dtype=jnp.float32), 1)
+    if where is None:
+        return squares.mean(axis=-1)
+    return squares.sum(axis=-1) / jnp.maximum(where.sum(axis=-1, dtype=jnp.float32), 1)
 
 
 def continuation(

@@ -75,22 +75,21 @@ def top_k_kl(
     stored = isinstance(teacher_top_k, TopK)
     factor = positive_option("temperature", temperature, rows)
     divisor = factor[..., None]
-    student = divide(jnp.asarray(student_logits, jnp.float32), divisor)
     teacher = _largest(student_logits, teacher_top_k, top_k, divisor)
     if teacher.values.shape[-1] == classes:
         tail = "renormalise"  # There is no tail, and this form needs no other sum.
     if stored and tail != "renormalise":
         _check_is_one(temperature, tail)
-    chosen = jnp.take_along_axis(student, teacher.indices, axis=-1)
+    student = jnp.asarray(student_logits, jnp.float32)
+    chosen = divide(jnp.take_along_axis(student, teacher.indices, axis=-1), divisor)
     if tail == "renormalise":
         values = kl_divergence(teacher.values, chosen, None)
     elif tail == "bin":
-        values = kl_divergence(
-            _with_tail_of(teacher), _with_tail(student, chosen, teacher.indices), None
-        )
+        with_tail = _with_tail(divide(student, divisor), chosen, teacher.indices)
+        values = kl_divergence(_with_tail_of(teacher), with_tail, None)
     else:
         log_p = teacher.values - teacher.log_sum_exp[..., None]
-        log_q = chosen - jax.nn.logsumexp(student, axis=-1, keepdims=True)
+        log_q = chosen - jax.nn.logsumexp(divide(student, divisor), axis=-1, keepdims=True)
         values = _sum_of_log_ratios(log_p, log_q)
     return factor**2 * values if scale else values
 

@@ -50,3 +50,9 @@ def random_features(
         "student_features": rng.normal(size=student).astype(np.float32),
         "teacher_features": rng.normal(size=teacher or student).astype(np.float32),
     }
+
+
+def split_inputs(inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the inputs that get a gradient, and the others."""
+    student = {name: x for name, x in inputs.items() if name.startswith("student")}
+    return student, {name: x for name, x in inputs.items() if name not in student}

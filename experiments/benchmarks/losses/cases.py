@@ -1,9 +1,18 @@
-"""All losses that the suite 'losses' measures."""
+"""All losses and operations that the suite 'losses' measures."""
 
-from experiments.benchmarks.losses import features, hidden, logits, relations, review, tokens
+from experiments.benchmarks.losses import (
+    features,
+    hidden,
+    logits,
+    operations,
+    relations,
+    review,
+    tokens,
+)
 from experiments.benchmarks.losses.case import LossCase
 
 CASES: list[LossCase] = [
+    *operations.CASES,
     *logits.CASES,
     *tokens.CASES,
     *features.CASES,

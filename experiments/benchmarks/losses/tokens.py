@@ -129,10 +129,11 @@ def with_top_k(loss: Callable[..., jax.Array], **options: Any) -> Callable[..., 
 
 def _chunked_case(rows: int, classes: int) -> LossCase:
     return LossCase(
-        f"chunked kl [{rows}, {classes}]",
+        "chunked kl",
         functools.partial(losses.chunked(losses.kl), temperature=2.0),
         functools.partial(chunked_kl, temperature=2.0),
         functools.partial(random_logits, rows, classes),
+        size=f"B {rows}, C {classes}",
     )
 
 
@@ -144,12 +145,12 @@ def _top_k_case(
     k: int,
     **options: Any,
 ) -> LossCase:
-    name = " ".join([loss.__name__, *options.values()])
     return LossCase(
-        f"{name} [{rows}, {classes}]",
+        " ".join([loss.__name__, *options.values()]),
         with_top_k(loss, **options),
         functools.partial(reference, **options),
         functools.partial(largest_logits, rows, classes, k),
+        size=f"B {rows}, C {classes}",
     )
 
 

@@ -13,7 +13,30 @@ from ml_collections.config_dict import ConfigDict
 from configs import language_names, loss_rows
 
 # The factor of the weights and the temperature that experiments.choose_weights found best.
-CHOSEN: dict[str, tuple[float, float | None]] = {}
+CHOSEN: dict[str, tuple[float, float | None]] = {
+    "kl": (0.3, 1),
+    "reverse_kl": (0.3, 1),
+    "generalized_jsd": (3, 1),
+    "skew_kl": (1, 1),
+    "skew_reverse_kl": (1, 1),
+    "total_variation": (3, 1),
+    "dkd": (0.1, 1),
+    "nkd": (0.1, 1),
+    "wsld": (0.1, 4),
+    "ofa": (3, None),
+    "dist": (1, 4),
+    "standardized_kl": (1, 1),
+    "multi_level": (0.1, None),
+    "ttm": (0.1, None),
+    "wttm": (0.1, None),
+    "top_k_kl_bin": (0.3, 1),
+    "top_k_kl_drop": (1, 1),
+    "top_k_kl_renormalise": (0.3, 1),
+    "hinge_ranking": (0.3, None),
+    "logistic_ranking": (1, None),
+    "ctkd": (3, None),
+    "annealed_mse": (0.1, None),
+}
 
 
 def get_config(argument: str = "scratch") -> ConfigDict:

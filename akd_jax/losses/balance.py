@@ -76,7 +76,7 @@ class Balanced(nn.Module):
     ) -> Mapping[str, Term]:
         """Returns the terms by name."""
         results = {
-            name: evaluate(loss, student, teachers, batch, clock, axis_name)
+            name: evaluate(name, loss, student, teachers, batch, clock, axis_name)
             for name, loss in self.losses.items()
         }
         sizes = {name: _size(result, axis_name) for name, result in results.items()}

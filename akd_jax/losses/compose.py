@@ -237,15 +237,13 @@ def _weighted_terms(
     """Returns the terms of all losses with their scheduled weights as scales."""
     terms: dict[str, Term] = {}
     for name, loss in composed.losses.items():
-        try:
-            result = evaluate(loss, student, teachers, batch, clock, axis_name)
-        except ValueError as error:
-            raise type(error)(f"{name}: {error}") from error
+        result = evaluate(name, loss, student, teachers, batch, clock, axis_name)
         add_terms(terms, name, result, composed.weights[name](clock))
     return terms
 
 
 def evaluate(
+    name: str,
     loss: Loss,
     student: Outputs,
     teachers: Mapping[str, Outputs],
@@ -253,9 +251,12 @@ def evaluate(
     clock: Clock,
     axis_name: str | None,
 ) -> Mapping[str, Term]:
-    """Returns the terms of a loss."""
+    """Returns the terms of a loss; the name of the loss precedes the message of a ValueError."""
     options = {"axis_name": axis_name} if takes_axis_name(loss) else {}
-    result = loss(student, teachers, batch, clock, **options)
+    try:
+        result = loss(student, teachers, batch, clock, **options)
+    except ValueError as error:
+        raise type(error)(f"{name}: {error}") from error
     if isinstance(result, Mapping):
         return result
     return {UNNAMED: Term(result, value_weights(result, student, batch))}

@@ -250,6 +250,15 @@ def test_terms_of_a_composition_need_different_names():
         terms_of(loss)
 
 
+@pytest.mark.parametrize("combine", [losses.compose, losses.balance])
+def test_an_error_of_a_loss_starts_with_the_name_of_its_term(combine):
+    hint = losses.bind(losses.feature_mse, layers=("pooled", "pooled"))
+    other = Outputs(STUDENT, {"pooled": STUDENT[:, :1]})
+    loss = combine(ce=(1.0, losses.cross_entropy), hint=(1.0, hint))
+    with pytest.raises(ValueError, match=r"^hint: "):
+        terms_of(loss, student=other)
+
+
 class Scaled(nn.Module):
     """The first logits times a learned number, which starts as 2."""
 

@@ -24,7 +24,7 @@ class AB(nn.Module):
     The connector is the layer that `projector` chooses for the two shapes, a 1x1 convolution for
     maps of one size, and a batch norm. It is trained with the student and belongs to the loss.
     Features of one shape have none. The running statistics of the batch norm, in the collection
-    'batch_stats', are only kept: training always uses those of the batch, over all devices.
+    'batch_stats', are updated but not used: the loss uses those of the batch, over all devices.
 
     The paper trains the student's layers up to this one, and the connector, with this loss only,
     in a stage of its own, before it trains the whole student. The weight is 0.003 there for the

@@ -23,8 +23,8 @@ class Hint(nn.Module):
     a stage of its own.
 
     The parameters of r are trained with the student and belong to the loss. The running statistics
-    of its batch norm, in the collection 'batch_stats', are only kept: training always uses those of
-    the batch, over all devices.
+    of its batch norm, in the collection 'batch_stats', are updated but not used: the loss uses
+    those of the batch, over all devices.
 
     Source: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015,
     https://arxiv.org/abs/1412.6550; Tian et al., "Contrastive Representation Distillation", ICLR

@@ -46,6 +46,7 @@ def projector(
 def batch_norm(axis_name: str | None) -> nn.BatchNorm:
     """Returns a batch norm with PyTorch's momentum and epsilon.
 
-    Its statistics are those of the batch over all devices. The running ones are only kept.
+    It uses the statistics of the batch over all devices. It updates the running ones, but does
+    not use them.
     """
     return nn.BatchNorm(use_running_average=False, momentum=0.9, epsilon=1e-5, axis_name=axis_name)

@@ -62,8 +62,8 @@ class ReviewKD(nn.Module):
 
     R_n of the deepest layer is conv1x1(F_s_n). A batch norm follows each of these convolutions. The
     maps a_i and b_i, one number per pixel, are the sigmoid of a 1x1 convolution of the two maps
-    that they weigh. `up` repeats pixels. R_i is also resized in this way if the teacher's map has
-    another size. All R_i have as many channels as the student's deepest layer, at most
+    whose weights they are. `up` repeats pixels. R_i is also resized in this way if the teacher's
+    map has another size. All R_i have as many channels as the student's deepest layer, at most
     `max_channels`.
 
     The usual weight, next to a cross-entropy of weight 1, depends on the networks: 5 for ResNet-8x4

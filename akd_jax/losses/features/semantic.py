@@ -1,4 +1,4 @@
-"""SemCKD: all pairs of layers of student and teacher, weighed by a trained attention."""
+"""SemCKD: all pairs of layers of student and teacher, with weights of a trained attention."""
 
 from collections.abc import Mapping
 
@@ -104,8 +104,8 @@ class SemCKD(nn.Module):
                 source, goal = pool_to_smaller(features, target)
                 projection = _Projection(goal.shape[-1], name=f"projection_{s}_{t}")
                 errors.append(feature_mse(projection(source, axis_name=axis_name), goal))
-        weighed = attention * jnp.stack(errors, axis=-1).reshape(attention.shape)
-        values = weighed.sum(axis=-1).mean(axis=-1)
+        weighted = attention * jnp.stack(errors, axis=-1).reshape(attention.shape)
+        values = weighted.sum(axis=-1).mean(axis=-1)
         return {UNNAMED: Term(values, value_weights(values, student, batch))}
 
 

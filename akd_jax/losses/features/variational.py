@@ -83,7 +83,8 @@ class VID(nn.Module):
         # The inverse of the softplus, in a form that does not overflow.
         initial = self.initial_variance - _SMALLEST_VARIANCE
         initial += math.log(-math.expm1(-initial))
-        s = self.param("variance", nn.initializers.constant(initial), (channels,))
+        # The variance is positive for every value of the parameter.
+        s = self.param("softplus_inverse", nn.initializers.constant(initial), (channels,))
         variance = jax.nn.softplus(s) + _SMALLEST_VARIANCE
         values = mean_per_row(jnp.square(mean - target) / variance + jnp.log(variance)) / 2
         return {UNNAMED: Term(values, value_weights(values, student, batch))}

@@ -47,7 +47,7 @@ def prepare_pair(
     return student, jax.lax.stop_gradient(teacher), mask
 
 
-def divide(logits: jax.Array, temperature: ArrayLike) -> jax.Array:
+def soften(logits: jax.Array, temperature: ArrayLike) -> jax.Array:
     """Returns logits / T; logits of -inf get no gradient and give T none."""
     excluded = logits == -jnp.inf
     # An infinite quotient must not depend on T: its derivative with respect to T would be NaN.
@@ -57,7 +57,7 @@ def divide(logits: jax.Array, temperature: ArrayLike) -> jax.Array:
 
 def log_softmax(logits: jax.Array, temperature: ArrayLike, where: jax.Array | None) -> jax.Array:
     """Returns log softmax(logits / T); it is -inf for masked classes and for logits of -inf."""
-    return jax.nn.log_softmax(exclude_masked(divide(logits, temperature), where))
+    return jax.nn.log_softmax(exclude_masked(soften(logits, temperature), where))
 
 
 def row_option(

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from akd_jax.losses.logits.class_axis import divide, factor_option, positive_option, prepare_pair
+from akd_jax.losses.logits.class_axis import factor_option, positive_option, prepare_pair, soften
 from akd_jax.losses.rows import row_weights
 from akd_jax.types import Array
 
@@ -65,7 +65,7 @@ def dist(
     temperature = positive_option("temperature", temperature, ())
     inter, intra = factor_option("inter", inter, ()), factor_option("intra", intra, ())
     mean = 1 / student.shape[1]  # The mean of probabilities over the classes.
-    a, b = (jax.nn.softmax(divide(z, temperature)) - mean for z in (student, teacher))
+    a, b = (jax.nn.softmax(soften(z, temperature)) - mean for z in (student, teacher))
     between_classes = 1 - _class_correlations(a, b)
     between_rows = 1 - _row_correlation_parts(a, b, row_weights(weights, len(a)), axis_name)
     return temperature**2 * (inter * between_classes + intra * between_rows)

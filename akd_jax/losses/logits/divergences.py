@@ -16,11 +16,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from akd_jax.losses.logits.class_axis import (
-    divide,
     exclude_masked,
     positive_option,
     prepare_pair,
     share_option,
+    soften,
     without_empty_rows,
 )
 from akd_jax.losses.logits.probabilities import kl_divergence
@@ -197,6 +197,6 @@ def scaled_logits(
     student, teacher, where = prepare_pair(student_logits, teacher_logits, axis, where)
     temperature = positive_option("temperature", temperature, student.shape[:-1])
     student, teacher = (
-        exclude_masked(divide(z, temperature[..., None]), where) for z in (student, teacher)
+        exclude_masked(soften(z, temperature[..., None]), where) for z in (student, teacher)
     )
     return student, teacher, temperature**2 if scale else jnp.ones(()), where

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from akd_jax.losses.logits.class_axis import (
-    divide,
     exclude_masked,
     log_softmax,
     positive_option,
     prepare_labels,
     prepare_pair,
+    soften,
     without_empty_rows,
 )
 from akd_jax.losses.logits.probabilities import soft_cross_entropy
@@ -71,7 +71,7 @@ def wsld(
     ratio = jnp.where(known, hard_s, 0) / (jnp.where(known, hard_t, 0) + _SMALLEST_CROSS_ENTROPY)
     weight = -jnp.expm1(-jnp.maximum(ratio, 0))
     student, teacher = (
-        exclude_masked(divide(z, temperature[..., None]), where) for z in (student, teacher)
+        exclude_masked(soften(z, temperature[..., None]), where) for z in (student, teacher)
     )
     values = weight * temperature**2 * soft_cross_entropy(jax.nn.softmax(teacher), student)
     return rows.finish(without_empty_rows(values, where))

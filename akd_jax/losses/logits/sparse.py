@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from akd_jax import checks
-from akd_jax.losses.logits.class_axis import divide, factor_option, positive_option
+from akd_jax.losses.logits.class_axis import factor_option, positive_option, soften
 from akd_jax.losses.logits.probabilities import kl_divergence
 from akd_jax.types import Array, TopK
 
@@ -81,15 +81,15 @@ def top_k_kl(
     if stored and tail != "renormalise":
         _check_is_one(temperature, tail)
     student = jnp.asarray(student_logits, jnp.float32)
-    chosen = divide(jnp.take_along_axis(student, teacher.indices, axis=-1), divisor)
+    chosen = soften(jnp.take_along_axis(student, teacher.indices, axis=-1), divisor)
     if tail == "renormalise":
         values = kl_divergence(teacher.values, chosen, None)
     elif tail == "bin":
-        with_tail = _with_tail(divide(student, divisor), chosen, teacher.indices)
+        with_tail = _with_tail(soften(student, divisor), chosen, teacher.indices)
         values = kl_divergence(_with_tail_of(teacher), with_tail, None)
     else:
         log_p = teacher.values - teacher.log_sum_exp[..., None]
-        log_q = chosen - jax.nn.logsumexp(divide(student, divisor), axis=-1, keepdims=True)
+        log_q = chosen - jax.nn.logsumexp(soften(student, divisor), axis=-1, keepdims=True)
         values = _sum_of_log_ratios(log_p, log_q)
     return factor**2 * values if scale else values
 
@@ -185,7 +185,7 @@ def _largest(
         k = min(k, top_k or k)
         # The values are in decreasing order.
         largest = TopK(
-            divide(jnp.asarray(teacher.values, jnp.float32)[..., :k], temperature),
+            soften(jnp.asarray(teacher.values, jnp.float32)[..., :k], temperature),
             jnp.asarray(teacher.indices, jnp.int32)[..., :k],
             jnp.asarray(teacher.log_sum_exp, jnp.float32),
         )
@@ -195,7 +195,7 @@ def _largest(
             f" TopK, got {jnp.shape(teacher)}"
         )
     else:
-        logits = divide(jnp.asarray(teacher, jnp.float32), temperature)
+        logits = soften(jnp.asarray(teacher, jnp.float32), temperature)
         largest = TopK.of(logits, min(classes, top_k or classes))
     return jax.lax.stop_gradient(largest)
 

@@ -10,12 +10,12 @@ from jax.typing import ArrayLike
 
 from akd_jax.losses.logits.class_axis import (
     RowLabels,
-    divide,
     exclude_masked,
     factor_option,
     positive_option,
     prepare_labels,
     prepare_pair,
+    soften,
     without_empty_rows,
 )
 from akd_jax.losses.logits.probabilities import kl_divergence, soft_cross_entropy
@@ -39,7 +39,7 @@ def dkd(
         TCKD = KL((p_y, 1 - p_y) || (q_y, 1 - q_y))
         NCKD = KL(p over the classes other than y || q over the same classes), each of sum 1
 
-    With alpha 1 and beta 1 - p_y, which weighs the other classes by their probability, it is `kl`.
+    With alpha 1 and beta 1 - p_y, the teacher's probability of the other classes, it is `kl`.
     The usual weight is 1, next to a cross-entropy of weight 1, and rises linearly from 0 during the
     first 20 epochs. The published beta is 8 for a ResNet-32x4 that teaches a ResNet-8x4, 2 for the
     ResNets of CIFAR, 6 for the wide ResNets and VGGs, and 0.5 with temperature 1 on ImageNet.
@@ -155,7 +155,7 @@ def _decouple(
       log(q_y / (1 - q_y)) [...], which is +inf without another class; z / T with -inf for the label
       [..., C]; and whether there are other classes [...].
     """
-    scaled = exclude_masked(divide(logits, temperature[..., None]), where)
+    scaled = exclude_masked(soften(logits, temperature[..., None]), where)
     others = ~labels.is_label(logits.shape[-1]) & ~(scaled == -jnp.inf)
     has_others = others.any(axis=-1)
     rest = exclude_masked(scaled, others)

@@ -64,7 +64,7 @@ def crd_in_batch(
             f"teacher_features: expected the student's width {student.shape[1]}, got"
             f" {teacher.shape[1]}; use InBatchCRD, which projects both"
         )
-    return _info_nce(student, teacher, weights, temperature, axis_name)
+    return _info_nce(unit_rows(student), unit_rows(teacher), weights, temperature, axis_name)
 
 
 class InBatchCRD(nn.Module):
@@ -136,9 +136,8 @@ def _info_nce(
     temperature: float,
     axis_name: str | None,
 ) -> jax.Array:
-    """Returns the values of `crd_in_batch`, with gradients for both features [B, D]."""
+    """Returns the values of `crd_in_batch` for rows [B, D] of norm 1; both get a gradient."""
     checks.check_values("temperature", temperature, "values greater than 0", lambda t: t > 0)
-    student, teacher = unit_rows(student), unit_rows(teacher)
     all_student, all_teacher, all_weights = gather_rows((student, teacher, weights), axis_name)
     counts = all_weights > 0
     # Examples of weight 0 are left out. If all are, none is, to avoid NaN.

@@ -134,10 +134,10 @@ def correlation_congruence(
     exp(-gamma ||x_i - x_j||^2). The mean of the values is this loss: v_i is the mean over j. It is
     invariant to rotation and scaling of the features.
 
-    This is the form of the paper. The usual weight is 100, with pooled features, in public code of
-    the same form. RepDistiller's "correlation" is another loss, the product of the errors of
-    consecutive examples, which depends on their order; its weight 0.02 does not fit here.
-    torchdistill takes the norm instead of its square.
+    This is the form of the paper. The weight is 100 in the commands of the public code
+    "Knowledge-Distillation-Zoo", which has the same form. RepDistiller's "correlation" is another
+    loss, the product of the errors of consecutive examples, which depends on their order; its
+    weight 0.02 does not fit here. torchdistill takes the norm instead of its square.
 
     Source: Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019,
     https://arxiv.org/abs/1904.01802.

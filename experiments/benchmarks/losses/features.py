@@ -98,7 +98,7 @@ def vid(
     for number in range(3):
         mean = mean @ student_parameters[f"Dense_{number}"]["kernel"]
         mean = functional.relu(mean) if number < 2 else mean
-    variance = functional.softplus(student_parameters["variance"]).view(*shape, -1) + 1e-5
+    variance = functional.softplus(student_parameters["softplus_inverse"]).view(*shape, -1) + 1e-5
     return 0.5 * ((mean - teacher_features).square() / variance + variance.log()).mean()
 
 

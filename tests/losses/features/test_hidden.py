@@ -27,6 +27,8 @@ from tests.support.loss_checks import (
     check_transforms,
     value_and_gradients,
 )
+from tests.support.steps import arrays as arrays_of
+from tests.support.steps import assert_close, update_on_four, update_on_one
 
 LENGTHS = np.int32([5, 2, 1, 4])
 MASK = np.arange(5) < LENGTHS[:, None]
@@ -74,7 +76,7 @@ def test_transformations_do_not_change_the_values(name):
     check_transforms(loss, arrays)
 
 
-@pytest.mark.parametrize("name", ["relation_kl", "pkd"])
+@pytest.mark.parametrize("name", ["attention_kl", "relation_kl", "cosine", "pkd"])
 def test_four_devices_equal_one(name):
     loss, _, arrays = CASES[name]
     check_devices(loss, arrays)
@@ -382,6 +384,7 @@ def test_a_student_learns_the_states_and_the_attention_of_a_deeper_teacher():
     loss = losses.compose(
         hidden=(1.0, losses.HiddenStates(hidden)),
         minilm=(1.0, losses.MiniLM()),
+        heads=(0.1, losses.OFA(("hidden_1",), final_logits=False)),
         **{
             f"attention_{m}": (
                 0.1,
@@ -405,12 +408,16 @@ def test_a_student_learns_the_states_and_the_attention_of_a_deeper_teacher():
         steps_per_epoch=1,
     )
     shapes = jax.tree.map(jnp.shape, state.params["loss"])
-    assert jax.tree.leaves(shapes, is_leaf=lambda x: isinstance(x, tuple)) == [(12,), (8, 12)]
+    projections = jax.tree.leaves(shapes, is_leaf=lambda x: isinstance(x, tuple))
+    assert projections == [(3,), (8, 3), (12,), (8, 12)]
+    four, _ = update_on_four(state, teachers, [batch])
+    one, _ = update_on_one(state, teachers, [batch])
+    assert_close(arrays_of(four), arrays_of(one), 1e-5)
     step, history = jax.jit(train_step), []
     for _ in range(12):
         state, metrics = step(state, teachers, batch, jnp.int32(0))
         history.append({name: float(value.mean()) for name, value in metrics.items()})
     names = [name for name in history[0] if name != "loss" and f"{name}_scale" in history[0]]
-    assert len(names) == 7
+    assert len(names) == 8
     for name in [*names, "loss"]:
         assert history[-1][name] < 0.9 * history[0][name], name

@@ -135,13 +135,17 @@ def test_vid_starts_with_its_variance_and_ends_with_that_of_the_errors():
     parameters = initial_parameters(module, inputs)
     # Without convolutions, the mean is 0.
     kernels = jax.tree.map(np.zeros_like, parameters)
-    initial = loss(**inputs, student_parameters={**kernels, "variance": parameters["variance"]})
+    initial = loss(
+        **inputs, student_parameters={**kernels, "softplus_inverse": parameters["softplus_inverse"]}
+    )
     squares = np.square(inputs["teacher_features"])
     np.testing.assert_allclose(
         initial, (squares / 2.5 + np.log(2.5)).mean(axis=1) / 2, rtol=1e-4, atol=1e-6
     )
     best = np.log(np.expm1(squares.mean(axis=0) - 1e-5))
-    slope = jax.grad(lambda s: loss(**inputs, student_parameters={**kernels, "variance": s}).mean())
+    slope = jax.grad(
+        lambda s: loss(**inputs, student_parameters={**kernels, "softplus_inverse": s}).mean()
+    )
     np.testing.assert_allclose(slope(best), 0, atol=1e-5)
     assert (np.abs(slope(best + 1)) > 0.01).all()
 

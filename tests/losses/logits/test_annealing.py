@@ -22,6 +22,20 @@ def test_annealed_mse_by_hand():
     np.testing.assert_allclose(loss, [9 + 4 + 4, 1 + 4 + 0], rtol=1e-6)
 
 
+def test_a_class_that_both_models_exclude_has_no_error():
+    student, teacher = (np.float32([*row, -np.inf]) for row in (STUDENT[0], TEACHER[0]))
+
+    def loss(student, reduction):
+        return losses.annealed_mse(student, teacher, class_reduction=reduction)
+
+    # By hand, as above: 9 + 4 + 4, divided by the four classes.
+    for reduction, divisor in (("sum", 1), ("mean", 4)):
+        value, gradient = jax.value_and_grad(loss)(student, reduction)
+        np.testing.assert_allclose(value, 17 / divisor, rtol=1e-6)
+        expected = 2 * (STUDENT[0] - TEACHER[0]) / divisor
+        np.testing.assert_allclose(gradient, [*expected, 0], rtol=1e-6)
+
+
 @pytest.mark.parametrize(("reduction", "divisor"), [("mean", 7), ("sum", 1)])
 @pytest.mark.parametrize("phi", [0.0, 0.1, 0.4, 1.0])
 def test_annealed_mse_gradient_is_the_closed_form(phi, reduction, divisor):

@@ -163,7 +163,8 @@ def _self_scores(vectors: jax.Array) -> jax.Array:
 def _mean_kl(student: jax.Array, teacher: jax.Array, mask: Array | None) -> jax.Array:
     """Returns the mean KL divergence of scores [B, heads, L, L] over heads and real queries."""
     tokens = _tokens(mask, student)
-    values = kl(student, teacher, temperature=1.0, where=tokens[:, None, None, :])
+    pairs = tokens[:, None, :, None] & tokens[:, None, None, :]
+    values = kl(student, teacher, temperature=1.0, where=pairs)
     return jax.vmap(masked_mean)(values.mean(axis=1), tokens)
 
 

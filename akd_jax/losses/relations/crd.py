@@ -27,7 +27,7 @@ class CRD(nn.Module):
 
     The features are linear projections of norm 1, both trained. i is the example of x, its
     negatives k are K of the N training examples, and e is 1e-7. Z is N times the mean of
-    exp(x . m / T) in the first batch, and stays. The usual weight is 0.8 next to a cross-entropy of
+    exp(x . m / T) in the first batch, and is constant afterwards. The usual weight is 0.8 next to a cross-entropy of
     weight 1, with or without a KL divergence of weight 1.
 
     The state, in the collection 'memory', has a feature of student and teacher for each training
@@ -102,7 +102,7 @@ class CRD(nn.Module):
         allowed = ~same_class & (ids[:, None] != jnp.arange(self.examples))
         negatives = self._draw(allowed, batch, axis_name)
         values, fixed = jnp.zeros(len(ids)), []
-        # The features of the student meet the memory of the teacher, and the other way round.
+        # The student's features are compared with the teacher's memory, and the other way round.
         for number, memory in enumerate(reversed(memories)):
             part, normaliser = self._contrast(
                 features[number],
@@ -179,7 +179,7 @@ class CRD(nn.Module):
         axis_name: str | None,
     ) -> tuple[jax.Array, jax.Array]:
         """Returns h(anchors, memory) [B], and Z exp(-1 / T), which is fixed if it was 0."""
-        # A cosine of at most 1 cannot overflow the exponential.
+        # The exponential of a cosine minus 1, the largest one, cannot overflow.
         own = ((anchors * memory[ids]).sum(axis=-1) - 1) / self.temperature
         cosines = jnp.matmul(anchors, memory.T, precision=jax.lax.Precision.HIGHEST)
         others = jnp.exp((cosines - 1) / self.temperature)
@@ -187,7 +187,7 @@ class CRD(nn.Module):
         total, weight = sum_devices(((weights * mean).sum(), weights.sum()), axis_name)
         first = jax.lax.stop_gradient(self.examples * divide(total, weight))
         normaliser = jnp.where(normaliser > 0, normaliser, first)
-        z = jnp.where(normaliser > 0, normaliser, 1)  # It is 0 if all weights of the batch are.
+        z = jnp.where(normaliser > 0, normaliser, 1)  # Z is 0 if all weights are 0.
         ratio = self.negatives / self.examples
         positive = jnp.log(jnp.exp(own) / z + ratio + _EPSILON) - (own - jnp.log(z))
         noise = negatives * jnp.log1p((others / z + _EPSILON) / ratio)

@@ -60,17 +60,16 @@ def fsp(
     teacher_first: Tensor,
     teacher_second: Tensor,
     student_parameters: Parameters,
+    pool: Callable[[Tensor, tuple[int, int]], Tensor] = functional.adaptive_max_pool2d,
 ) -> Tensor:
-    """Squared difference of the products of two layers' channels, after a max pool.
+    """Squared difference of the products of two layers' channels, after a pool to one size.
 
     The student's first map is projected if there are parameters.
     """
 
     def matrix(first: Tensor, second: Tensor) -> Tensor:
         size = _smaller_size(first, second)
-        first, second = (
-            functional.adaptive_max_pool2d(maps, size).flatten(2) for maps in (first, second)
-        )
+        first, second = (pool(maps, size).flatten(2) for maps in (first, second))
         return first @ second.transpose(1, 2) / first.shape[2]
 
     first = _channels_first(student_first)

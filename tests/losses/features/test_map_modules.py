@@ -40,6 +40,7 @@ MODULES = [
     losses.AB("features"),
     losses.FSP(("features", "features")),
     losses.FactorTransfer("features"),
+    losses.Hint("features"),
     losses.MGD("features"),
     losses.VID("features"),
 ]

@@ -1,8 +1,11 @@
 """Compares the losses of convolutional maps with PyTorch and closed forms."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
+from torch.nn import functional
 
 from akd_jax import losses
 from experiments.benchmarks.losses import features as references
@@ -60,9 +63,21 @@ def test_nst_depends_on_the_set_of_channels_only():
         np.testing.assert_allclose(jax.jit(losses.nst)(maps, doubled), 0, atol=1e-6)
 
 
-def test_nst_under_jit_and_vmap_and_with_dead_channels():
+def fsp_of_first_and_second(student_features, teacher_features):
+    return losses.fsp_matrix(student_features, teacher_features)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [losses.nst, losses.feature_mse, losses.attention_transfer, fsp_of_first_and_second],
+    ids=lambda loss: loss.__name__,
+)
+def test_functions_under_jit_and_vmap(loss):
+    check_transforms(loss, pair((3, 4, 2, 4), (3, 4, 2, 4)))
+
+
+def test_nst_with_dead_channels():
     inputs = pair((3, 2, 2, 4), (3, 2, 2, 3))
-    check_transforms(losses.nst, inputs)
     inputs["student_features"][0] = 0
     inputs["student_features"][1, ..., 0] = 0
     values = check_finite(losses.nst, inputs)
@@ -95,6 +110,11 @@ LAYERS = {
 }
 MODULES = {
     "fsp": (losses.FSP(("first", "second")), references.fsp, LAYERS),
+    "fsp of means": (
+        losses.FSP(("first", "second"), pooling="average"),
+        functools.partial(references.fsp, pool=functional.adaptive_avg_pool2d),
+        LAYERS,
+    ),
     "vid of maps": (losses.VID("features"), references.vid, FEATURES["map"]),
     "vid of vectors": (losses.VID("features"), references.vid, FEATURES["vector"]),
     "ab": (losses.AB("features"), references.ab, FEATURES["map"]),

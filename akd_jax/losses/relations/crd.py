@@ -27,8 +27,8 @@ class CRD(nn.Module):
 
     The features are linear projections of norm 1, both trained. i is the example of x, its
     negatives k are K of the N training examples, and e is 1e-7. Z is N times the mean of
-    exp(x . m / T) in the first batch, and is constant afterwards. The usual weight is 0.8 next to a cross-entropy of
-    weight 1, with or without a KL divergence of weight 1.
+    exp(x . m / T) in the first batch, and is constant afterwards. The usual weight is 0.8 next to a
+    cross-entropy of weight 1, with or without a KL divergence of weight 1.
 
     The state, in the collection 'memory', has a feature of student and teacher for each training
     example and the example's label. After a batch, or a part of it with accumulated gradients, the

@@ -7,7 +7,7 @@ All methods make the same number of student updates. For a given seed, they see 
 The same command resumes an interrupted comparison and reuses its finished runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -31,6 +31,8 @@ _METHODS = flags.DEFINE_list(
 )
 _SEEDS = options.seeds_flag()
 _WORKDIR = options.workdir_flag()
+
+_MOST_NAMES = 10  # In the title of a report.
 
 
 def compare_methods(
@@ -97,13 +99,18 @@ def _summary(grid: Grid, plans: Mapping[str, Plan], seeds: int, workdir: Path) -
     }
     updates = plan.method.epochs * len(plan.batches("train"))
     return {
-        "title": f"{', '.join(plans)} on {plan.settings.dataset.name}, {seeds} seeds",
+        "title": f"{_title(plans)} on {plan.settings.dataset.name}, {seeds} seeds",
         "metric": task.metric,
         "methods": entries,
         "teachers": teachers,
         **comparison_table.table(entries, teachers),
         "notes": comparison_table.notes(updates, seeds, len(labels), task, teachers),
     }
+
+
+def _title(methods: Collection[str]) -> str:
+    """Returns the names of a few methods, or the number of many."""
+    return ", ".join(methods) if len(methods) <= _MOST_NAMES else f"{len(methods)} methods"
 
 
 def main() -> None:

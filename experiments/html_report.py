@@ -11,11 +11,13 @@ from matplotlib.figure import Figure
 
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
+from experiments.comparison_table import REFERENCES
 from experiments.curves import EpochRecords, draw_curves
 from experiments.tables import network_scores, percent
 
 COMPARISON = "comparison.json"
 REPORT = "report.html"
+_MOST_CURVES = 10  # More curves in a panel cannot be told apart.
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -68,6 +70,11 @@ def write(workdir: Path) -> Path:
         )
     runs, metric = read_runs(workdir)
     body += _svg(draw_curves(runs, metric))
+    if comparison is not None and len(runs) < len(comparison["methods"]):
+        body += _note(
+            f"The curves show {len(runs)} of {len(comparison['methods'])} methods: the references"
+            " and those with the best validation scores."
+        )
     if any(len(seeds) > 1 for seeds in runs.values()):
         body += _note(
             "Lines show the mean over the seeds, and bands the range from the smallest to the"
@@ -81,6 +88,8 @@ def write(workdir: Path) -> Path:
 def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:
     """Returns the records of each method's runs, and the name of the task's metric.
 
+    Of more than ten methods, these are the references and those with the best validation scores.
+
     Args:
       workdir: folder of a finished run or comparison.
     """
@@ -88,9 +97,15 @@ def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:
     if comparison is None:
         results = records.read(workdir / records.RESULTS) or {}
         return {results["method"]: [read_metrics(workdir)]}, results.get("metric", "accuracy")
+    entries = comparison["methods"]
+    best_first = sorted(
+        entries, key=lambda name: (name not in REFERENCES, -entries[name]["validation"]["mean"])
+    )
+    drawn = best_first[:_MOST_CURVES]
     runs = {
         method: [read_metrics(workdir / folder) for folder in entry["runs"]]
-        for method, entry in comparison["methods"].items()
+        for method, entry in entries.items()
+        if method in drawn
     }
     return runs, comparison.get("metric", "accuracy")
 

@@ -8,6 +8,7 @@ import pytest
 from ml_collections.config_dict import ConfigDict
 
 from akd_jax import losses, methods, runs
+from akd_jax.host import records
 from akd_jax.host.errors import InputError
 from akd_jax.host.settings import Section
 from akd_jax.methods.base import TrainedConfig
@@ -134,6 +135,21 @@ def test_report_of_a_comparison_has_the_table_and_needs_no_other_file(shared):
     assert "annealing_kd" in page.cells
     assert page.links == []
     assert "<svg" in page.text
+
+
+def test_report_of_many_methods_draws_the_references_and_the_best_ones(copied):
+    comparison = records.read(copied / html_report.COMPARISON)
+    entry = comparison["methods"]["scratch"]
+    others = {
+        f"other_{number}": {**entry, "validation": {**entry["validation"], "mean": number / 100}}
+        for number in range(12)
+    }
+    comparison["methods"] = {**others, "scratch": others["other_0"]}
+    records.write(copied / html_report.COMPARISON, comparison)
+    runs, _ = html_report.read_runs(copied)
+    assert list(runs) == [*(f"other_{number}" for number in range(3, 12)), "scratch"]
+    text = html_report.write(copied).read_text()
+    assert "The curves show 10 of 13 methods: the references" in text
 
 
 def test_report_of_a_run_has_its_networks_and_stages(copied):

@@ -6,8 +6,9 @@ python -m experiments.choose_weights --config=configs/logit_losses.py --variants
 The losses are variants of the configuration with the method compose. A candidate multiplies the
 weights of all their terms, except that of the labels, by one of the factors. It also sets the
 temperature of the terms that have one, if --temperatures is given. The best candidate has the
-highest mean validation score of the task. Give other seeds to the students of the final comparison:
---config.seed is the first one. The same command resumes an interrupted search.
+highest mean validation score of the task. A candidate that diverges is never the best. Give other
+seeds to the students of the final comparison: --config.seed is the first one. The same command
+resumes an interrupted search.
 """
 
 import itertools
@@ -20,7 +21,7 @@ from absl import flags
 from ml_collections.config_dict import ConfigDict
 
 from akd_jax.host import processes, records
-from akd_jax.host.errors import InputError
+from akd_jax.host.errors import DivergedError, InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.methods.compose import change_terms
 from akd_jax.methods.terms import TERMS
@@ -63,10 +64,12 @@ def choose_weights(
 
     Returns:
       The contents of weights.json: for each variant its best 'factor' and 'temperature', which is
-      None for losses that have none, and 'validation', the mean score of each candidate.
+      None for losses that have none, and 'validation', the mean score of each candidate, which is
+      None if a student diverged.
 
     Raises:
       InputError: an argument is wrong. Nothing is trained.
+      DivergedError: all candidates of a variant diverged.
     """
     known = config.variants.to_dict()
     if not variants or not factors or not all(0 < x < math.inf for x in [*factors, *temperatures]):
@@ -91,15 +94,22 @@ def choose_weights(
     plans = {name: make_plan(row_config(config, name)) for name in candidates}
     workdir = absolute(workdir)
     with records.lock_workdir(workdir, "search", {}, subfolders=list(candidates)):
-        grid = run_grid(config, plans, seeds, workdir)
+        grid = run_grid(config, plans, seeds, workdir, skip_diverged=True)
         scores = {
             name: mean(result[STUDENT]["validation"] for result in results)
+            if len(results) == seeds
+            else None
             for name, results in grid.results.items()
         }
         chosen = {}
         for variant, named in choices.items():
-            best = max(named, key=lambda name: scores[name])
-            factor, temperature = named[best]
+            finite = {name: score for name in named if (score := scores[name]) is not None}
+            if not finite:
+                raise DivergedError(
+                    f"{variant}: expected a candidate that does not diverge, got none of"
+                    f" {', '.join(named)}; add smaller --factors"
+                )
+            factor, temperature = named[max(finite, key=lambda name: finite[name])]
             chosen[variant] = {
                 "factor": factor,
                 "temperature": temperature,
@@ -149,7 +159,13 @@ def main() -> None:
         options.path(_WORKDIR),
     )
     rows = [
-        (variant, f"{entry['factor']:g}", f"{entry['temperature'] or '':}", name, percent(score))
+        (
+            variant,
+            f"{entry['factor']:g}",
+            f"{entry['temperature'] or '':}",
+            name,
+            "diverged" if score is None else percent(score),
+        )
         for variant, entry in chosen.items()
         for name, score in entry["validation"].items()
     ]

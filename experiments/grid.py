@@ -11,7 +11,7 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax import runs
 from akd_jax.host import processes, records
-from akd_jax.host.errors import InputError
+from akd_jax.host.errors import DivergedError, InputError
 from akd_jax.host.files import Path
 from akd_jax.methods import METHODS
 from akd_jax.runs import STUDENT, Plan
@@ -29,7 +29,7 @@ class Grid:
 
     Attributes:
       folders: the folders of each method's runs, in the folder of the comparison.
-      results: the contents of results.json of each method's runs.
+      results: the contents of results.json of each method's runs, without those that diverged.
       teachers: the shared teachers by name.
     """
 
@@ -38,7 +38,14 @@ class Grid:
     teachers: Mapping[str, FinishedTeacher]
 
 
-def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir: Path) -> Grid:
+def run_grid(
+    config: ConfigDict,
+    plans: Mapping[str, Plan],
+    seeds: int,
+    workdir: Path,
+    *,
+    skip_diverged: bool = False,
+) -> Grid:
     """Trains the teachers once, and then every method with every seed.
 
     Args:
@@ -46,9 +53,11 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
       plans: the plan of each row, a method or a variant, made from this configuration.
       seeds: the number of students of each method; their seeds count up from config.seed.
       workdir: the folder for the teachers, their stored outputs and the runs METHOD/seed_N/.
+      skip_diverged: whether to leave out the results of runs that diverge, and to go on.
 
     Raises:
       InputError: a folder contains another run. No student is trained.
+      DivergedError: a run diverged, and `skip_diverged` is false.
     """
     config, teachers = _share_teachers(config, plans, workdir)
     grid = {
@@ -65,7 +74,13 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
     results: dict[str, list[dict[str, Any]]] = {method: [] for method in grid}
     for method, folders in grid.items():
         for folder, run_config in folders.items():
-            result = runs.run(run_config, workdir / folder)
+            try:
+                result = runs.run(run_config, workdir / folder)
+            except DivergedError as error:
+                if not skip_diverged:
+                    raise
+                cli.print_on_primary(f"{folder}: diverged: {error}")
+                continue
             results[method].append(result)
             score = percent(result[STUDENT]["test"])
             cli.print_on_primary(f"{folder}: test {result['metric']} {score}")

@@ -6,7 +6,7 @@ import pytest
 from ml_collections.config_dict import ConfigDict
 
 from akd_jax import runs
-from akd_jax.host.errors import InputError
+from akd_jax.host.errors import DivergedError, InputError
 from experiments.choose_weights import choose_weights
 from experiments.compare import compare_methods
 from tests.support.configs import small_config
@@ -62,6 +62,22 @@ def test_each_candidate_has_its_own_weight_and_temperature(config, tmp_path):
     assert chosen["soft"]["validation"] == scores
     assert scores[best] == max(scores.values())
     assert chosen["soft"]["temperature"] == 2.0
+
+
+def test_a_candidate_that_diverges_is_not_chosen(config, tmp_path):
+    config.student.optimizer.name = "sgd"
+    variant = {
+        "method": "compose",
+        "compose": {"annealed_mse": {"weight": 1.0}, "supervised": {"weight": 1.0}},
+    }
+    config.variants = ConfigDict({"squares": variant})
+    chosen = choose_weights(config, ["squares"], [0.1, 1e20], [], 1, tmp_path / "some")
+    assert chosen["squares"]["factor"] == 0.1
+    assert chosen["squares"]["validation"]["squares_x1e+20"] is None
+    with pytest.raises(
+        DivergedError, match=r"^squares: .* got none of squares_x1e\+20; add smaller"
+    ):
+        choose_weights(config, ["squares"], [1e20], [], 1, tmp_path / "none")
 
 
 def test_wrong_rows_and_factors_are_refused(config, tmp_path):

@@ -12,7 +12,8 @@ os.environ["NPROC"] = "16"
 # package, use `JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test`.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
-    # Small programs compile twice as fast in one piece and without XLA's newer code generator.
+    # Small programs compile twice as fast in one piece and without XLA's newer code generator. A
+    # process ends at a flag that its XLA does not know: remove a flag when that happens.
     _FAST = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FAST}".strip()
 

@@ -1,10 +1,8 @@
 """The suites of experiments.benchmark, by name."""
 
-import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from akd_jax.host.errors import InputError
 from experiments.benchmarks import (
     cache,
     compilation,
@@ -16,12 +14,12 @@ from experiments.benchmarks import (
     torch_steps,
     vocabulary,
 )
+from experiments.benchmarks.torch_process import check_installed
 
 
 def _measure_losses(repeats: int) -> dict[str, Any]:
     """Measures the suite 'losses'; imports PyTorch, which the other suites do not need."""
-    if importlib.util.find_spec("torch") is None:
-        raise InputError("--suite=losses: expected torch, got none; install requirements-dev.txt")
+    check_installed("losses", "torch")
     from experiments.benchmarks.losses import suite
 
     return suite.measure(repeats)

@@ -16,32 +16,54 @@ from akd_jax.host.errors import InputError
 _PAUSE = 0.5  # Seconds after which PyTorch's threads sleep.
 
 
+def check_installed(suite: str, *packages: str) -> None:
+    """Raises InputError if a package that a suite compares with is not installed."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"--suite={suite}: expected the packages {', '.join(packages)}, got no"
+            f" {', '.join(missing)}; install requirements-dev.txt"
+        )
+
+
 @contextlib.contextmanager
-def torch_process(suite: str, module: str) -> Iterator[Callable[[str], float]]:
+def torch_process(module: str, *arguments: str) -> Iterator[Callable[[str], float]]:
     """Starts a module that answers each line of its standard input with seconds.
 
-    Yields:
-      A function that sends a request of one line and returns the seconds of the answer.
+    Args:
+      module: the full name of the module.
+      *arguments: its arguments on the command line.
 
-    Raises:
-      InputError: PyTorch is not installed.
+    Yields:
+      A function that sends a request of one line and returns the seconds of the answer. It raises
+      RuntimeError if the process has ended.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise InputError(
-            f"--suite={suite}: expected torch and transformers, got none; install"
-            " requirements-dev.txt"
-        )
     with subprocess.Popen(
-        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
 
         def seconds(request: str) -> float:
             assert process.stdin is not None
             assert process.stdout is not None
-            print(request, file=process.stdin, flush=True)
-            answer = float(process.stdout.readline())
+            answer = ""
+            with contextlib.suppress(BrokenPipeError):
+                print(request, file=process.stdin, flush=True)
+                answer = process.stdout.readline()
+            if not answer:
+                raise RuntimeError(
+                    f"{module}: expected the seconds of {request!r}, got the exit code"
+                    f" {process.wait()}; read its output above"
+                )
             time.sleep(_PAUSE)
-            return answer
+            return float(answer)
 
-        yield seconds
-        process.terminate()
+        try:
+            yield seconds
+        finally:
+            process.terminate()
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # A request that was not read.
+                process.stdin.close()

@@ -21,7 +21,7 @@ from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.types import Outputs, Tokens
 from experiments.benchmarks import cache, timing, workload
 from experiments.benchmarks.shapes import ENCODER, tokens
-from experiments.benchmarks.torch_process import torch_process
+from experiments.benchmarks.torch_process import check_installed, torch_process
 
 # The whole stage I that is measured.
 _TEMPERATURES, _EPOCHS_PER_TEMPERATURE, _VIEWS, _BATCHES = 10, 4, 2, 2
@@ -36,9 +36,10 @@ def measure(repeats: int) -> dict[str, Any]:
       of stage I with a teacher of BERT-base's size.
 
     Raises:
-      InputError: PyTorch is not installed.
+      InputError: PyTorch or transformers is not installed.
     """
-    with torch_process("torch", "experiments.benchmarks.pytorch") as pytorch:
+    check_installed("torch", "torch", "transformers")
+    with torch_process("experiments.benchmarks.pytorch") as pytorch:
         images, texts = _images(pytorch, repeats), _texts(pytorch, repeats)
     return {
         "seconds": images["seconds"] | texts["seconds"],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from akd_jax import data, models
+from akd_jax.host.errors import InputError
 from akd_jax.models.network import Model, Network
 from experiments.benchmarks import (
     cache,
@@ -20,6 +21,7 @@ from experiments.benchmarks import (
 )
 from experiments.benchmarks.losses import cases, pytorch, suite
 from experiments.benchmarks.losses.series import measure_series
+from experiments.benchmarks.torch_process import check_installed, torch_process
 
 
 class Clock:
@@ -213,11 +215,29 @@ def test_the_suite_of_losses_measures_the_same_passes_in_both_libraries(name):
 
 
 def test_a_series_divides_its_time_by_its_steps():
-    waits = []
+    starts = []
 
     def step():
-        time.sleep(0.001)
+        starts.append(time.perf_counter())
 
-    seconds = measure_series(step, waits.append)()
-    assert seconds >= 0.001
-    assert len(waits) == 4  # Compilation, the number of calls, the warm-up and the series.
+    measure = measure_series(step, lambda _: None)
+    before = len(starts)
+    seconds = measure()
+    ended, count = time.perf_counter(), len(starts) - before - 1  # Without the warm-up.
+    assert count > 1
+    assert starts[-1] - starts[before + 1] <= count * seconds <= ended - starts[before]
+
+
+def test_a_process_that_measures_pytorch_answers_or_reports_its_end(tmp_path, monkeypatch):
+    (tmp_path / "stub.py").write_text("import sys; print(2 * float(input())); sys.exit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with torch_process("stub") as measure:
+        assert measure("0.75") == 1.5
+        with pytest.raises(
+            RuntimeError, match=r"^stub: .* seconds of '1', got the exit code 3; read"
+        ):
+            measure("1")
+    with pytest.raises(
+        InputError, match=r"^--suite=x: .* packages jax, nonesuch, got no nonesuch;"
+    ):
+        check_installed("x", "jax", "nonesuch")

@@ -199,4 +199,5 @@ def _max_pool(maps: jax.Array, size: tuple[int, ...]) -> jax.Array:
         )
     (rows, columns), (height, width) = size, before
     windows = (-1, rows, height // rows, columns, width // columns, maps.shape[-1])
+    # At ties, the pixels of a window share the gradient; in PyTorch one pixel gets it.
     return maps.reshape(windows).max(axis=(2, 4))

@@ -60,9 +60,9 @@ class ReviewKD(nn.Module):
 
         R_i = a_i * conv1x1(F_s_i) + b_i * up(R_(i+1))        value = sum_i hcl(conv3x3(R_i), F_t_i)
 
-    R_n of the deepest layer is conv1x1(F_s_n). A batch norm follows each of these convolutions. The
-    maps a_i and b_i, one number per pixel, are the sigmoid of a 1x1 convolution of the two maps
-    whose weights they are. `up` repeats pixels. R_i is also resized in this way if the teacher's
+    R_n of the deepest layer is conv1x1(F_s_n). A batch norm follows each of these convolutions.
+    a_i and b_i hold one weight per pixel. They are the sigmoid of a 1x1 convolution of the two
+    maps. `up` repeats pixels. R_i is also resized in this way if the teacher's
     map has another size. All R_i have as many channels as the student's deepest layer, at most
     `max_channels`.
 

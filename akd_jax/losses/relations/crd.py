@@ -179,7 +179,7 @@ class CRD(nn.Module):
         axis_name: str | None,
     ) -> tuple[jax.Array, jax.Array]:
         """Returns h(anchors, memory) [B], and Z exp(-1 / T), which is fixed if it was 0."""
-        # The exponential of a cosine minus 1, the largest one, cannot overflow.
+        # Subtract 1, the largest cosine, so that the exponential cannot overflow.
         own = ((anchors * memory[ids]).sum(axis=-1) - 1) / self.temperature
         cosines = jnp.matmul(anchors, memory.T, precision=jax.lax.Precision.HIGHEST)
         others = jnp.exp((cosines - 1) / self.temperature)

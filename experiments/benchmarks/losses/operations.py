@@ -1,6 +1,6 @@
-"""A matrix product and a convolution, of which the slowest losses consist.
+"""A matrix product and a convolution, the main operations of the slowest losses.
 
-They are no losses. Their ratios show what of a loss's ratio is due to XLA's operations.
+They are not losses. Their ratios show how much of a loss's ratio comes from XLA's operations.
 """
 
 import jax

@@ -1,7 +1,7 @@
 """Measures the losses in PyTorch, in a separate process.
 
-`python -m experiments.benchmarks.losses.pytorch` reads numbers of cases from standard input, one
-per line, and answers each with the seconds of a forward and backward pass.
+`python -m experiments.benchmarks.losses.pytorch DEVICE` reads numbers of cases from standard input,
+one per line, and answers each with the seconds of a forward and backward pass on 'cpu' or 'cuda'.
 """
 
 import functools
@@ -43,13 +43,15 @@ def torch_step(
 def main() -> None:
     """Answers requests with seconds."""
     jax.config.update("jax_platforms", "cpu")  # JAX only makes inputs, and leaves a GPU free.
-    cuda = torch.cuda.is_available()
+    (device,) = sys.argv[1:]
 
-    @functools.cache
+    @functools.lru_cache(maxsize=1)
     def measurement(number: int) -> Measurement:
         case = CASES[number]
-        step = torch_step(case, case.inputs(), "cuda" if cuda else "cpu")
-        return measure_series(step, lambda _: torch.cuda.synchronize() if cuda else None)
+        step = torch_step(case, case.inputs(), device)
+        return measure_series(
+            step, lambda _: torch.cuda.synchronize() if device == "cuda" else None
+        )
 
     for line in sys.stdin:
         print(measurement(int(line))(), flush=True)

@@ -106,7 +106,7 @@ def crd(
     labels: Tensor,
     negatives: Tensor,
 ) -> Tensor:
-    """Contrastive distillation with a memory, in its first batch; it changes the memory.
+    """Contrastive distillation with a memory, in its first batch, without the memory's update.
 
     The negatives are indices [B, K], which a data loader draws. In JAX the loss draws them.
     """
@@ -125,11 +125,7 @@ def crd(
         positive = scores[:, 0]
         return -(torch.log(positive / (positive + ratio + 1e-7)).sum() + noise) / len(ids)
 
-    loss = contrast(student, memory["teacher"]) + contrast(teacher, memory["student"])
-    with torch.no_grad():
-        for features, bank in ((student, memory["student"]), (teacher, memory["teacher"])):
-            bank[ids] = functional.normalize((bank[ids] + features) / 2)
-    return loss
+    return contrast(student, memory["teacher"]) + contrast(teacher, memory["student"])
 
 
 def ctkd(student_logits: Tensor, teacher_logits: Tensor, student_parameters: Any) -> Tensor:
@@ -172,7 +168,10 @@ def apply_crd(
     labels: jax.Array,
     negatives: jax.Array,
 ) -> jax.Array:
-    """Returns the values of `losses.CRD`, which draws as many negatives itself."""
+    """Returns the values of `losses.CRD`, which draws as many negatives itself.
+
+    The updated memory is not returned, so that a compiled program leaves the update out.
+    """
     examples, width = memory["student"].shape
     loss = losses.CRD(examples=examples, negatives=negatives.shape[1], width=width)
     batch = _batch(len(ids)).replace(ids=ids, labels=labels)

@@ -18,14 +18,12 @@ def measure(repeats: int) -> dict[str, Any]:
     """Measures forward and backward passes of all cases on the default device.
 
     JAX runs compiled programs, and PyTorch its operations one by one, as its users write losses.
-
-    Raises:
-      InputError: PyTorch is not installed.
     """
+    device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     seconds: dict[str, float] = {}
     ratios: dict[str, float] = {}
     rows = []
-    with torch_process("losses", "experiments.benchmarks.losses.pytorch") as pytorch:
+    with torch_process("experiments.benchmarks.losses.pytorch", device) as pytorch:
         for number, case in enumerate(CASES):
             name = f"{case.name} {case.size}".strip()
             pair = timing.pair(

@@ -1,11 +1,11 @@
 """Losses as rows of a comparison: variants of the method compose, with published weights.
 
-Each loss has two rows. NAME has the published weights and options, next to a cross-entropy.
-NAME_chosen has the weight, and the temperature if the loss has one, that experiments.choose_weights
-found best on the validation split. Losses whose papers treat no classification next to a
-cross-entropy have the weights of KD, 0.9 and 0.1. fsp and crd_in_batch have no published weight: 1
-and that of crd. The weight of wttm is published next to CRD. Warm-ups are shortened to the same
-share of the training as published.
+The row NAME has the published weight and options of a loss, next to a cross-entropy. Losses of
+logits without such a setting have the weights of KD, 0.9 and 0.1, and divergences the temperature
+4. Without a published weight, fsp has the weight 1, and crd_in_batch that of crd. The paper gives
+the weight of wttm for a sum with CRD. Warm-ups are shortened to about the same share of the
+training as published. The row NAME_chosen has the weight, and the temperature if the loss has one,
+that experiments.choose_weights found best on the validation split.
 """
 
 from collections.abc import Mapping, Sequence

@@ -344,6 +344,7 @@ def test_hidden_states_share_one_projection():
 
     arrays = pair(4, 5, 3, teacher=(4, 5, 6), student_parameters={"fit_dense": dense})
     check_pytorch(module_loss(reference.HIDDEN_STATES), reference.hidden_states, arrays)
+    check_transforms(module_loss(reference.HIDDEN_STATES), arrays)
 
 
 def test_hidden_states_of_one_width_need_no_projection():

@@ -135,8 +135,9 @@ MODULES = {
 @pytest.mark.parametrize("name", MODULES)
 def test_modules_equal_pytorch(name):
     module, reference, inputs = MODULES[name]
-    inputs = with_random_parameters(module, inputs)
-    check_pytorch(module_loss(module), reference, inputs, gradient_tolerance=2e-5)
+    loss, inputs = module_loss(module), with_random_parameters(module, inputs)
+    check_pytorch(loss, reference, inputs, gradient_tolerance=2e-5)
+    check_transforms(loss, inputs)
 
 
 def test_mgd_equals_pytorch():
@@ -144,11 +145,9 @@ def test_mgd_equals_pytorch():
     shape = inputs["teacher_features"].shape
     kept = random_numbers_of(module, losses.MGD.draw_mask, shape, batch_of(3))
     assert kept.shape == (3, 1, 1, 6)
-    check_pytorch(
-        module_loss(module),
-        references.mgd,
-        {**with_random_parameters(module, inputs), "mask": np.float32(kept)},
-    )
+    loss, inputs = module_loss(module), with_random_parameters(module, inputs)
+    check_pytorch(loss, references.mgd, {**inputs, "mask": np.float32(kept)})
+    check_transforms(loss, inputs)
 
 
 def test_vid_starts_with_its_variance_and_ends_with_that_of_the_errors():

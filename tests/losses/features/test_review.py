@@ -106,8 +106,9 @@ def test_functions_transform_and_do_not_depend_on_devices(loss):
 
 
 def test_review_kd_equals_pytorch():
-    arrays = with_parameters(REVIEW, MAPS)
-    check_pytorch(module_loss(REVIEW), review.review_kd, arrays, gradient_tolerance=2e-5)
+    loss, arrays = module_loss(REVIEW), with_parameters(REVIEW, MAPS)
+    check_pytorch(loss, review.review_kd, arrays, gradient_tolerance=2e-5)
+    check_transforms(loss, arrays)
     narrow = with_parameters(losses.ReviewKD(NAMES, max_channels=2), MAPS)
     assert narrow["student_parameters"]["fusion_0"]["Conv_0"]["kernel"].shape == (1, 1, 3, 2)
 
@@ -117,6 +118,7 @@ def test_semckd_equals_pytorch():
     arrays = with_parameters(module, TWO)
     reference = functools.partial(review.semckd, temperature=0.25)
     check_pytorch(module_loss(module), reference, arrays, gradient_tolerance=2e-5)
+    check_transforms(module_loss(module), arrays)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,7 @@ def test_srrl_equals_pytorch(student_shape, teacher_shape):
     module = losses.SRRL("a")
     arrays = with_parameters(module, srrl_arrays(student_shape, teacher_shape))
     check_pytorch(module_loss(module), review.srrl, arrays)
+    check_transforms(module_loss(module), arrays)
 
 
 def test_srrl_returns_its_terms_with_their_scales():

@@ -11,7 +11,7 @@ from akd_jax import losses
 from akd_jax.types import UNLABELLED, Batch, Clock, Outputs
 from experiments.benchmarks.losses import review
 from experiments.benchmarks.losses.modules import initial_parameters, module_loss
-from tests.support.loss_checks import check_extreme_logits, check_pytorch
+from tests.support.loss_checks import check_extreme_logits, check_pytorch, check_transforms
 
 ROWS, CLASSES = 6, 5
 
@@ -36,6 +36,7 @@ def test_ofa_equals_pytorch(exponent):
     inputs["student_parameters"] = initial_parameters(module, inputs)
     reference = functools.partial(review.stage_heads, exponent=exponent)
     check_pytorch(module_loss(module), reference, inputs)
+    check_transforms(module_loss(module), inputs)
 
 
 def arguments_of(features, mask=None):

@@ -94,26 +94,24 @@ def choose_weights(
     plans = {name: make_plan(row_config(config, name)) for name in candidates}
     workdir = absolute(workdir)
     with records.lock_workdir(workdir, "search", {}, subfolders=list(candidates)):
-        grid = run_grid(config, plans, seeds, workdir, skip_diverged=True)
+        grid = run_grid(config, plans, seeds, workdir)
         scores = {
             name: mean(result[STUDENT]["validation"] for result in results)
-            if len(results) == seeds
-            else None
             for name, results in grid.results.items()
         }
         chosen = {}
         for variant, named in choices.items():
-            finite = {name: score for name in named if (score := scores[name]) is not None}
+            finite = [name for name in named if name in scores]
             if not finite:
                 raise DivergedError(
                     f"{variant}: expected a candidate that does not diverge, got none of"
                     f" {', '.join(named)}; add smaller --factors"
                 )
-            factor, temperature = named[max(finite, key=lambda name: finite[name])]
+            factor, temperature = named[max(finite, key=lambda name: scores[name])]
             chosen[variant] = {
                 "factor": factor,
                 "temperature": temperature,
-                "validation": {name: scores[name] for name in named},
+                "validation": {name: scores.get(name) for name in named},
             }
         processes.on_primary(lambda: records.write(workdir / RESULT, chosen))
     return chosen

@@ -15,7 +15,7 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax import methods as all_methods
 from akd_jax.host import processes, records
-from akd_jax.host.errors import InputError
+from akd_jax.host.errors import DivergedError, InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.runs import Plan, make_plan
 from experiments import cli, comparison_table, html_report, options
@@ -52,6 +52,7 @@ def compare_methods(
 
     Raises:
       InputError: an argument is wrong, or `workdir` holds another comparison. Nothing is trained.
+      DivergedError: all methods diverged. A method that diverges beside others has no scores.
     """
     if not methods or len(set(methods)) < len(methods):
         raise InputError(f"--methods: expected different names, got {', '.join(methods) or 'none'}")
@@ -62,6 +63,8 @@ def compare_methods(
     workdir = absolute(workdir)
     with records.lock_workdir(workdir, "comparison", {}, subfolders=methods):
         grid = run_grid(config, plans, seeds, workdir)
+        if not grid.results:
+            raise DivergedError(f"all methods diverged; {next(iter(grid.diverged.values()))}")
         comparison = _summary(grid, plans, seeds, workdir)
         processes.on_primary(lambda: records.write(workdir / html_report.COMPARISON, comparison))
     return comparison
@@ -102,9 +105,13 @@ def _summary(grid: Grid, plans: Mapping[str, Plan], seeds: int, workdir: Path) -
         "title": f"{_title(plans)} on {plan.settings.dataset.name}, {seeds} seeds",
         "metric": task.metric,
         "methods": entries,
+        "diverged": dict(grid.diverged),
         "teachers": teachers,
-        **comparison_table.table(entries, teachers),
-        "notes": comparison_table.notes(updates, seeds, len(labels), task, teachers),
+        **comparison_table.table(entries, teachers, grid.diverged),
+        "notes": [
+            *comparison_table.notes(updates, seeds, len(labels), task, teachers),
+            *(f"{method} diverged: {error}." for method, error in grid.diverged.items()),
+        ],
     }
 
 

@@ -1,6 +1,6 @@
 """Scores, table and notes of a comparison of methods."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
@@ -78,12 +78,15 @@ def score_predictions(
     return scores
 
 
-def table(entries: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str, Any]:
+def table(
+    entries: Mapping[str, Any], teachers: Mapping[str, Any], diverged: Collection[str]
+) -> dict[str, Any]:
     """Returns the headers and rows of the table as text, with all scores in percent.
 
     Args:
       entries: the scores of each method, by name.
       teachers: 'test' score and training 'seconds' of each teacher, by name.
+      diverged: the names of the methods that diverged.
     """
     references = [name for name in REFERENCES if name in entries]
     headers = ["", "test", "last step", *(f"vs {name}" for name in references)]
@@ -113,6 +116,7 @@ def table(entries: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str, 
                 f"{entry['teacher_seconds']:.1f}",
             ]
         )
+    rows += [[method, "diverged", *blank] for method in diverged]
     return {"headers": headers, "rows": rows}
 
 

@@ -29,23 +29,18 @@ class Grid:
 
     Attributes:
       folders: the folders of each method's runs, in the folder of the comparison.
-      results: the contents of results.json of each method's runs, without those that diverged.
+      results: the contents of results.json of each method's runs.
+      diverged: the error of each method that diverged with a seed. It has no folders and results.
       teachers: the shared teachers by name.
     """
 
     folders: Mapping[str, list[str]]
     results: Mapping[str, list[dict[str, Any]]]
+    diverged: Mapping[str, str]
     teachers: Mapping[str, FinishedTeacher]
 
 
-def run_grid(
-    config: ConfigDict,
-    plans: Mapping[str, Plan],
-    seeds: int,
-    workdir: Path,
-    *,
-    skip_diverged: bool = False,
-) -> Grid:
+def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir: Path) -> Grid:
     """Trains the teachers once, and then every method with every seed.
 
     Args:
@@ -53,11 +48,9 @@ def run_grid(
       plans: the plan of each row, a method or a variant, made from this configuration.
       seeds: the number of students of each method; their seeds count up from config.seed.
       workdir: the folder for the teachers, their stored outputs and the runs METHOD/seed_N/.
-      skip_diverged: whether to leave out the results of runs that diverge, and to go on.
 
     Raises:
       InputError: a folder contains another run. No student is trained.
-      DivergedError: a run diverged, and `skip_diverged` is false.
     """
     config, teachers = _share_teachers(config, plans, workdir)
     grid = {
@@ -71,20 +64,25 @@ def run_grid(
         for folder, run_config in folders.items():
             _check_run_folder(run_config, workdir / folder)
 
-    results: dict[str, list[dict[str, Any]]] = {method: [] for method in grid}
+    results: dict[str, list[dict[str, Any]]] = {}
+    diverged: dict[str, str] = {}
     for method, folders in grid.items():
-        for folder, run_config in folders.items():
-            try:
-                result = runs.run(run_config, workdir / folder)
-            except DivergedError as error:
-                if not skip_diverged:
-                    raise
-                cli.print_on_primary(f"{folder}: diverged: {error}")
-                continue
-            results[method].append(result)
-            score = percent(result[STUDENT]["test"])
-            cli.print_on_primary(f"{folder}: test {result['metric']} {score}")
-    return Grid({method: list(folders) for method, folders in grid.items()}, results, teachers)
+        try:
+            results[method] = [
+                _run(run_config, folder, workdir) for folder, run_config in folders.items()
+            ]
+        except DivergedError as error:
+            diverged[method] = str(error)
+            cli.print_on_primary(f"{method}: diverged and is left out: {error}")
+    return Grid({method: list(grid[method]) for method in results}, results, diverged, teachers)
+
+
+def _run(config: ConfigDict, folder: str, workdir: Path) -> dict[str, Any]:
+    """Trains a student and returns the contents of its results.json."""
+    result = runs.run(config, workdir / folder)
+    score = percent(result[STUDENT]["test"])
+    cli.print_on_primary(f"{folder}: test {result['metric']} {score}")
+    return result
 
 
 def test_logits(grid: Grid, workdir: Path) -> dict[str, list[np.ndarray]]:

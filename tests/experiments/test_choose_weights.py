@@ -1,6 +1,7 @@
 """Rows of a comparison that change fields, and the choice of their weights on validation."""
 
 import json
+import re
 
 import pytest
 from ml_collections.config_dict import ConfigDict
@@ -62,6 +63,18 @@ def test_each_candidate_has_its_own_weight_and_temperature(config, tmp_path):
     assert chosen["soft"]["validation"] == scores
     assert scores[best] == max(scores.values())
     assert chosen["soft"]["temperature"] == 2.0
+
+
+def test_a_method_that_diverges_does_not_end_a_comparison(config, tmp_path):
+    fast = {"method": "scratch", "student": {"optimizer": {"name": "sgd", "learning_rate": 1e30}}}
+    config.variants = ConfigDict({"fast": fast})
+    comparison = compare_methods(config, ["fast", "scratch"], 1, tmp_path)
+    assert list(comparison["methods"]) == ["scratch"]
+    assert comparison["rows"][-1][:2] == ["fast", "diverged"]
+    assert len(comparison["rows"][-1]) == len(comparison["headers"])
+    assert re.match(r"fast diverged: scratch seed \d: expected a finite", comparison["notes"][-1])
+    with pytest.raises(DivergedError, match="^all methods diverged; scratch seed .* finite loss"):
+        compare_methods(config, ["fast"], 1, tmp_path)
 
 
 def test_a_candidate_that_diverges_is_not_chosen(config, tmp_path):

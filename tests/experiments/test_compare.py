@@ -259,5 +259,5 @@ def test_mean_with_a_score_that_was_not_finite_is_none():
     results = [{"student": scores, "stages": [{"seconds": 1.0}]} for scores in runs_scores]
     entry = comparison_table.summarize_runs(results)
     assert entry["test"] == {"mean": None, "std": None, "values": [0.25, None]}
-    table = comparison_table.table({"kd": {**entry, "against": {}}}, {})
+    table = comparison_table.table({"kd": {**entry, "against": {}}}, {}, [])
     assert table["rows"][0][:3] == ["kd", "-", "12.50 ± 0.00"]

@@ -73,7 +73,7 @@ def test_a_method_that_diverges_does_not_end_a_comparison(config, tmp_path):
     assert comparison["rows"][-1][:2] == ["fast", "diverged"]
     assert len(comparison["rows"][-1]) == len(comparison["headers"])
     assert re.match(r"fast diverged: scratch seed \d: expected a finite", comparison["notes"][-1])
-    with pytest.raises(DivergedError, match="^all methods diverged; scratch seed .* finite loss"):
+    with pytest.raises(DivergedError, match=r"^all methods diverged; scratch seed .* finite loss"):
         compare_methods(config, ["fast"], 1, tmp_path)
 
 

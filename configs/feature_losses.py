@@ -1,7 +1,9 @@
 r"""Losses of features and relations on a cut of Fashion-MNIST, for an hour of two CPU cores.
 
+python -m experiments.choose_weights --config=configs/feature_losses.py --config.seed=10 --seeds=1 \
+    --factors=0.1,1,10 --variants=hint,sp,rkd --workdir=runs/feature_weights
 python -m experiments.compare --config=configs/feature_losses.py --seeds=3 \
-    --methods=scratch,kd,hint,attention_transfer,sp --workdir=runs/feature_losses
+    --methods=scratch,kd,hint,hint_chosen,sp,rkd --workdir=runs/feature_losses
 
 The data, the networks and the batches are those of configs/fashion_mnist.py:small, with 4,000
 instead of 10,000 training images and 15 instead of 40 epochs of the student. The rows are those of
@@ -15,7 +17,25 @@ from configs import fashion_mnist, loss_rows
 TRAIN_SIZE = 4000
 GROUPS = ("group_1", "group_2")  # The student has two groups of convolutions.
 # The factor of the weights and the temperature that experiments.choose_weights found best.
-CHOSEN: dict[str, tuple[float, float | None]] = {}
+CHOSEN: dict[str, tuple[float, float | None]] = {
+    "hint": (0.1, None),
+    "attention_transfer": (0.1, None),
+    "nst": (0.1, None),
+    "fsp": (0.1, None),
+    "vid": (1, None),
+    "ab": (0.1, None),
+    "factor_transfer": (0.1, None),
+    "mgd": (1, None),
+    "review_kd": (1, None),
+    "semckd": (0.1, None),
+    "srrl": (0.1, None),
+    "sp": (1, None),
+    "cc": (1, None),
+    "pkt": (1, None),
+    "rkd": (0.1, None),
+    "crd": (0.1, None),
+    "crd_in_batch": (1, None),
+}
 
 
 def get_config(method: str = "scratch") -> ConfigDict:

@@ -226,13 +226,13 @@ def _with_tail(student: jax.Array, chosen: jax.Array, indices: jax.Array) -> jax
     """
     inside = jnp.zeros(student.shape, bool)
     inside = jnp.put_along_axis(inside, indices, True, axis=-1, inplace=False)
-    outside = ~inside & (student > -jnp.inf)
-    possible = outside.any(axis=-1)
-    # A sum over no class has a NaN gradient.
-    counted = outside | ~possible[..., None]
-    rest = jax.nn.logsumexp(jnp.where(counted, student, 0), axis=-1, where=counted)
-    rest = jnp.where(possible, rest, -jnp.inf)
-    return jax.nn.log_softmax(jnp.concatenate([chosen, rest[..., None]], axis=-1))
+    others = jnp.where(inside, -jnp.inf, student)
+    largest = jax.lax.stop_gradient(others.max(axis=-1, keepdims=True))
+    possible = largest != -jnp.inf
+    # The logsumexp of JAX takes another pass, and has a NaN gradient for a sum over no class.
+    total = jnp.exp(others - jnp.where(possible, largest, 0)).sum(axis=-1, keepdims=True)
+    rest = jnp.where(possible, jnp.log(jnp.where(possible, total, 1)) + largest, -jnp.inf)
+    return jax.nn.log_softmax(jnp.concatenate([chosen, rest], axis=-1))
 
 
 def _sum_of_log_ratios(log_p: jax.Array, log_q: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@
 import html
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,12 @@ def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:
         results = records.read(workdir / records.RESULTS) or {}
         return {results["method"]: [read_metrics(workdir)]}, results.get("metric", "accuracy")
     entries = comparison["methods"]
-    best_first = sorted(
-        entries, key=lambda name: (name not in REFERENCES, -entries[name]["validation"]["mean"])
-    )
-    drawn = best_first[:_MOST_CURVES]
+
+    def rank(name: str) -> tuple[bool, float]:
+        score = entries[name]["validation"]["mean"]  # None if a score was not finite.
+        return name not in REFERENCES, math.inf if score is None else -score
+
+    drawn = sorted(entries, key=rank)[:_MOST_CURVES]
     runs = {
         method: [read_metrics(workdir / folder) for folder in entry["runs"]]
         for method, entry in entries.items()

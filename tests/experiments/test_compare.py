@@ -144,6 +144,7 @@ def test_report_of_many_methods_draws_the_references_and_the_best_ones(copied):
         f"other_{number}": {**entry, "validation": {**entry["validation"], "mean": number / 100}}
         for number in range(12)
     }
+    others["other_0"]["validation"]["mean"] = None  # As if a score had not been finite.
     comparison["methods"] = {**others, "scratch": others["other_0"]}
     records.write(copied / html_report.COMPARISON, comparison)
     runs, _ = html_report.read_runs(copied)

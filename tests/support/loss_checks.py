@@ -13,16 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-
-def split(arrays):
-    """Returns the arrays that get a gradient, and the others."""
-    student = {name: x for name, x in arrays.items() if name.startswith("student")}
-    return student, {name: x for name, x in arrays.items() if name not in student}
+from experiments.benchmarks.losses.case import split_inputs
 
 
 def value_and_gradients(loss, arrays, weights=None):
     """Returns the values, and the gradients of their weighted mean; the teacher gets none."""
-    student, others = split(arrays)
+    student, others = split_inputs(arrays)
     teachers = {name: x for name, x in others.items() if name.startswith("teacher")}
     rest = {name: x for name, x in others.items() if name not in teachers}
     counts = None if weights is None else np.float32(weights)
@@ -129,7 +125,7 @@ def check_devices(loss, arrays, weights=None, *, devices=4):
     counts = np.ones(rows, np.float32) if weights is None else np.float32(weights)
     signature = _parameters(loss)
     inputs = {**arrays, **({"weights": counts} if "weights" in signature else {})}
-    student, others = split(inputs)
+    student, others = split_inputs(inputs)
 
     def weighted(student, others, counts, axis_name):
         options = {"axis_name": axis_name} if "axis_name" in signature else {}
@@ -192,7 +188,7 @@ def check_pytorch(loss, reference, arrays, *, rtol=1e-5, gradient_tolerance=1e-5
     """
     values, gradients = value_and_gradients(loss, arrays)
     tensors = jax.tree.map(_tensor, arrays)
-    wanted, _ = split(tensors)
+    wanted, _ = split_inputs(tensors)
     for tensor in jax.tree.leaves(wanted):
         tensor.requires_grad_()
     expected = reference(**tensors)

@@ -98,8 +98,8 @@ def fsp_matrix(first: Array, second: Array, *, pooling: Pooling = "max") -> jax.
         one, other = _max_pool(one, size), _max_pool(other, size)
     else:
         raise ValueError(f"pooling: expected 'max' or 'average', got {pooling!r}")
-    pixels = one.shape[1] * one.shape[2]
-    return _products("bhwc,bhwd->bcd", one, other) / pixels
+    one, other = (maps.reshape(len(maps), -1, maps.shape[-1]) for maps in (one, other))
+    return _products("bpc,bpd->bcd", one, other) / one.shape[1]
 
 
 class FSP(nn.Module):

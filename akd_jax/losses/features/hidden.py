@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from akd_jax.losses.compose import value_weights
 from akd_jax.losses.features.distances import feature_mse, prepare_pair, unit_rows
+from akd_jax.losses.features.projectors import apply_to_rows
 from akd_jax.types import Array, Batch, Clock, Outputs, Term
 
 LayerStrategy = Literal["uniform", "top", "bottom", "pkd_skip", "pkd_last"]
@@ -218,7 +219,7 @@ class HiddenStates(nn.Module):
         keep = not self.always_project and shapes.pop()[-1] == width
         terms = {}
         for name, (states, target) in features.items():
-            values = feature_mse(states if keep else project(states), target)
+            values = feature_mse(states if keep else apply_to_rows(project, states), target)
             terms[name] = Term(values, value_weights(values, student, batch))
         return terms
 

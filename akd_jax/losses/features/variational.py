@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from akd_jax import checks
 from akd_jax.losses.compose import UNNAMED, Layers, value_weights
 from akd_jax.losses.features.distances import mean_per_row, pool_to_smaller, read_pair
+from akd_jax.losses.features.projectors import apply_to_rows
 from akd_jax.types import Batch, Clock, Outputs, Term
 
 _SMALLEST_VARIANCE = 1e-5
@@ -76,10 +77,11 @@ class VID(nn.Module):
                 " other layers"
             )
         channels = target.shape[-1]
+        dense = [nn.Dense(channels, use_bias=False) for _ in range(3)]
         # A dense layer is a 1x1 convolution, since the channels are the last axis.
-        mean = nn.Dense(channels, use_bias=False)(features)
-        for _ in range(2):
-            mean = nn.Dense(channels, use_bias=False)(nn.relu(mean))
+        mean = apply_to_rows(
+            nn.Sequential([dense[0], nn.relu, dense[1], nn.relu, dense[2]]), features
+        )
         # The inverse of the softplus, in a form that does not overflow.
         initial = self.initial_variance - _SMALLEST_VARIANCE
         initial += math.log(-math.expm1(-initial))

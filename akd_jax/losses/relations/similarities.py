@@ -157,7 +157,9 @@ def correlation_congruence(
       ValueError: the features or the weights are not of the same examples, or gamma or order is out
         of range.
     """
-    checks.check_values("gamma", gamma, "values greater than 0", lambda g: g > 0)
+    checks.check_values(
+        "gamma", gamma, "finite values greater than 0", lambda g: (g > 0) & (g < jnp.inf)
+    )
     checks.check_values("order", order, "values of at least 1", lambda p: p >= 1)
     student, teacher, weights = prepare_rows(student_features, teacher_features, weights)
     all_student, all_teacher, all_weights = gather_rows((student, teacher, weights), axis_name)

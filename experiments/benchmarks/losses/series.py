@@ -6,11 +6,11 @@ from typing import Any
 
 from experiments.benchmarks import timing
 
-_SECONDS = 0.02  # The length of a series, at least.
+_SECONDS = 0.2  # The length of a series, at least; a start after other work is slower.
 
 
 def measure_series(step: Callable[[], Any], wait: Callable[[Any], Any]) -> timing.Measurement:
-    """Returns a function that measures the seconds of a step by a series of about 20 ms or more.
+    """Returns a function that measures the seconds of a step by a series of 0.2 s or more.
 
     Args:
       step: starts the work and returns its result.

@@ -188,6 +188,18 @@ def test_rankings_by_hand():
     np.testing.assert_array_equal(hinge_ranking(excluded, teacher, margin=1.5), [0.5])
 
 
+def test_logistic_ranking_at_equal_logits():
+    """The logistic function of 0 is one half, and it saturates without an overflow."""
+    teacher = jnp.float32([[2, 1]])
+
+    def gradient(logits):
+        return jax.grad(lambda z: logistic_ranking(z, teacher).sum())(jnp.float32([logits]))
+
+    np.testing.assert_array_equal(gradient([3, 3]), [[-0.5, 0.5]])
+    np.testing.assert_array_equal(gradient([-1e4, 1e4]), [[-1, 1]])
+    np.testing.assert_array_equal(gradient([1e4, -1e4]), [[0, 0]])
+
+
 def test_order_of_the_teacher_gives_no_hinge_loss():
     order = jnp.argsort(jnp.argsort(Z_T)).astype(jnp.float32)
     np.testing.assert_array_equal(hinge_ranking(order, Z_T, margin=1.0, top_k=0), 0)

@@ -202,8 +202,10 @@ def test_shapes_are_checked(function):
 
 def test_options_of_the_kernel_are_checked():
     rows = features(2, 3)
-    with pytest.raises(ValueError, match=r"^gamma: expected values greater than 0, got 0.0$"):
-        losses.correlation_congruence(rows, rows, gamma=0.0)
+    for gamma in (0.0, math.inf):
+        message = rf"^gamma: expected finite values greater than 0, got {gamma}$"
+        with pytest.raises(ValueError, match=message):
+            losses.correlation_congruence(rows, rows, gamma=gamma)
     with pytest.raises(ValueError, match=r"^order: expected values of at least 1, got 0$"):
         losses.correlation_congruence(rows, rows, order=0)
 

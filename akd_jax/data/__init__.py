@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from akd_jax.data.batches import Batches
 from akd_jax.data.dataset import Dataset, Examples, Normalise, Source, hold_out
-from akd_jax.data.readers import cifar, digits, glue, idx, language_names, tsv
+from akd_jax.data.readers import cifar, digits, glue, idx, language_names, speech, tsv
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, readable_path
@@ -30,6 +30,8 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
     "idx": idx.load,
     "language_names": language_names.load,
     "movie_reviews": tsv.load_movie_reviews,
+    "speech_commands_csv": speech.load,
+    "spoken_intents": speech.load,
     "tsv": tsv.load,
     **glue.LOADERS,
 }
@@ -53,5 +55,6 @@ def load(config: DatasetConfig) -> Dataset:
         source,
         validation_size=config.validation_size,
         train_size=config.train_size,
+        train_fraction=config.train_fraction,
         seed=config.seed,
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,9 @@ import numpy as np
 
 from akd_jax.host.errors import InputError
 from akd_jax.types import Task
+
+Kind = Literal["text", "codes"]
+UNLABELLED = "unlabelled"  # The split of examples without labels.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +66,10 @@ class Source:
       normalise: the normalisation of the inputs; None for texts.
       validation: the published validation split; None if there is none.
       others: additional test splits, by name.
-      columns: the columns of a TSV file that hold the texts to predict from.
+      columns: the columns of a file that hold the texts to predict from.
+      kinds: what each of these columns holds: 'text'; or 'codes', the discrete codes of speech,
+        see `akd_jax.data.codes`. Empty if all columns hold texts.
+      unlabelled: examples without labels; None if there are none.
     """
 
     train: Examples
@@ -73,6 +79,8 @@ class Source:
     validation: Examples | None = None
     others: Mapping[str, Examples] = dataclasses.field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
+    unlabelled: Examples | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +88,14 @@ class Dataset:
     """A data set with all splits that a run needs.
 
     Attributes:
-      splits: 'train', 'validation', 'test' and the additional test splits, by name.
+      splits: 'train', 'validation', 'test' and the additional test splits, by name; and
+        'unlabelled', if there are examples without labels.
       task: what a model predicts.
       normalise: the normalisation of the inputs; None for texts, which each network tokenises
         with its own vocabulary.
       example: the inputs of one example, [1, ...]; they define the shapes.
-      columns: the columns of a TSV file that hold the texts to predict from.
+      columns: the columns of a file that hold the texts to predict from.
+      kinds: what each of these columns holds, as in `Source`.
       buckets: the padded lengths of batches of texts; empty for other inputs.
     """
 
@@ -94,12 +104,18 @@ class Dataset:
     normalise: Normalise | None
     example: Any
     columns: tuple[str, ...] = ()
+    kinds: tuple[Kind, ...] = ()
     buckets: tuple[int, ...] = ()
 
     @property
     def texts(self) -> bool:
         """Whether the inputs are texts."""
         return self.normalise is None
+
+    @property
+    def test_splits(self) -> list[str]:
+        """The names of the test split and of the additional ones."""
+        return [name for name in self.splits if name not in ("train", "validation", UNLABELLED)]
 
 
 def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, Examples]:
@@ -115,7 +131,9 @@ def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, 
     return {name: examples.take(part) for name, part in zip(sizes, parts, strict=False)}
 
 
-def hold_out(source: Source, *, validation_size: int, train_size: int, seed: int) -> Dataset:
+def hold_out(
+    source: Source, *, validation_size: int, train_size: int, seed: int, train_fraction: float = 1.0
+) -> Dataset:
     """Holds out a validation split from the training examples of a source.
 
     Args:
@@ -123,10 +141,13 @@ def hold_out(source: Source, *, validation_size: int, train_size: int, seed: int
       validation_size: examples of the validation split; 0 uses the published validation split.
       train_size: examples of the training split; 0 uses all remaining examples.
       seed: seed of the random split.
+      train_fraction: share of the remaining examples for the training split, in place of
+        `train_size`; 1 uses all.
 
     Raises:
-      InputError: the source has too few examples; `validation_size` is 0 and the source has no
-        validation split; or `validation_size` is not 0 and the source has one.
+      InputError: both `train_size` and `train_fraction` are given; the source has too few
+        examples; `validation_size` is 0 and the source has no validation split; or
+        `validation_size` is not 0 and the source has one.
     """
     if validation_size and source.validation is not None:
         raise InputError(
@@ -139,6 +160,13 @@ def hold_out(source: Source, *, validation_size: int, train_size: int, seed: int
             " no validation split, got 0; set the number of training examples to hold out"
         )
     left = len(source.train) - validation_size
+    if train_fraction < 1:
+        if train_size:
+            raise InputError(
+                "config.dataset.train_fraction: expected 1 with train_size, got"
+                f" {train_fraction:g} and {train_size} examples; set one of them"
+            )
+        train_size = max(1, round(train_fraction * left))
     if left < 1 or train_size > left:
         raise InputError(
             f"config.dataset: expected at least {validation_size + max(train_size, 1)} training"
@@ -150,5 +178,7 @@ def hold_out(source: Source, *, validation_size: int, train_size: int, seed: int
     splits = {**split(source.train, sizes, seed), "test": source.test, **source.others}
     if source.validation is not None:
         splits["validation"] = source.validation
+    if source.unlabelled is not None:
+        splits[UNLABELLED] = source.unlabelled
     example = source.train.take(np.arange(1)).inputs
-    return Dataset(splits, source.task, source.normalise, example, source.columns)
+    return Dataset(splits, source.task, source.normalise, example, source.columns, source.kinds)

@@ -3,11 +3,13 @@
 from pydantic import Field
 
 from akd_jax.data.augmentation import ImageOptions
+from akd_jax.data.codes import SpeechOptions
+from akd_jax.data.dataset import Kind
 from akd_jax.data.text import TextOptions
-from akd_jax.host.settings import NonNegativeInt, Seed
+from akd_jax.host.settings import NonNegativeInt, PositiveFraction, Seed
 
 
-class DatasetConfig(ImageOptions, TextOptions):
+class DatasetConfig(ImageOptions, TextOptions, SpeechOptions):
     """The data set, its splits and its options."""
 
     name: str = Field(default="digits", description="Data set: a name in akd_jax.data.DATASETS.")
@@ -24,8 +26,18 @@ class DatasetConfig(ImageOptions, TextOptions):
         default=0,
         description="Number of examples to train on, after the validation split; 0 uses all.",
     )
+    train_fraction: PositiveFraction = Field(
+        default=1.0,
+        description="Share of the training examples to train on, after the validation split, above"
+        " 0 and at most 1; below 1 only if train_size is 0.",
+    )
     seed: Seed = Field(
         default=0,
         description="Seed of the validation split and of the augmentation, from 0 to 2^32 - 1;"
         " the same for the teacher and for all students.",
     )
+
+    @property
+    def max_lengths(self) -> dict[Kind, int]:
+        """The largest number of tokens of each kind of column."""
+        return {"text": self.max_length, "codes": self.max_codes}

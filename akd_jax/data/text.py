@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from pydantic import Field
 
-from akd_jax.data.dataset import Examples
+from akd_jax.data.dataset import Examples, Kind
 from akd_jax.host.settings import PositiveInt, Section
 from akd_jax.types import Tokens
 
@@ -48,12 +48,17 @@ class Vocabulary:
       key: name or digest of the tokenisation; those that give the same tokens have the same key.
       tokenise: maps texts, str [N, 1] or pairs [N, 2], and a length L to their tokens [N, L] and
         to whether each text was truncated, bool [N].
+      kind: the kind of the columns that it tokenises.
+      limit: the number of codes that exist, or of letters of a transcript; 0 for none. Vocabularies
+        with the same key but other limits are not equal, so that none reads the other's tokens.
     """
 
     key: str
     tokenise: Callable[[np.ndarray, int], tuple[Tokens, np.ndarray]] = dataclasses.field(
         compare=False, repr=False
     )
+    kind: Kind = "text"
+    limit: int = 0
 
     @classmethod
     def of(cls, tokenizer: "Tokenizer") -> "Vocabulary":
@@ -66,6 +71,22 @@ class Vocabulary:
     def __call__(self, inputs: Mapping[str, Tokens]) -> Tokens:
         """Returns the tokens of this vocabulary."""
         return inputs[self.key]
+
+    def read(
+        self, texts: np.ndarray, kinds: Sequence[Kind], max_lengths: Mapping[Kind, int]
+    ) -> tuple[Tokens, np.ndarray]:
+        """Tokenises the columns of its kind.
+
+        Args:
+          texts: str [N, columns].
+          kinds: the kind of each column; empty if all columns hold texts.
+          max_lengths: the largest number of tokens for each kind.
+
+        Returns:
+          The tokens [N, L], and whether each text was truncated, bool [N].
+        """
+        own = [column for column, kind in enumerate(kinds) if kind == self.kind]
+        return self.tokenise(texts[:, own] if kinds else texts, max_lengths[self.kind])
 
 
 class TokenisedSplits(Mapping[str, Examples]):
@@ -134,14 +155,17 @@ def tokenise(
 
 
 def read(
-    vocabularies: Iterable[Vocabulary], texts: np.ndarray, max_length: int
+    vocabularies: Iterable[Vocabulary],
+    texts: np.ndarray,
+    kinds: Sequence[Kind],
+    max_lengths: Mapping[Kind, int],
 ) -> tuple[dict[str, Tokens], np.ndarray]:
-    """Tokenises texts with several vocabularies; see `Vocabulary`.
+    """Tokenises texts with several vocabularies; see `Vocabulary.read`.
 
     Returns:
       The tokens by the key of the vocabulary, and whether any vocabulary truncated a text, [N].
     """
-    results = {v.key: v.tokenise(texts, max_length) for v in vocabularies}
+    results = {v.key: v.read(texts, kinds, max_lengths) for v in vocabularies}
     inputs = {key: tokens for key, (tokens, _) in results.items()}
     return inputs, np.any([truncated for _, truncated in results.values()], axis=0)
 

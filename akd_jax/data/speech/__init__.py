@@ -1,0 +1,1 @@
+"""From recordings of speech to discrete codes."""

@@ -14,14 +14,16 @@ from akd_jax.models import (
     plain_cnn,
     resnet,
     resnet50,
+    sentence,
     shufflenet,
     simkd,
+    speech,
     vgg,
     wide_resnet,
 )
 from akd_jax.models.taps import tap
 
-__all__ = ["MODELS", "TEXT_MODELS", "absolute", "build", "folder", "reads_texts", "tap"]
+__all__ = ["MODELS", "absolute", "build", "folder", "input_kind", "number_of_codes", "tap"]
 
 
 def _without_argument(
@@ -51,22 +53,27 @@ MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "plain_cnn": plain_cnn.build,
     "resnet": resnet.build,
     "resnet50": _without_argument("resnet50", resnet50.ResNet50),
+    "sentence": sentence.build,
     "shufflenet_v1": _without_argument("shufflenet_v1", shufflenet.ShuffleNetV1),
     "shufflenet_v2": _without_argument("shufflenet_v2", shufflenet.ShuffleNetV2),
     "simkd": _build_simkd,
+    "speech": speech.build,
     "vgg": vgg.build,
     "wrn": wide_resnet.build,
 }
 
 
-# The models that read texts, as `Tokens`. One without a Hugging Face folder reads the characters
-# of a text, and the others read images.
-TEXT_MODELS = frozenset({"huggingface", "ngrams"})
+# The models of encoders in Hugging Face folders.
+_OF_FOLDERS = ("huggingface", "sentence")
+
+# What the models read, as `Tokens`; the others read images. A model of texts without a Hugging Face
+# folder reads their characters.
+_KINDS = {"huggingface": "text", "ngrams": "text", "sentence": "text", "speech": "codes"}
 
 
-def reads_texts(spec: str) -> bool:
-    """Returns whether the model of a specification reads texts."""
-    return spec.partition(":")[0] in TEXT_MODELS
+def input_kind(spec: str) -> str:
+    """Returns what the model of a specification reads: 'images', 'text' or 'codes' of speech."""
+    return _KINDS.get(spec.partition(":")[0], "images")
 
 
 def folder(spec: str) -> huggingface.Folder | None:
@@ -76,13 +83,25 @@ def folder(spec: str) -> huggingface.Folder | None:
       InputError: the folder does not exist.
     """
     name, _, argument = spec.partition(":")
-    return huggingface.Folder.parse(argument) if name == "huggingface" else None
+    return huggingface.Folder.parse(argument, name) if name in _OF_FOLDERS else None
 
 
 def absolute(spec: str) -> str:
     """Returns the specification with an absolute path, if it contains a path."""
     source = folder(spec)
-    return spec if source is None else f"huggingface:{source.absolute()}"
+    return spec if source is None else f"{spec.partition(':')[0]}:{source.absolute()}"
+
+
+def number_of_codes(spec: str) -> int:
+    """Returns the number of codes that a network of speech reads.
+
+    Raises:
+      InputError: the specification is not one of such a network.
+    """
+    name, _, argument = spec.partition(":")
+    if name != "speech":
+        raise InputError(f"expected speech:CODES,LAYERSxWIDTH, got {spec!r}")
+    return speech.build(argument, 1, jnp.float32).codes
 
 
 def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
@@ -103,7 +122,10 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
         'huggingface:DIR', the encoder of a Hugging Face folder;
         'huggingface:DIR,every=3', every third layer of this encoder;
         'ngrams:4096x16', 4,096 buckets of character n-grams with embeddings of width 16;
-        'ngrams:16384x64,64', the same with a hidden layer of 64 features.
+        'ngrams:16384x64,64', the same with a hidden layer of 64 features;
+        'sentence:DIR', the encoder of a Hugging Face folder that returns a vector, and no logits;
+        'speech:256,3x128', an encoder of 256 codes of speech with 3 layers of width 128;
+        'speech:256,3x128,deepspeech:64', the same with the head of DeepSpeech 2, of width 64.
       num_classes: C; 1 for a regression.
       dtype: dtype of the computation; parameters, statistics and logits are float32.
 

@@ -130,15 +130,8 @@ class Encoder(nn.Module):
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_normal(config))
         rate = config.hidden_dropout_prob
         head_rate = rate if config.classifier_dropout is None else config.classifier_dropout
-        real = tokens.mask
-
-        x = Embeddings(config, self.dtype, name="embeddings")(tokens, real)
-        x = nn.Dropout(rate, deterministic=not train)(x)
-        features = {"hidden_0": x}
-        for number in range(config.num_hidden_layers):
-            x, inner = Layer(config, self.dtype, name=f"layer_{number}")(x, real, train=train)
-            features[f"hidden_{number + 1}"] = x
-            features |= {f"{name}_{number + 1}": feature for name, feature in inner.items()}
+        features = hidden_states(config, self.dtype, tokens, train=train)
+        x = features["last_hidden_state"]
 
         head_dropout = nn.Dropout(head_rate, deterministic=not train)
         first = x[:, 0]
@@ -148,8 +141,32 @@ class Encoder(nn.Module):
         pooled = pooled.astype(jnp.float32)
         output_layer = classifier(self.num_classes, kernel_init=_normal(config), name="classifier")
         logits, head = classify(output_layer, pooled)
-        features = {**features, "last_hidden_state": x, "pooled": pooled}
-        return Outputs(logits, features, mask=real, head=head)
+        return Outputs(logits, {**features, "pooled": pooled}, mask=tokens.mask, head=head)
+
+
+def hidden_states(
+    config: EncoderConfig, dtype: Any, tokens: Tokens, *, train: bool
+) -> dict[str, jax.Array]:
+    """Runs the embeddings and layers of an encoder; the calling compact method owns their modules.
+
+    Args:
+      config: sizes and settings.
+      dtype: dtype of the computation.
+      tokens: padded texts [B, L].
+      train: whether dropout is active.
+
+    Returns:
+      The features of `Encoder`, without 'pooled'.
+    """
+    real = tokens.mask
+    x = Embeddings(config, dtype, name="embeddings")(tokens, real)
+    x = nn.Dropout(config.hidden_dropout_prob, deterministic=not train)(x)
+    features = {"hidden_0": x}
+    for number in range(config.num_hidden_layers):
+        x, inner = Layer(config, dtype, name=f"layer_{number}")(x, real, train=train)
+        features[f"hidden_{number + 1}"] = x
+        features |= {f"{name}_{number + 1}": feature for name, feature in inner.items()}
+    return {**features, "last_hidden_state": x}
 
 
 class Embeddings(nn.Module):

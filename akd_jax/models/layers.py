@@ -1,6 +1,7 @@
 """Layers shared by the networks."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,57 @@ def batch_norm(dtype: Any, *, train: bool, axis_name: str | None) -> nn.BatchNor
         dtype=dtype,
         axis_name=axis_name if train else None,
     )
+
+
+class MaskedBatchNorm(nn.Module):
+    """A batch norm of padded sequences: its statistics are those of the real positions.
+
+    In training, these are the real positions of all devices, whose numbers may differ between the
+    devices. `nn.BatchNorm` would give every device the same weight. The variables, the momentum and
+    the epsilon are those of `batch_norm`.
+
+    Attributes:
+      dtype: dtype of the result; statistics are float32.
+      train: whether to use the statistics of the batch, and to update the running ones.
+      axis_name: axis of devices over which the statistics are computed.
+    """
+
+    dtype: Any
+    train: bool
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, is_real: jax.Array) -> jax.Array:
+        """Normalises sequences [B, T, ..., C] per channel; `is_real` [B, T] is False for padding.
+
+        The values at padding are arbitrary.
+        """
+        channels = x.shape[-1]
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        x = x.astype(jnp.float32)
+        mean, var = running_mean.value, running_var.value
+        if self.train:
+            mean, var = self._statistics(x, is_real)
+            if not self.is_initializing():
+                running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+                running_var.value = 0.9 * running_var.value + 0.1 * var
+        normalised = (x - mean) * (jax.lax.rsqrt(var + 1e-5) * scale) + bias
+        return normalised.astype(self.dtype)
+
+    def _statistics(self, x: jax.Array, is_real: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns mean and variance of each channel over the real positions, [C]."""
+        real = jnp.where(jnp.expand_dims(is_real, range(2, x.ndim)), x, 0)
+        axes = tuple(range(x.ndim - 1))
+        count = is_real.sum(dtype=jnp.float32) * math.prod(x.shape[2:-1])
+        sums = real.sum(axes), jnp.square(real).sum(axes), count
+        if self.axis_name is not None and not self.is_initializing():
+            sums = jax.lax.psum(sums, self.axis_name)
+        total, squares, count = sums
+        mean = total / jnp.maximum(count, 1)
+        return mean, jnp.maximum(squares / jnp.maximum(count, 1) - jnp.square(mean), 0)
 
 
 # The output layer. Logits are float32 even if the network computes in another dtype.

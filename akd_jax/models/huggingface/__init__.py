@@ -6,12 +6,21 @@ Weights are read and written only as safetensors, because loading a pickle can r
 from typing import Any
 
 from akd_jax.host.errors import require
-from akd_jax.models.encoder import Encoder
+from akd_jax.models.encoder import Encoder, EncoderConfig
 from akd_jax.models.huggingface.export import write_folder
 from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder, is_folder
 from akd_jax.models.huggingface.weights import Weights
 
-__all__ = ["CONFIG", "WEIGHTS", "Folder", "Weights", "build", "is_folder", "write_folder"]
+__all__ = [
+    "CONFIG",
+    "WEIGHTS",
+    "Folder",
+    "Weights",
+    "build",
+    "encoder_config",
+    "is_folder",
+    "write_folder",
+]
 
 
 def build(argument: str, num_classes: int, dtype: Any) -> Encoder:
@@ -25,6 +34,19 @@ def build(argument: str, num_classes: int, dtype: Any) -> Encoder:
     Raises:
       InputError: the folder does not contain a BERT or RoBERTa, or a package is not installed.
     """
+    return Encoder(encoder_config(argument), num_classes, dtype)
+
+
+def encoder_config(argument: str, name: str = "huggingface") -> EncoderConfig:
+    """Returns the configuration of the encoder of a folder.
+
+    Args:
+      argument: 'DIR', or 'DIR,every=N' for every N-th layer.
+      name: the name in front of the argument, for messages.
+
+    Raises:
+      InputError: the folder does not contain a BERT or RoBERTa, or a package is not installed.
+    """
     for package in ("tokenizers", "safetensors"):  # Fail before the weights are needed.
         require(package, "text")
-    return Encoder(Folder.parse(argument).encoder_config(), num_classes, dtype)
+    return Folder.parse(argument, name).encoder_config()

@@ -43,18 +43,16 @@ class Folder:
     every: int = 1
 
     @classmethod
-    def parse(cls, argument: str) -> "Folder":
-        """Parses 'DIR' or 'DIR,every=N'.
+    def parse(cls, argument: str, name: str = "huggingface") -> "Folder":
+        """Parses 'DIR' or 'DIR,every=N'; the name in front of it is that of messages.
 
         Raises:
           InputError: the argument has another form, or there is no such folder.
         """
         path, separator, option = argument.partition(",every=")
         if not path or (separator and not re.fullmatch("[1-9][0-9]*", option)):
-            raise InputError(
-                f"expected huggingface:DIR or huggingface:DIR,every=N, got {argument!r}"
-            )
-        if not (readable_path("huggingface", path) / CONFIG).is_file():
+            raise InputError(f"expected {name}:DIR or {name}:DIR,every=N, got {argument!r}")
+        if not (readable_path(name, path) / CONFIG).is_file():
             raise InputError(
                 f"expected a Hugging Face folder with {CONFIG}, {WEIGHTS} and a tokenizer, got"
                 f" {path!r} without {CONFIG}; fetch one by: hf download NAME --local-dir {path}"

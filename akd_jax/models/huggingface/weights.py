@@ -44,7 +44,8 @@ class Weights:
           InputError: see `match`.
         """
         tensors = self.match(shapes)
-        self._log_head(("classifier", "kernel") in tensors)
+        if "classifier" in shapes["params"]:
+            self._log_head(("classifier", "kernel") in tensors)
         order = _label_order(self.folder.labels(), self.task.labels)
         rows = order or list(range(self.task.outputs))
         variables = {}

@@ -11,15 +11,19 @@ from akd_jax.losses.features.gram import FSP, fsp_matrix, nst
 from akd_jax.losses.features.hidden import HiddenStates, LayerStrategy, cosine, layer_map, pkd
 from akd_jax.losses.features.hint import Hint
 from akd_jax.losses.features.masked import MGD
+from akd_jax.losses.features.masked_codes import MaskedCodes
 from akd_jax.losses.features.minilm import MiniLM, MiniLMv2
 from akd_jax.losses.features.projectors import projector
 from akd_jax.losses.features.review import ReviewKD, hcl
 from akd_jax.losses.features.semantic import SemCKD
 from akd_jax.losses.features.stage_heads import OFA
+from akd_jax.losses.features.transcripts import CTC
 from akd_jax.losses.features.variational import VID
+from akd_jax.losses.logits.alignments import ctc, ctc_alignable
 from akd_jax.losses.logits.annealing import ClassReduction, annealed_mse, continuation
 from akd_jax.losses.logits.correlation import dist
 from akd_jax.losses.logits.divergences import generalized_jsd, kl, reverse_kl, total_variation
+from akd_jax.losses.logits.errors import absolute_error
 from akd_jax.losses.logits.labels import cross_entropy, label_smoothing, squared_error, supervised
 from akd_jax.losses.logits.learned_temperature import CTKD
 from akd_jax.losses.logits.levels import multi_level
@@ -39,6 +43,7 @@ __all__ = [
     "AB",
     "CC",
     "CRD",
+    "CTC",
     "CTKD",
     "FSP",
     "MGD",
@@ -53,6 +58,7 @@ __all__ = [
     "InBatchCRD",
     "LayerStrategy",
     "Layers",
+    "MaskedCodes",
     "MiniLM",
     "MiniLMv2",
     "ModuleSum",
@@ -60,6 +66,7 @@ __all__ = [
     "SemCKD",
     "Sum",
     "Tail",
+    "absolute_error",
     "annealed_mse",
     "attention_kl",
     "attention_mse",
@@ -73,6 +80,8 @@ __all__ = [
     "cosine",
     "crd_in_batch",
     "cross_entropy",
+    "ctc",
+    "ctc_alignable",
     "dist",
     "dkd",
     "feature_mse",

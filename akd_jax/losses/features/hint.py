@@ -37,12 +37,15 @@ class Hint(nn.Module):
       batch_norm: whether a batch norm follows; None for maps only. Tokens cannot have one, since
         padding would enter its statistics.
       relu: whether a ReLU follows; None for maps only.
+      always_project: whether to project even if student and teacher have the same shape. Otherwise
+        such features are compared as they are, by `feature_mse`.
     """
 
     layers: Layers
     teacher: str = "teacher"
     batch_norm: bool | None = None
     relu: bool | None = None
+    always_project: bool = True
 
     @nn.compact
     def __call__(
@@ -61,6 +64,9 @@ class Hint(nn.Module):
         """
         del clock
         features, target = read_pair(self.layers, student, teachers[self.teacher])
+        if features.shape == target.shape and not self.always_project:
+            values = feature_mse(features, target)
+            return {UNNAMED: Term(values, value_weights(values, student, batch))}
         is_map = features.ndim == 4
         normalises = is_map if self.batch_norm is None else self.batch_norm
         if normalises and features.ndim == 3:

@@ -7,6 +7,7 @@ from experiments.benchmarks.losses import (
     operations,
     relations,
     review,
+    speech,
     tokens,
 )
 from experiments.benchmarks.losses.case import LossCase
@@ -19,4 +20,5 @@ CASES: list[LossCase] = [
     *review.CASES,
     *hidden.CASES,
     *relations.CASES,
+    *speech.CASES,
 ]

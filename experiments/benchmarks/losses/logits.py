@@ -27,6 +27,11 @@ def annealed_mse(student_logits: Tensor, teacher_logits: Tensor, factor: float =
     return F.mse_loss(student_logits, factor * teacher_logits)
 
 
+def absolute_error(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """The L1 distance of the logits, a sum over the classes."""
+    return (student_logits - teacher_logits).abs().sum(dim=1).mean()
+
+
 def continuation(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -277,6 +282,7 @@ def cases(rows: int, classes: int) -> list[LossCase]:
         case("cross_entropy", cross_entropy, labels=True, teacher=False),
         case("label_smoothing", label_smoothing, labels=True, teacher=False),
         case("annealed_mse", annealed_mse, factor=0.5),
+        case("absolute_error", absolute_error),
         case("continuation", continuation, labels=True, factor=0.5, psi=0.5, margin=1.0),
         case("kl", kl),
         case("reverse_kl", reverse_kl),

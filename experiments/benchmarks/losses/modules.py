@@ -18,8 +18,9 @@ def module_loss(module: nn.Module) -> Callable[..., jax.Array]:
 
     The function takes arrays by name: 'student_NAME' and 'teacher_NAME' are the features NAME, and
     'student_parameters' is the module's tree of parameters. 'student_logits', 'teacher_logits',
-    'labels' and 'weights' are what their names say, and 'teacher_head' is the tree of the teacher's
-    last layer with 'kernel' and 'bias'. It ignores other names.
+    'labels' and 'weights' are what their names say, 'extra_NAME' is an array of `batch.extra`, and
+    'teacher_head' is the tree of the teacher's last layer with 'kernel' and 'bias'. It ignores
+    other names.
     """
 
     def loss(*, student_parameters: Any, **arrays: Any) -> jax.Array:
@@ -83,6 +84,12 @@ def _arguments(
     teacher = outputs("teacher").replace(head=None if head is None else Head(**head))
     batch = batch_of(rows)
     batch = batch.replace(
-        labels=arrays.get("labels", batch.labels), weights=arrays.get("weights", batch.weights)
+        labels=arrays.get("labels", batch.labels),
+        weights=arrays.get("weights", batch.weights),
+        extra={
+            name.removeprefix("extra_"): array
+            for name, array in arrays.items()
+            if name.startswith("extra_")
+        },
     )
     return outputs("student"), {"teacher": teacher}, batch, Clock.at()

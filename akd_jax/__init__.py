@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from akd_jax import losses, schedules
 from akd_jax.models.network import Model, Network
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.method import Method
+from akd_jax.training.stage import Stage
 from akd_jax.training.state import TrainState
 from akd_jax.training.step import train_step
 from akd_jax.types import Batch, Loss, Outputs

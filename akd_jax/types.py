@@ -164,6 +164,8 @@ class Batch(struct.PyTreeNode):
       ids: indices of the examples in their split, int32 [B].
       views: number of the augmented view of each example, int32 [B].
       stored: teacher name to its stored outputs, for teachers that do not run in the step.
+      extra: what a stage's `prepare` computes for its loss, by name, such as the tokens before they
+        are masked; arrays [B, ...].
     """
 
     inputs: Any
@@ -172,6 +174,7 @@ class Batch(struct.PyTreeNode):
     ids: Array | None = None
     views: Array | None = None
     stored: Mapping[str, Outputs] = dataclasses.field(default_factory=dict)
+    extra: Mapping[str, Array] = dataclasses.field(default_factory=dict)
 
     @property
     def labelled(self) -> jax.Array:

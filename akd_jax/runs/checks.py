@@ -7,16 +7,17 @@ import jax
 import numpy as np
 
 from akd_jax import data
-from akd_jax.data import Dataset, text
+from akd_jax.data import Dataset, Examples, text
 from akd_jax.host.errors import InputError
 from akd_jax.methods.base import RunSettings
-from akd_jax.models.network import Model
+from akd_jax.models.network import Model, Preprocess
 from akd_jax.teachers.live import LiveTeacher
 from akd_jax.training.check import Reads, check_stage
+from akd_jax.training.method import Method
 from akd_jax.training.scheduled import check_schedules
-from akd_jax.training.stage import Method, Stage
-from akd_jax.training.state import changed_shapes
-from akd_jax.types import Batch, Outputs, TopK
+from akd_jax.training.stage import Stage
+from akd_jax.training.state import changed_shapes, prepare_batch
+from akd_jax.types import Batch, Clock, Outputs, TopK
 
 _ROWS = 2  # The number of examples of the batch whose shapes are checked.
 
@@ -69,6 +70,26 @@ def check_methods(
                     settings, dataset, stage, other, models[other], reads[name, stage.name][other]
                 )
     return reads
+
+
+def prepare_changes(
+    stage: Stage, student: Model, preprocess: Preprocess, examples: Examples, dataset: Dataset
+) -> bool:
+    """Returns whether a stage's `prepare` changes what a network with this preprocessing reads.
+
+    Networks of texts select their tokens, which stay the same arrays if nothing changes them. All
+    other inputs count as changed.
+    """
+    changed = [False]
+
+    def trace(student: Model, batch: Batch) -> None:
+        key = jax.random.key(0)
+        prepared = prepare_batch(stage.prepare, student, {}, batch, Clock.at(), key)
+        before, after = (jax.tree.leaves(preprocess(x.inputs)) for x in (batch, prepared))
+        changed[0] = any(a is not b for a, b in zip(before, after, strict=True))
+
+    jax.eval_shape(trace, student, _batch_shapes(examples.labels, dataset))
+    return changed[0]
 
 
 def _check_initial_variables(

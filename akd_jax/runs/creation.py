@@ -21,7 +21,7 @@ from akd_jax.runs.teachers import (
 )
 from akd_jax.teachers.stored import teacher_digest
 from akd_jax.training.evaluate import Predictor, TaskMetrics, finite_scores
-from akd_jax.training.stage import Pretrained, Trained
+from akd_jax.training.method import Frozen, Pretrained, Trained
 
 _IMPORTED = "imported"  # The stage of a teacher that comes from a Hugging Face folder.
 
@@ -52,6 +52,7 @@ def obtain_teacher(plan: Plan, name: str, workdir: Path) -> FinishedTeacher:
 def _create_teacher(plan: Plan, name: str, workdir: Path) -> None:
     """Trains or imports a teacher in workdir/NAME, unless it is finished there."""
     settings, folder, recipe = plan.settings, workdir / name, plan.recipes[name]
+    assert not isinstance(recipe, Frozen), "expected a teacher that the run creates"
     network = plan.teachers[name]
     fields = {"dataset", "dtype", "batch_size", "grad_accumulation_steps"}
     config = settings.model_dump(include=fields)

@@ -20,7 +20,8 @@ from akd_jax.teachers.selection import Selection
 from akd_jax.teachers.stored import StoredOutputs
 from akd_jax.training import parallel
 from akd_jax.training.evaluate import Predictor, TaskMetrics
-from akd_jax.training.stage import Pretrained, Stage, StageContext
+from akd_jax.training.method import Pretrained
+from akd_jax.training.stage import Stage, StageContext
 from akd_jax.training.step import train_step
 from akd_jax.types import Batch, Outputs, Variables
 

@@ -2,19 +2,25 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from akd_jax import data, models
-from akd_jax.data import Dataset, characters, text
+from akd_jax.data import Dataset, characters, codes, text
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
-from akd_jax.models import huggingface
+from akd_jax.models import huggingface, speech
 from akd_jax.models.network import Network, Preprocess
 from akd_jax.types import Tokens
+
+_INPUTS = {"text": "texts", "codes": "codes of speech"}
+_NETWORKS = {
+    "text": "huggingface:DIR or ngrams:BUCKETSxWIDTH, a network for the texts",
+    "codes": "speech:CODES,LAYERSxWIDTH, a network for the recordings",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +63,11 @@ def build_network(
     """
     try:
         module = models.build(model.spec, dataset.task.outputs, dtype)
-        if models.reads_texts(model.spec) and not dataset.texts:
+        kind = models.input_kind(model.spec)
+        if kind != "images" and not dataset.texts:
             raise InputError(
                 f"expected a network for the images of the data set {name}, got"
-                f" {model.spec}, which reads texts; choose a network for images"
+                f" {model.spec}, which reads {_INPUTS[kind]}; choose a network for images"
             )
         assert preprocess is not None, "expected a vocabulary or a normalisation"
         network = Network(module, preprocess)
@@ -96,15 +103,22 @@ def _load_vocabulary(
     settings: DatasetConfig, dataset: Dataset, model: ModelSpec
 ) -> text.Vocabulary:
     """Loads the vocabulary of a network: that of its folder, or the characters."""
-    pairs = dataset.example.shape[1] > 1
+    kinds = dataset.kinds or ("text",) * dataset.example.shape[1]
+    kind = models.input_kind(model.spec)
+    pairs = kinds.count("text") > 1
     try:
-        if not models.reads_texts(model.spec):
+        if kind not in kinds:
+            networks = " or ".join(_NETWORKS[x] for x in dict.fromkeys(kinds))
             raise InputError(
-                f"expected huggingface:DIR or ngrams:BUCKETSxWIDTH, a network for the texts of the"
-                f" data set {settings.name}, got {model.spec!r}; choose a network for texts"
+                f"expected {networks} of the data set {settings.name}, got {model.spec!r}; choose"
+                " one of these networks"
             )
         folder = model.folder
-        if folder is None:
+        positions: int | None
+        if kind == "codes":
+            vocabulary = codes.vocabulary(models.number_of_codes(model.spec))
+            positions, special_tokens = speech.MAX_POSITIONS, 1
+        elif folder is None:
             vocabulary, positions = characters.VOCABULARY, None
             special_tokens = characters.special_tokens(pairs)
         else:
@@ -119,7 +133,9 @@ def _load_vocabulary(
             special_tokens = tokenizer.num_special_tokens_to_add(is_pair=pairs)
     except InputError as error:
         raise InputError(f"{model.field}: {error}") from None
-    length = settings.max_length
+    field, length = "max_length", settings.max_length
+    if kind == "codes":
+        field, length = "max_codes", settings.max_codes
     if not special_tokens < length <= (positions or length):
         allowed = f"at least {special_tokens + 1}, more than the special tokens"
         if positions:
@@ -128,23 +144,24 @@ def _load_vocabulary(
                 " the positions"
             )
         raise InputError(
-            f"config.dataset.max_length: expected {allowed} of {model.field} {model.spec}, got"
+            f"config.dataset.{field}: expected {allowed} of {model.field} {model.spec}, got"
             f" {length}; choose a length in this range"
         )
     return vocabulary
 
 
 def tokenise_dataset(
-    settings: DatasetConfig, dataset: Dataset, vocabularies: Mapping[str, text.Vocabulary]
+    settings: DatasetConfig, dataset: Dataset, vocabularies: Sequence[text.Vocabulary]
 ) -> Dataset:
     """Returns a data set of texts with the token ids of each vocabulary as inputs."""
-    buckets = text.bucket_lengths(settings.max_length)
+    kinds = {vocabulary.kind for vocabulary in vocabularies}
+    buckets = text.bucket_lengths(max(settings.max_lengths[kind] for kind in kinds))
     splits = text.TokenisedSplits(
         dataset.splits,
-        dict.fromkeys(vocabularies.values()),
+        dict.fromkeys(vocabularies),
         functools.partial(_tokenise_split, settings),
     )
-    example, _ = text.read(vocabularies.values(), dataset.example, settings.max_length)
+    example, _ = text.read(vocabularies, dataset.example, dataset.kinds, settings.max_lengths)
     return dataclasses.replace(
         dataset,
         splits=splits,
@@ -158,5 +175,5 @@ def _tokenise_split(
     settings: DatasetConfig, split: str, vocabulary: text.Vocabulary
 ) -> tuple[Tokens, np.ndarray]:
     """Returns the tokens of a split, and a mask of its truncated texts."""
-    texts = data.load(settings).splits[split].inputs
-    return vocabulary.tokenise(texts, settings.max_length)
+    dataset = data.load(settings)
+    return vocabulary.read(dataset.splits[split].inputs, dataset.kinds, settings.max_lengths)

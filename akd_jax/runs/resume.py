@@ -8,10 +8,10 @@ from akd_jax.host import processes, records
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, readable_path
 from akd_jax.host.settings import Section
-from akd_jax.methods.base import RunSettings, TrainedConfig
+from akd_jax.methods.base import RunSettings, TrainingConfig
 from akd_jax.models import huggingface
 from akd_jax.runs import config
-from akd_jax.training.stage import Pretrained, Recipe
+from akd_jax.training.method import Frozen, Pretrained, Recipe, Trained
 from akd_jax.types import Task
 
 
@@ -48,6 +48,8 @@ def recipe_key(recipe: Recipe) -> dict[str, Any]:
         if huggingface.is_folder(path):
             return {"digest": huggingface.Folder(path).digest()}
         return {"digest": read_teacher_results(recipe.field, path)["digest"]}
+    if isinstance(recipe, Frozen):
+        return {"model": model_key(recipe.model)}
     others = recipe.method.teachers.items()
     return {
         **recipe.settings,
@@ -65,16 +67,17 @@ def stored_key(settings: RunSettings) -> dict[str, Any]:
 def model_key(spec: str) -> str:
     """Returns a model's NAME:ARGUMENT, with a digest of the weights instead of a folder."""
     folder = models.folder(spec)
-    return spec if folder is None else f"huggingface:{folder.digest()}"
+    return spec if folder is None else f"{spec.partition(':')[0]}:{folder.digest()}"
 
 
 def creates_teacher(recipe: Recipe) -> bool:
     """Returns whether a run trains a teacher or imports it from a Hugging Face folder.
 
-    Otherwise, the path of the recipe is the folder of a finished teacher.
+    Otherwise, the path of the recipe is the folder of a finished teacher; or the run only reads the
+    pretrained weights of a network.
     """
     if not isinstance(recipe, Pretrained):
-        return True
+        return isinstance(recipe, Trained)
     return huggingface.is_folder(readable_path(recipe.field, recipe.path))
 
 
@@ -101,5 +104,5 @@ def read_teacher_results(field: str, folder: Path) -> dict[str, Any]:
 def _without_teachers(section: Section) -> dict[str, Any]:
     """Returns a section without the descriptions of teachers, which their recipes contain."""
     fields = type(section).model_fields
-    teachers = {name for name in fields if isinstance(getattr(section, name), TrainedConfig)}
+    teachers = {name for name in fields if isinstance(getattr(section, name), TrainingConfig)}
     return section.model_dump(exclude=teachers)

@@ -43,8 +43,7 @@ def test_scores(plan: Plan, model: Model, predictor: Predictor, label: str) -> d
         split: finite_scores(
             TaskMetrics(predictor, plan.batches(split), task)(model), f"{label}, {split}"
         )
-        for split in plan.dataset.splits
-        if split not in ("train", "validation")
+        for split in plan.dataset.test_splits
     }
     return {"test": scores["test"][task.metric], "metrics": scores}
 

@@ -20,7 +20,7 @@ from akd_jax.runs.networks import ModelSpec, build_network, load_vocabularies, t
 from akd_jax.runs.resume import creates_teacher, read_teacher_results
 from akd_jax.training import parallel
 from akd_jax.training.check import Reads
-from akd_jax.training.stage import Method, Pretrained, Recipe, Trained
+from akd_jax.training.method import Method, Pretrained, Recipe, Trained
 
 STUDENT = "student"
 STORED_OUTPUTS = "teacher_logits"  # The folder of the teachers' stored outputs.
@@ -83,12 +83,14 @@ class Plan:
         """Tokenises texts without labels for the networks of this plan.
 
         Args:
-          texts: single texts [N, 1] or pairs [N, 2].
+          texts: the columns of the examples, str [N, columns].
 
         Returns:
           The examples, with zeros as labels, and the number of truncated texts.
         """
-        inputs, truncated = text.read(self.vocabularies, texts, self.settings.dataset.max_length)
+        inputs, truncated = text.read(
+            self.vocabularies, texts, self.dataset.kinds, self.settings.dataset.max_lengths
+        )
         return Examples(inputs, np.zeros(len(texts), np.int32)), int(truncated.sum())
 
 
@@ -113,7 +115,9 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
     vocabularies: dict[str, text.Vocabulary] = {}
     if dataset.texts:
         vocabularies = load_vocabularies(settings.dataset, dataset, specs)
-        dataset = tokenise_dataset(settings.dataset, dataset, vocabularies)
+        trained = [x.method for x in recipes.values() if isinstance(x, Trained)]
+        extra = [v for x in (method, *trained) for v in x.vocabularies]
+        dataset = tokenise_dataset(settings.dataset, dataset, [*vocabularies.values(), *extra])
     networks: dict[str, Network] = {}
     shapes: dict[str, Model] = {}
     for name, spec in specs.items():
@@ -124,8 +128,8 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
         shapes[name] = Model(variables, networks[name].apply)
     reads: Mapping[tuple[str, str], Mapping[str, Reads]] = {}
     if teachers:
-        trained = {name: x.method for name, x in recipes.items() if isinstance(x, Trained)}
-        reads = check_methods(settings, dataset, {STUDENT: method, **trained}, shapes)
+        methods_by_name = {n: x.method for n, x in recipes.items() if isinstance(x, Trained)}
+        reads = check_methods(settings, dataset, {STUDENT: method, **methods_by_name}, shapes)
     return Plan(
         settings=settings,
         method=method,

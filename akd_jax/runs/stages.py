@@ -14,6 +14,7 @@ from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, delete_tree
 from akd_jax.host.writers import MetricWriter
 from akd_jax.models.network import Model, Network
+from akd_jax.runs.checks import prepare_changes
 from akd_jax.runs.scores import (
     stage_evaluation,
     stage_select,
@@ -26,6 +27,7 @@ from akd_jax.teachers.live import LiveTeacher, StoredTeacher
 from akd_jax.teachers.stored import StoredOutputs
 from akd_jax.training.evaluate import Predictor, TaskMetrics, finite_scores
 from akd_jax.training.loop import Position, StageResult, train_stage
+from akd_jax.training.method import Method
 from akd_jax.training.stage import Stage, StageContext
 from akd_jax.training.stage_run import StageRun, build_stage
 from akd_jax.types import Teacher
@@ -80,18 +82,26 @@ def train_method(
         stored: dict[str, StoredOutputs] = {}
         if views:
             stored = stored_outputs(plan, name, stage, teachers, examples, workdir)
-        if stored and stage.prepare is not None:
+        start = Model(initial if stage.start is None else results[stage.start].best, network.apply)
+        outdated = [
+            other
+            for other in stored
+            if prepare_changes(
+                stage, start, plan.teachers[other].preprocess, examples, plan.dataset
+            )
+        ]
+        if outdated:
             logging.warning(
                 "stage %s: the stored outputs of %s are those of the batches before the stage"
                 " prepares them; set config.teacher.views to 0 if the teachers must read the"
                 " prepared batches",
                 stage.name,
-                ", ".join(stored),
+                ", ".join(outdated),
             )
         run = build_run(
             plan,
             stage,
-            Model(initial if stage.start is None else results[stage.start].best, network.apply),
+            start,
             teachers,
             examples,
             stored,
@@ -124,7 +134,7 @@ def train_method(
         first_epoch += stage.epochs
         first_update += stage.epochs * len(run.train)
     writer.close()
-    scores = _final_scores(plan, stage, results[stage.name], network, predictor, label)
+    scores = _final_scores(plan, method, results[stage.name], network, predictor, label)
     trained: dict[str, Any] = {STUDENT: scores, "stages": summaries}
     return {**trained, "teacher_cache": cache} if cache else trained
 
@@ -204,19 +214,24 @@ def stage_examples(plan: Plan, stage: Stage, context: StageContext) -> Examples:
 
 def _final_scores(
     plan: Plan,
-    stage: Stage,
+    method: Method,
     result: StageResult,
     network: Network,
     predictor: Predictor,
     label: str,
 ) -> dict[str, Any]:
     """Returns the scores of the last stage: the best student's, and the last one's on the tests."""
+    scores = {
+        "stage": method.stages[-1].name,
+        "epoch": result.progress.best_epoch,
+        "validation": result.progress.best_validation,
+    }
+    if not method.predicts_labels:
+        return {**scores, "test": None, "metrics": {}, "test_last": None}
     best, last = (Model(variables, network.apply) for variables in (result.best, result.last))
     evaluate_test = TaskMetrics(predictor, plan.batches("test"), plan.dataset.task)
     return {
-        "stage": stage.name,
-        "epoch": result.progress.best_epoch,
-        "validation": result.progress.best_validation,
+        **scores,
         **test_scores(plan, best, predictor, f"{label}, best epoch"),
         "test_last": finite_scores(evaluate_test(last), f"{label}, last epoch, test")[
             plan.dataset.task.metric

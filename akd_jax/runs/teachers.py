@@ -21,7 +21,8 @@ from akd_jax.runs.setup import STORED_OUTPUTS, Plan
 from akd_jax.teachers import stored
 from akd_jax.teachers.selection import Selection
 from akd_jax.training.evaluate import Predictor
-from akd_jax.training.stage import Pretrained, Stage
+from akd_jax.training.method import Frozen, Pretrained
+from akd_jax.training.stage import Stage
 from akd_jax.types import Variables
 
 TEACHER = "teacher"
@@ -33,7 +34,7 @@ class FinishedTeacher:
 
     Attributes:
       model: the network with its best variables.
-      results: the content of its results.json.
+      results: the content of its results.json; {} for a network that is only read.
     """
 
     model: Model
@@ -44,6 +45,10 @@ def load_teacher(plan: Plan, name: str, workdir: Path) -> FinishedTeacher:
     """Loads a finished teacher from the path of its recipe or from workdir/NAME; writes nothing."""
     recipe = plan.recipes[name]
     folder, field = workdir / name, recipe.field
+    if isinstance(recipe, Frozen):
+        frozen = plan.teachers[name]
+        variables = frozen.initial_variables(jax.random.key(0), plan.dataset.example)
+        return FinishedTeacher(Model(variables, frozen.apply), {})
     if isinstance(recipe, Pretrained) and not creates_teacher(recipe):
         folder = absolute(recipe.path)
     results = read_teacher_results(field, folder)
@@ -171,12 +176,14 @@ def model_spec(plan: Plan, name: str) -> str:
 
 
 def teacher_scores(teachers: Mapping[str, FinishedTeacher]) -> dict[str, Any]:
-    """Returns the scores of each teacher by name.
+    """Returns the scores of each teacher that predicts the labels, by name.
 
     'teacher' is always a key: with TAKD, its scores come from the results of the assistant.
     """
     scores: dict[str, Any] = {TEACHER: None}
     for name, teacher in teachers.items():
+        if not teacher.results.get("metrics"):  # It is only read, or does not predict labels.
+            continue
         scores[name] = {score: teacher.results[score] for score in ("validation", "test")}
         if name != TEACHER and scores[TEACHER] is None:
             scores[TEACHER] = teacher.results.get(TEACHER)

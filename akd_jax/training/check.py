@@ -10,6 +10,7 @@ import jax
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import reason
 from akd_jax.models.network import Model
+from akd_jax.training.frozen import split_frozen
 from akd_jax.training.stage import Stage
 from akd_jax.training.state import prepare_batch
 from akd_jax.training.terms import evaluate_loss, explain_missing_names
@@ -49,13 +50,16 @@ def check_stage(
 
     Raises:
       InputError: the loss reads a teacher or a feature that does not exist, a term has weights
-        of another shape than its values, or `stage.prepare` changes shapes.
+        of another shape than its values, `stage.prepare` changes shapes, or the student does not
+        have what the stage freezes or an option of the stage.
     """
     reads = {name: Reads() for name in teachers}
 
     def trace(student: Model, teachers: Mapping[str, Teacher], batch: Batch) -> Any:
         key, clock = jax.random.key(0), Clock.at()
         batch = prepare_batch(stage.prepare, student, teachers, batch, clock, key)
+        split_frozen(student.variables.get("params", {}), stage.frozen)
+        _check_training_options(stage, student, batch)
         outputs = student(batch.inputs)
         observed: Any = {
             name: _ObservedOutputs(teacher(batch), reads[name])
@@ -75,6 +79,26 @@ def check_stage(
     except ValueError as error:
         raise InputError(f"stage {stage.name}: {reason(error)}") from error
     return reads
+
+
+def _check_training_options(stage: Stage, student: Model, batch: Batch) -> None:
+    """Raises ValueError if the student's module does not accept the options of a stage."""
+    if not stage.training_options:
+        return
+    try:
+        student.apply_fn(
+            student.variables,
+            batch.inputs,
+            train=True,
+            rngs={"dropout": jax.random.key(0)},
+            mutable=[name for name in student.variables if name != "params"],
+            **stage.training_options,
+        )
+    except TypeError as error:
+        raise ValueError(
+            "training_options: expected keyword arguments of the student's module, got"
+            f" {', '.join(stage.training_options)}: {reason(error)}; choose another network"
+        ) from error
 
 
 @jax.tree_util.register_pytree_node_class

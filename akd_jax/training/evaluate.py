@@ -16,10 +16,11 @@ from akd_jax.host import interrupts, processes
 from akd_jax.models.network import Model
 from akd_jax.training import parallel
 from akd_jax.training.stage import Evaluate
+from akd_jax.training.state import Prepare, prepare_batch
 from akd_jax.training.step import predict_step
 from akd_jax.training.terms import evaluate_loss
 from akd_jax.training.terms import sums as loss_sums
-from akd_jax.types import Batch, Clock, Loss, Outputs, Task, Teacher
+from akd_jax.types import Batch, Clock, Loss, Outputs, Task, Teacher, Variables
 
 
 class Predictor:
@@ -96,12 +97,15 @@ class TaskMetrics:
     batches: Batches
     task: Task
 
-    def __call__(self, model: Model) -> dict[str, float]:
+    def __call__(
+        self, model: Model, loss_variables: Variables | None = None, /
+    ) -> dict[str, float]:
         """Returns the metrics by name, each computed on the whole split.
 
         Raises:
           StoppedError: a stop was requested.
         """
+        del loss_variables
         logits = self.predictor(model, self.batches).logits
         return metrics.scores(np.asarray(logits), self.batches.examples.labels, self.task)
 
@@ -110,10 +114,11 @@ class MeanLoss:
     """The evaluation of a model by the mean of a loss on a split.
 
     Args:
-      loss: a loss that is no Flax module with variables; its schedules are evaluated at `clock`.
+      loss: the loss; its schedules are evaluated at `clock`.
       teachers: the teachers that the loss reads, by name.
       batches: the examples of the split.
       clock: the time of the schedules; by default the beginning of a stage.
+      prepare: changes each batch, with the same key in every evaluation; None to use it as it is.
     """
 
     def __init__(
@@ -122,36 +127,49 @@ class MeanLoss:
         teachers: Mapping[str, Teacher],
         batches: Batches,
         clock: Clock | None = None,
+        prepare: Prepare | None = None,
     ):
         self.teachers, self.batches = dict(teachers), batches
         time = clock or Clock.at()
 
         def term_sums(
-            model: Model, teachers: Mapping[str, Teacher], batch: Batch, *, axis_name: str | None
+            model: Model,
+            loss_variables: Variables,
+            teachers: Mapping[str, Teacher],
+            batch: Batch,
+            *,
+            axis_name: str | None,
         ) -> Any:
+            key = jax.random.key(0)
+            batch = prepare_batch(prepare, model, teachers, batch, time, key)
             outputs = {name: teacher(batch) for name, teacher in teachers.items()}
             student = model(batch.inputs)
-            key = jax.random.key(0)
             terms, _ = evaluate_loss(
-                loss, {}, student, outputs, batch, time, key=key, axis_name=axis_name
+                loss, loss_variables, student, outputs, batch, time, key=key, axis_name=axis_name
             )
             scales = {name: jax.numpy.float32(term.scale) for name, term in terms.items()}
             sums = loss_sums(terms)
             return (sums if axis_name is None else jax.lax.psum(sums, axis_name)), scales
 
-        self._step = parallel.CompiledStep(term_sums, arguments=3, sharded=(2,))
+        self._step = parallel.CompiledStep(term_sums, arguments=4, sharded=(3,))
 
-    def __call__(self, model: Model) -> dict[str, float]:
+    def __call__(
+        self, model: Model, loss_variables: Variables | None = None, /
+    ) -> dict[str, float]:
         """Returns 'loss', the sum of the scaled means, and the mean of each named term.
 
         Raises:
           StoppedError: a stop was requested.
         """
-        model, teachers = parallel.replicate_read_only((model, self.teachers))
+        model, variables, teachers = parallel.replicate_read_only(
+            (model, loss_variables or {}, self.teachers)
+        )
         totals: metrics.Sums = {}
         for batch in self.batches.epoch():
             interrupts.raise_if_stop_requested("evaluation")
-            sums, scales = jax.device_get(self._step(model, teachers, parallel.shard(batch)))
+            sums, scales = jax.device_get(
+                self._step(model, variables, teachers, parallel.shard(batch))
+            )
             metrics.add(totals, sums)
         means = metrics.means(totals)
         loss = sum(float(scales[name]) * mean for name, mean in means.items())
@@ -168,11 +186,14 @@ class SeveralTasks:
 
     tasks: Mapping[str, tuple[Evaluate, str]]
 
-    def __call__(self, model: Model) -> dict[str, float]:
+    def __call__(
+        self, model: Model, loss_variables: Variables | None = None, /
+    ) -> dict[str, float]:
         """Returns 'mean', the mean of the scores that count, and NAME_SCORE of every task."""
         scores: dict[str, float] = {}
         for name, (evaluate, _) in self.tasks.items():
-            scores |= {f"{name}_{score}": value for score, value in evaluate(model).items()}
+            results = evaluate(model, loss_variables or {})
+            scores |= {f"{name}_{score}": value for score, value in results.items()}
         counted = [scores[f"{name}_{score}"] for name, (_, score) in self.tasks.items()]
         return {"mean": sum(counted) / len(counted), **scores}
 

@@ -141,7 +141,7 @@ def train_stage(
                     raise _diverged(run, position, progress, "every step")
                 display.finish_epoch(means)
                 label = f"{position.label}, epoch {epoch + 1}, validation"
-                scores = finite_scores(evaluate(state.model), label)
+                scores = finite_scores(evaluate(state.model, state.loss_variables), label)
                 if progress.finish_epoch(_selected_score(scores, select[0], label), select[1]):
                     best = _copy_to_host(state.model.variables)
                 progress.traces = max(progress.traces, programs.traces)

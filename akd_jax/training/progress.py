@@ -44,8 +44,13 @@ class Progress:
         self.step += 1
 
     def means(self) -> dict[str, float]:
-        """Returns the means of the metrics over the finished steps of the epoch."""
-        return metrics.means(self.sums)
+        """Returns the means of the metrics over the finished steps of the epoch.
+
+        A metric of no example, such as the accuracy on examples without labels, is left out. The
+        loss is not: it is NaN if every step was skipped.
+        """
+        counted = {name: sums for name, sums in self.sums.items() if name == "loss" or sums[1]}
+        return metrics.means(counted)
 
     def finish_epoch(self, score: float | None, mode: Literal["max", "min"]) -> bool:
         """Counts an epoch with its validation score; returns whether its student is the best.

@@ -69,14 +69,14 @@ def build_stage(
 
     student_optimizer, learning_rate = optimizer(stage.optimizer)
     values = epoch_values(stage, learning_rate, steps_per_epoch)
+    prepare = _chain([x for x in (augmentation, stage.prepare) if x is not None])
     loss_variables: Variables = {}
     if isinstance(stage.loss, nn.Module):  # Other losses need no batch to be gathered.
         loss_key, batch = jax.random.fold_in(key, 0), next(train.epoch())
         # A loss that compares the examples of a batch sees one part of it at a time.
         part = len(batch.weights) // grad_accumulation_steps
         batch = jax.tree.map(lambda x: x[:part], batch)
-        loss_variables = init_loss(stage.loss, loss_key, student, teachers, batch)
-    prepare = _chain([x for x in (augmentation, stage.prepare) if x is not None])
+        loss_variables = init_loss(stage.loss, loss_key, student, teachers, batch, prepare)
     state = TrainState.create(
         student.apply_fn,
         student.variables,
@@ -89,6 +89,8 @@ def build_stage(
         loss_variables=loss_variables,
         loss_optimizer=None if stage.loss_optimizer is None else optimizer(stage.loss_optimizer)[0],
         prepare=prepare,
+        frozen=stage.frozen,
+        training_options=stage.training_options,
         grad_accumulation_steps=grad_accumulation_steps,
         skip_nonfinite=skip_nonfinite,
     )

@@ -1,6 +1,6 @@
 """The state of a stage that a training step reads and returns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import flax.linen as nn
@@ -10,6 +10,7 @@ import optax
 from flax import struct
 
 from akd_jax.models.network import ApplyFn, Model
+from akd_jax.training.frozen import merge_frozen, split_frozen
 from akd_jax.training.terms import explain_missing_names
 from akd_jax.types import Batch, Clock, Loss, Outputs, Teacher, Variables
 
@@ -30,6 +31,8 @@ class Prepare(Protocol):
     ) -> Batch:
         """Returns a batch of the same shapes and types; it is not differentiated.
 
+        It may add arrays [B, ...] to `batch.extra`, for the loss.
+
         The key is the same on all devices and differs between updates. Folding in the ids of the
         examples gives numbers that do not depend on the batch or on the number of devices.
         """
@@ -38,16 +41,19 @@ class Prepare(Protocol):
 class TrainState(struct.PyTreeNode):
     """The state that a training step reads and returns.
 
-    The last seven fields are static: a state with another loss or optimizer is compiled again.
+    The last nine fields are static: a state with another loss or optimizer is compiled again.
 
     Attributes:
       step: number of updates in this stage, int32 [].
       params: the trainable parameters, {'student': ..., 'loss': ...}.
+      frozen: the student's parameters that keep their values, with their place in its tree.
       model_state: the student's other collections, such as {'batch_stats': ...}.
       loss_state: the other collections of a loss that is a module.
       opt_state: the state of the optimizers.
       key: PRNG key of the stage, or its key data; a step folds its number into it.
       apply_fn: the student's apply function.
+      training_options: further keyword arguments of the apply function in training, as pairs.
+      frozen_paths: the paths of the frozen submodules and parameters.
       optimizer: maps gradients to updates.
       loss: the loss, a function or a Flax module.
       prepare: changes the batch before teachers and student read it; None to use it as it is.
@@ -60,11 +66,14 @@ class TrainState(struct.PyTreeNode):
 
     step: jax.Array
     params: Any
+    frozen: Any
     model_state: Variables
     loss_state: Variables
     opt_state: optax.OptState
     key: jax.Array
     apply_fn: ApplyFn = struct.field(pytree_node=False)
+    training_options: tuple[tuple[str, Any], ...] = struct.field(pytree_node=False)
+    frozen_paths: tuple[str, ...] = struct.field(pytree_node=False)
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
     loss: Loss = struct.field(pytree_node=False)
     prepare: Prepare | None = struct.field(pytree_node=False)
@@ -85,6 +94,8 @@ class TrainState(struct.PyTreeNode):
         loss_variables: Variables | None = None,
         loss_optimizer: optax.GradientTransformation | None = None,
         prepare: Prepare | None = None,
+        frozen: Sequence[str] = (),
+        training_options: Mapping[str, Any] | None = None,
         grad_accumulation_steps: int = 1,
         skip_nonfinite: bool = False,
     ) -> "TrainState":
@@ -101,10 +112,14 @@ class TrainState(struct.PyTreeNode):
           loss_optimizer: the optimizer of the loss's parameters; None for the same as the
             student's.
           prepare: changes each batch.
+          frozen: the paths of the student's submodules or parameters that keep their values, the
+            names on the way to them joined by '/'.
+          training_options: further keyword arguments of the apply function in training.
           grad_accumulation_steps: number of parts of a device's share of a batch.
           skip_nonfinite: whether steps that are not finite change nothing.
         """
         student_params, model_state = _split(variables)
+        student_params, frozen_params = split_frozen(student_params, frozen)
         loss_params, loss_state = _split(loss_variables or {})
         params = {"student": student_params, "loss": loss_params}
         optimizer = optax.partition(
@@ -114,11 +129,14 @@ class TrainState(struct.PyTreeNode):
         return cls(
             step=jnp.zeros((), jnp.int32),
             params=params,
+            frozen=frozen_params,
             model_state=model_state,
             loss_state=loss_state,
             opt_state=optimizer.init(params),
             key=key,
             apply_fn=apply_fn,
+            training_options=tuple((training_options or {}).items()),
+            frozen_paths=tuple(frozen),
             optimizer=optimizer,
             loss=loss,
             prepare=prepare,
@@ -130,8 +148,15 @@ class TrainState(struct.PyTreeNode):
     @property
     def model(self) -> Model:
         """The current student, for evaluation."""
-        variables = {"params": self.params["student"], **self.model_state}
-        return Model(variables=variables, apply_fn=self.apply_fn)
+        params = merge_frozen(self.params["student"], self.frozen)
+        return Model(variables={"params": params, **self.model_state}, apply_fn=self.apply_fn)
+
+    @property
+    def loss_variables(self) -> Variables:
+        """The current variables of the loss; {} for a function."""
+        if not self.params["loss"]:
+            return self.loss_state
+        return {"params": self.params["loss"], **self.loss_state}
 
 
 def prepare_batch(
@@ -150,7 +175,7 @@ def prepare_batch(
     if prepare is None:
         return batch
     prepared = prepare(student, teachers, batch, clock, key)
-    for path, expected, actual in changed_shapes(batch, prepared):
+    for path, expected, actual in changed_shapes(batch, prepared.replace(extra=batch.extra)):
         raise ValueError(
             f"prepare: expected batch{path} to stay {expected}, got {actual}; pad to a fixed shape"
             " and set weights to 0"
@@ -159,7 +184,12 @@ def prepare_batch(
 
 
 def init_loss(
-    loss: Loss, key: jax.Array, student: Model, teachers: Mapping[str, Teacher], batch: Batch
+    loss: Loss,
+    key: jax.Array,
+    student: Model,
+    teachers: Mapping[str, Teacher],
+    batch: Batch,
+    prepare: Prepare | None = None,
 ) -> Variables:
     """Returns the initial variables of a loss; {} for a function, which has none.
 
@@ -172,6 +202,7 @@ def init_loss(
       student: the student; only the shapes of its outputs matter.
       teachers: the teachers by name; only the shapes of their outputs matter.
       batch: a batch; only its shapes matter.
+      prepare: changes the batch before student, teachers and loss read it.
 
     Raises:
       InputError: the loss reads a teacher or a feature that does not exist.
@@ -179,17 +210,19 @@ def init_loss(
     if not isinstance(loss, nn.Module):
         return {}
 
-    def outputs(student: Model, batch: Batch) -> tuple[Outputs, dict[str, Outputs]]:
-        return student(batch.inputs), {name: teacher(batch) for name, teacher in teachers.items()}
+    def inputs_of_loss(student: Model, batch: Batch) -> tuple[Outputs, dict[str, Outputs], Batch]:
+        batch = prepare_batch(prepare, student, teachers, batch, Clock.at(), jax.random.key(0))
+        outputs = {name: teacher(batch) for name, teacher in teachers.items()}
+        return student(batch.inputs), outputs, batch
 
-    shapes = jax.eval_shape(outputs, student, batch)
+    shapes = jax.eval_shape(inputs_of_loss, student, batch)
 
     def init(keys: dict[str, jax.Array]) -> Variables:
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return loss.init(keys, *zeros, batch, Clock.at())
+        return loss.init(keys, *zeros, Clock.at())
 
     # Compiled, so that the zeros that the loss does not read take no memory.
-    with explain_missing_names(*shapes):
+    with explain_missing_names(*shapes[:2]):
         return jax.jit(init)({"params": key, "loss": key})
 
 

@@ -19,6 +19,7 @@ from akd_jax.losses.compose import value_weights
 from akd_jax.losses.rows import sum_devices
 from akd_jax.models.network import Model
 from akd_jax.training import terms as loss_terms
+from akd_jax.training.frozen import inference_mode, merge_frozen
 from akd_jax.training.state import TrainState, prepare_batch
 from akd_jax.types import Batch, Clock, Metrics, Outputs, Teacher, Term, Variables, WeightedSum
 
@@ -79,14 +80,16 @@ def train_step(
     ) -> tuple[dict[str, Term], Outputs, _Collections]:
         """Applies student and loss to a part of the batch."""
         model_state, loss_state = collections
-        outputs, model_state = state.apply_fn(
-            {"params": params["student"], **model_state},
-            batch.inputs,
-            train=True,
-            axis_name=axis_name,
-            rngs={"dropout": key},
-            mutable=list(model_state),
-        )
+        with inference_mode(state.frozen_paths):
+            outputs, model_state = state.apply_fn(
+                {"params": merge_frozen(params["student"], state.frozen), **model_state},
+                batch.inputs,
+                train=True,
+                axis_name=axis_name,
+                rngs={"dropout": key},
+                mutable=list(model_state),
+                **dict(state.training_options),
+            )
         terms, loss_state = loss_terms.evaluate_loss(
             state.loss,
             {"params": params["loss"], **loss_state},

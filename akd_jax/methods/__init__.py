@@ -1,6 +1,15 @@
 """Distillation methods by name. A new method is a module here and a line in METHODS."""
 
-from akd_jax.methods import annealing_kd, compose, continuation_kd, kd, scratch, simkd, takd
+from akd_jax.methods import (
+    annealing_kd,
+    compose,
+    continuation_kd,
+    kd,
+    scratch,
+    simkd,
+    takd,
+    textual_kd,
+)
 from akd_jax.methods.base import MethodSpec, RunSettings, teacher_recipe
 from akd_jax.methods.scratch import default_teacher
 
@@ -12,6 +21,7 @@ METHODS: dict[str, MethodSpec] = {
     "continuation_kd": continuation_kd.SPEC,
     "simkd": simkd.SPEC,
     "compose": compose.SPEC,
+    "textual_kd": textual_kd.SPEC,
 }
 
 __all__ = ["METHODS", "MethodSpec", "RunSettings", "default_teacher", "teacher_recipe"]

@@ -8,24 +8,20 @@ from pydantic import Field
 
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.settings import NonNegativeInt, PositiveInt, Section, Seed
+from akd_jax.training.method import Method, Pretrained, Recipe, Trained
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.training.stage import Method, Pretrained, Recipe, Trained
 from akd_jax.types import Task
 
 _Section = TypeVar("_Section", bound=Section)
 
 
-class TrainedConfig(Section):
-    """A teacher or an assistant: a finished one under `path`, or one to train."""
+class TrainingConfig(Section):
+    """The training of a network that the student learns from; or a finished one under `path`."""
 
     path: str = Field(
         default="",
         description="Folder of a finished teacher: a run folder or a fine-tuned Hugging Face"
         " folder; empty to train the network.",
-    )
-    model: str = Field(
-        default="plain_cnn:16 M 16 M FC",
-        description="Network, in the same form as student.model.",
     )
     epochs: PositiveInt = Field(default=200, description="Number of training epochs, at least 1.")
     seed: Seed = Field(
@@ -35,6 +31,15 @@ class TrainedConfig(Section):
     )
     optimizer: OptimizerConfig = Field(
         default=OptimizerConfig(), description="Optimizer that trains the network."
+    )
+
+
+class TrainedConfig(TrainingConfig):
+    """A teacher or an assistant: a finished one under `path`, or one to train."""
+
+    model: str = Field(
+        default="plain_cnn:16 M 16 M FC",
+        description="Network, in the same form as student.model.",
     )
 
 
@@ -166,7 +171,12 @@ class MethodSpec:
 
 
 def teacher_recipe(
-    section: TrainedConfig, field: str, method: Callable[[], Method], **settings: Any
+    section: TrainingConfig,
+    field: str,
+    method: Callable[[], Method],
+    *,
+    model: str | None = None,
+    **settings: Any,
 ) -> Recipe:
     """Returns the recipe of a teacher that a section of the configuration describes.
 
@@ -174,11 +184,14 @@ def teacher_recipe(
       section: the section.
       field: the full name of the section, such as 'teacher' or 'takd.assistant'.
       method: returns the method that trains the teacher.
+      model: the network; None for the one that the section names.
       **settings: what the training depends on besides the section, as JSON values.
     """
     if section.path:
         return Pretrained(section.path, f"config.{field}.path")
     own = section.model_dump(include=set(TrainedConfig.model_fields) - {"path", "model", "seed"})
-    return Trained(
-        section.model, method(), section.seed, {field: own, **settings}, f"config.{field}.model"
-    )
+    if model is None:
+        assert isinstance(section, TrainedConfig), "expected a section that names a network"
+        model = section.model
+    settings = {field: own, **settings}
+    return Trained(model, method(), section.seed, settings, f"config.{field}.model")

@@ -23,7 +23,8 @@ from akd_jax.methods.scratch import default_teacher
 from akd_jax.methods.term_settings import TermConfig
 from akd_jax.methods.terms import LABELS, TERMS
 from akd_jax.schedules import Schedule
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.method import Method
+from akd_jax.training.stage import Stage
 from akd_jax.types import Loss, Task
 
 

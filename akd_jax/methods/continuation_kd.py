@@ -11,8 +11,9 @@ from akd_jax.host.settings import NonNegative, PositiveInt, Section
 from akd_jax.methods import annealing_kd
 from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.methods.scratch import default_teacher
+from akd_jax.training.method import Method
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.stage import Stage
 from akd_jax.types import Task
 
 

@@ -9,8 +9,9 @@ from akd_jax import losses, schedules
 from akd_jax.host.settings import Fraction, Positive, Section
 from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.methods.scratch import default_teacher
+from akd_jax.training.method import Method
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.stage import Stage
 from akd_jax.types import Batch, Clock, Outputs, Task
 
 

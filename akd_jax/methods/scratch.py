@@ -2,7 +2,8 @@
 
 from akd_jax import losses
 from akd_jax.methods.base import MethodSpec, RunSettings, teacher_recipe
-from akd_jax.training.stage import Method, Recipe, Stage
+from akd_jax.training.method import Method, Recipe
+from akd_jax.training.stage import Stage
 from akd_jax.types import Task
 
 # The cross-entropy, or the squared error in a regression.

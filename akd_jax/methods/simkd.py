@@ -18,7 +18,8 @@ from akd_jax.methods.scratch import default_teacher
 from akd_jax.models.network import Model
 from akd_jax.models.simkd import FROZEN, last_map
 from akd_jax.schedules import Schedule, constant
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.method import Method
+from akd_jax.training.stage import Stage
 from akd_jax.types import Batch, Clock, Loss, Outputs, Task, Variables
 
 

@@ -10,7 +10,7 @@ from akd_jax.host.settings import Section
 from akd_jax.methods import kd
 from akd_jax.methods.base import MethodSpec, RunSettings, TrainedConfig, teacher_recipe
 from akd_jax.methods.scratch import default_teacher
-from akd_jax.training.stage import Method, Recipe
+from akd_jax.training.method import Method, Recipe
 from akd_jax.types import Task
 
 

@@ -29,6 +29,9 @@ _METHODS = flags.DEFINE_list(
     f"Rows of the table: methods, among {', '.join(all_methods.METHODS)}; or names in the"
     " configuration's variants.",
 )
+_REFERENCES = flags.DEFINE_list(
+    "references", ["scratch", "kd"], "Rows that all others are compared with, if they are there."
+)
 _SEEDS = options.seeds_flag()
 _WORKDIR = options.workdir_flag()
 
@@ -36,7 +39,11 @@ _MOST_NAMES = 10  # In the title of a report.
 
 
 def compare_methods(
-    config: ConfigDict, methods: Sequence[str], seeds: int, workdir: Path
+    config: ConfigDict,
+    methods: Sequence[str],
+    seeds: int,
+    workdir: Path,
+    references: Sequence[str] = ("scratch", "kd"),
 ) -> dict[str, Any]:
     """Trains every method with every seed and compares their scores.
 
@@ -46,6 +53,8 @@ def compare_methods(
       methods: names of methods, or of variants of the configuration; each is a row of the table.
       seeds: number of students of each method; their seeds count up from config.seed.
       workdir: folder for the teachers, their stored outputs and the runs METHOD/seed_N/.
+      references: the rows that all others are compared with; those that are not in `methods` are
+        left out.
 
     Returns:
       The contents of comparison.json.
@@ -65,7 +74,8 @@ def compare_methods(
         grid = run_grid(config, plans, seeds, workdir)
         if not grid.results:
             raise DivergedError(f"all methods diverged; {next(iter(grid.diverged.values()))}")
-        comparison = _summary(grid, plans, seeds, workdir)
+        compared = [name for name in references if name in grid.results]
+        comparison = _summary(grid, plans, seeds, workdir, compared)
         processes.on_primary(lambda: records.write(workdir / html_report.COMPARISON, comparison))
     return comparison
 
@@ -76,22 +86,24 @@ def check_equal_epochs(epochs: Mapping[str, int]) -> None:
         raise InputError(f"expected methods with the same student epochs, got {dict(epochs)}")
 
 
-def _summary(grid: Grid, plans: Mapping[str, Plan], seeds: int, workdir: Path) -> dict[str, Any]:
+def _summary(
+    grid: Grid,
+    plans: Mapping[str, Plan],
+    seeds: int,
+    workdir: Path,
+    references: Sequence[str],
+) -> dict[str, Any]:
     """Returns the contents of comparison.json."""
     plan = next(iter(plans.values()))
     task, labels = plan.dataset.task, plan.dataset.splits["test"].labels
     all_logits, teacher_logits = test_logits(grid, workdir), teacher_test_logits(grid, plan)
     entries: dict[str, Any] = {}
     for method, logits in all_logits.items():
-        references = {
-            name: all_logits[name]
-            for name in comparison_table.REFERENCES
-            if name in all_logits and name != method
-        }
+        others = {name: all_logits[name] for name in references if name != method}
         entries[method] = {
             "runs": grid.folders[method],
-            **comparison_table.summarize_runs(grid.results[method]),
-            **comparison_table.score_predictions(logits, references, labels, task, teacher_logits),
+            **comparison_table.summarize_runs(grid.results[method], task.metric),
+            **comparison_table.score_predictions(logits, others, labels, task, teacher_logits),
         }
     teachers = {
         name: {
@@ -99,15 +111,17 @@ def _summary(grid: Grid, plans: Mapping[str, Plan], seeds: int, workdir: Path) -
             "seconds": round(sum(stage["seconds"] for stage in teacher.results["stages"]), 1),
         }
         for name, teacher in grid.teachers.items()
+        if teacher.results
     }
     updates = plan.method.epochs * len(plan.batches("train"))
     return {
         "title": f"{_title(plans)} on {plan.settings.dataset.name}, {seeds} seeds",
         "metric": task.metric,
+        "references": list(references),
         "methods": entries,
         "diverged": dict(grid.diverged),
         "teachers": teachers,
-        **comparison_table.table(entries, teachers, grid.diverged),
+        **comparison_table.table(entries, references, teachers, grid.diverged),
         "notes": [
             *comparison_table.notes(updates, seeds, len(labels), task, teachers),
             *(f"{method} diverged: {error}." for method, error in grid.diverged.items()),
@@ -123,7 +137,9 @@ def _title(methods: Collection[str]) -> str:
 def main() -> None:
     """Compares the methods, prints the table and writes comparison.md and the HTML report."""
     workdir = options.path(_WORKDIR)
-    comparison = compare_methods(_CONFIG.value, _METHODS.value or [], _SEEDS.value, workdir)
+    comparison = compare_methods(
+        _CONFIG.value, _METHODS.value or [], _SEEDS.value, workdir, _REFERENCES.value
+    )
     table = markdown_table(comparison["headers"], comparison["rows"])
     notes = "\n".join(f"- {note}" for note in comparison["notes"])
     cli.print_on_primary(f"\n{table}\n\n{notes}")

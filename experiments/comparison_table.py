@@ -10,14 +10,13 @@ from akd_jax.runs import STUDENT
 from akd_jax.types import Task
 from experiments import statistics
 
-REFERENCES = ("scratch", "kd")  # The methods that all others are compared with.
 
-
-def summarize_runs(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize_runs(results: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
     """Returns one method's scores and training times over its seeds.
 
     Args:
       results: the contents of results.json of each run.
+      metric: the main metric of the task, for the additional test splits.
     """
     seconds = [sum(stage["seconds"] for stage in result["stages"]) for result in results]
     cache_seconds = [
@@ -29,6 +28,11 @@ def summarize_runs(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         **{
             score: _summary([result[STUDENT][score] for result in results])
             for score in ("validation", "test", "test_last")
+        },
+        "other_tests": {
+            split: _summary([result[STUDENT]["metrics"][split][metric] for result in results])
+            for split in results[0][STUDENT]["metrics"]
+            if split != "test"
         },
         "seconds": round(mean(seconds), 2),
         # The first run stores the logits, and the others read them.
@@ -79,22 +83,27 @@ def score_predictions(
 
 
 def table(
-    entries: Mapping[str, Any], teachers: Mapping[str, Any], diverged: Collection[str]
+    entries: Mapping[str, Any],
+    references: Sequence[str],
+    teachers: Mapping[str, Any],
+    diverged: Collection[str],
 ) -> dict[str, Any]:
     """Returns the headers and rows of the table as text, with all scores in percent.
 
     Args:
       entries: the scores of each method, by name.
+      references: the methods that the others are compared with.
       teachers: 'test' score and training 'seconds' of each teacher, by name.
       diverged: the names of the methods that diverged.
     """
-    references = [name for name in REFERENCES if name in entries]
-    headers = ["", "test", "last step", *(f"vs {name}" for name in references)]
+    splits = list(next(iter(entries.values()))["other_tests"])
+    headers = ["", "test", *splits, "last step", *(f"vs {name}" for name in references)]
     headers += ["agreement", "ECE", "n", "s", "teacher s"]
     blank = [""] * (len(headers) - 2)
     rows = [
         [f"({name})", _percent({"mean": teacher["test"], "std": None}), *blank]
         for name, teacher in teachers.items()
+        if teacher["test"] is not None  # Networks that do not predict the labels have no scores.
     ]
     for method, entry in entries.items():
         intervals = [
@@ -105,6 +114,7 @@ def table(
             [
                 method,
                 _percent(entry["test"]),
+                *(_percent(entry["other_tests"][split]) for split in splits),
                 _percent(entry["test_last"]),
                 *intervals,
                 *(

@@ -9,7 +9,8 @@ load. Only text encoders have this format.
 stablehlo: a file that `jax.export.deserialize` reads without this library. The exported function
 maps raw inputs of B examples, for any B, to logits float32 [B, C]. A network for texts takes token
 ids and token type ids, int32 [B, L], and lengths, int32 [B]; L is at most an encoder's max_length.
-The tokens of n-grams are code points: 2, those of the text, then 3.
+The tokens of n-grams are code points: 2, those of the text, then 3. The tokens of speech are 0,
+then 3 more than each code; padding is 1.
 """
 
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from akd_jax.host.files import Path
 from akd_jax.models import huggingface
 from akd_jax.models.encoder import Encoder
 from akd_jax.models.network import Model, Network
+from akd_jax.models.speech import MAX_POSITIONS, Speech
 from akd_jax.runs import STUDENT, Plan
 from akd_jax.types import Tokens
 from experiments import cli, options
@@ -86,6 +88,8 @@ def _write_stablehlo(plan: Plan, network: Network, model: Model, output: Path) -
         make_inputs, limit = Tokens, []
         if isinstance(network.module, Encoder):
             limit = [f"L <= {network.module.config.max_length}"]
+        elif isinstance(network.module, Speech):
+            limit = [f"L <= {MAX_POSITIONS}"]
         rows, length = jax_export.symbolic_shape("B, L", constraints=limit)
         shapes = [(rows, length), (rows, length), (rows,)]
         arguments = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]

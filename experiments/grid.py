@@ -16,9 +16,10 @@ from akd_jax.host.files import Path
 from akd_jax.methods import METHODS
 from akd_jax.runs import STUDENT, Plan
 from akd_jax.runs.creation import obtain_teacher
-from akd_jax.runs.resume import creates_teacher, resume_key
+from akd_jax.runs.resume import creates_teacher, recipe_key, resume_key
 from akd_jax.runs.teachers import STORED_OUTPUTS, TEACHER, FinishedTeacher
 from akd_jax.training.evaluate import Predictor
+from akd_jax.training.method import Recipe
 from experiments import cli
 from experiments.tables import percent
 
@@ -150,19 +151,30 @@ def _share_teachers(
 
     Returns:
       The configuration with the paths of the trained teachers, and the teachers by name.
+
+    Raises:
+      InputError: two rows need different teachers of one name.
     """
     fields = traverse_util.flatten_dict(config.to_dict(), sep=".")
-    teachers: dict[str, FinishedTeacher] = {}
-    paths: dict[str, str] = {}
-    for plan in plans.values():
+    shared: dict[str, tuple[Plan, Recipe, str]] = {}
+    for row, plan in plans.items():
         # Teachers come after those that they train, so that the reverse is the order of training.
         for name, recipe in reversed(list(plan.recipes.items())):
-            section = recipe.field.removeprefix("config.").rpartition(".")[0]
-            if name in teachers or f"{section}.path" not in fields:
+            field = recipe.field.removeprefix("config.").rpartition(".")[0] + ".path"
+            if field not in fields:
                 continue
-            teachers[name] = obtain_teacher(plan, name, workdir)
-            if creates_teacher(recipe):
-                paths[f"{section}.path"] = str(workdir / name)
+            _, first, _ = shared.setdefault(name, (plan, recipe, field))
+            if recipe_key(recipe) != recipe_key(first):
+                raise InputError(
+                    f"--methods: expected rows that train the same {name}, got {row}, which trains"
+                    " another one than the rows before; compare it in another workdir"
+                )
+    teachers = {name: obtain_teacher(plan, name, workdir) for name, (plan, _, _) in shared.items()}
+    paths = {
+        field: str(workdir / name)
+        for name, (_, recipe, field) in shared.items()
+        if creates_teacher(recipe)
+    }
     config = changed(config)
     config.update_from_flattened_dict(paths)
     if not config.teacher.cache_dir:

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
-from experiments.comparison_table import REFERENCES
 from experiments.curves import EpochRecords, draw_curves
 from experiments.tables import network_scores, percent
 
@@ -98,11 +97,11 @@ def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:
     if comparison is None:
         results = records.read(workdir / records.RESULTS) or {}
         return {results["method"]: [read_metrics(workdir)]}, results.get("metric", "accuracy")
-    entries = comparison["methods"]
+    entries, references = comparison["methods"], comparison.get("references", ())
 
     def rank(name: str) -> tuple[bool, float]:
         score = entries[name]["validation"]["mean"]  # None if a score was not finite.
-        return name not in REFERENCES, math.inf if score is None else -score
+        return name not in references, math.inf if score is None else -score
 
     drawn = sorted(entries, key=rank)[:_MOST_CURVES]
     runs = {

@@ -2,54 +2,70 @@
 
 python -m experiments.predict --workdir=DIR --input=RTE/test.tsv --output=RTE.tsv
 
-The input is a TSV file with the task's text columns (other columns are ignored), or a NumPy file
-of images, uint8 [N, H, W, channels]. The output has one row per example: its index, and the name
-of the predicted class or, for a regression, the predicted number.
+The input is a TSV file with the task's text columns (other columns are ignored), a NumPy file of
+images, uint8 [N, H, W, channels], a recording (WAV or FLAC), or a CSV file with a column `path` of
+recordings, relative to its folder. The output has one row per example: its index, and the name of
+the predicted class or, for a regression, the predicted number. Without --output, the rows are
+printed.
 """
+
+import functools
+from collections.abc import Sequence
 
 import numpy as np
 from absl import flags
 
 from akd_jax import metrics, runs
 from akd_jax.data import Examples
-from akd_jax.data.readers import tsv
+from akd_jax.data.readers import speech, tsv
+from akd_jax.data.readers.speech import CODEBOOK
+from akd_jax.data.speech import codebook, features, recordings
 from akd_jax.host import processes
 from akd_jax.host.errors import InputError
-from akd_jax.host.files import Path, absolute, reason
+from akd_jax.host.files import Path, absolute, readable_path, reason
 from akd_jax.runs import STUDENT, Plan
 from akd_jax.training.evaluate import Predictor
 from experiments import cli, options
 
 _WORKDIR = options.workdir_flag()
-_INPUT = flags.DEFINE_string("input", None, "TSV file of texts, or .npy file of images.")
+_INPUT = flags.DEFINE_string(
+    "input", None, "TSV file of texts, .npy file of images, recording, or CSV file of recordings."
+)
 _OUTPUT = options.output_flag()
 
 
-def predict_file(workdir: Path, examples: Path, output: Path) -> int:
-    """Writes the student's predictions for the examples in a file; returns their number.
+def predict_file(workdir: Path, examples: Path, output: Path | None = None) -> list[str]:
+    """Returns the student's predictions for the examples in a file, a line each, after a header.
+
+    Args:
+      workdir: the folder of a finished run.
+      examples: the file of the examples.
+      output: the file to which the lines are written; None writes nothing.
 
     Raises:
       InputError: `workdir` holds no finished run, the file `examples` does not fit the run's
         task, or `output` cannot be written.
     """
-    if absolute(output) == absolute(examples) or output.is_dir():
+    if output is not None and (absolute(output) == absolute(examples) or output.is_dir()):
         raise InputError(f"--output: expected the name of a file other than --input, got {output}")
     plan, models = runs.load(workdir, teachers=False)
     unlabelled = read_examples(plan, examples)
     outputs = Predictor()(models[STUDENT], plan.batches(unlabelled))
     task = plan.dataset.task
     predictions = metrics.predictions(np.asarray(outputs.logits), task)
-    rows = [f"{i}\t{task.format_prediction(value)}\n" for i, value in enumerate(predictions)]
+    rows = [f"{i}\t{task.format_prediction(value)}" for i, value in enumerate(predictions)]
+    lines = ["index\tprediction", *rows]
+    if output is not None:
+        processes.on_primary(functools.partial(_write, output, lines))
+    return lines
 
-    def write() -> None:
-        try:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text("".join(["index\tprediction\n", *rows]), encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{output}: expected a writable file, got: {reason(error)}") from None
 
-    processes.on_primary(write)
-    return len(rows)
+def _write(output: Path, lines: Sequence[str]) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{output}: expected a writable file, got: {reason(error)}") from None
 
 
 def read_examples(plan: Plan, path: Path) -> Examples:
@@ -58,15 +74,11 @@ def read_examples(plan: Plan, path: Path) -> Examples:
     Raises:
       InputError: the file cannot be read, or its examples do not fit the plan's data set.
     """
+    if "codes" in plan.dataset.kinds:
+        return _read_recordings(plan, path)
     if plan.dataset.texts:
         texts = tsv.texts(tsv.read(path, plan.dataset.columns))
-        examples, truncated = plan.tokenise(texts)
-        if truncated:
-            cli.print_on_primary(
-                f"{truncated:,} of {len(texts):,} texts were truncated at"
-                " config.dataset.max_length tokens."
-            )
-        return examples
+        return _tokenise(plan, texts, "texts", "max_length")
     expected = plan.dataset.example
     try:
         with path.open("rb") as file:
@@ -83,12 +95,53 @@ def read_examples(plan: Plan, path: Path) -> Examples:
     return Examples(images, np.zeros(len(images), np.int32))
 
 
+def _tokenise(plan: Plan, texts: np.ndarray, name: str, field: str) -> Examples:
+    """Tokenises columns of texts or codes; says how many were truncated."""
+    examples, truncated = plan.tokenise(texts)
+    if truncated:
+        cli.print_on_primary(
+            f"{truncated:,} of {len(texts):,} {name} were truncated at config.dataset.{field}"
+            " tokens."
+        )
+    return examples
+
+
+def _read_recordings(plan: Plan, path: Path) -> Examples:
+    """Reads a recording, or those that a CSV file names, as codes of the data set's codebook."""
+    book = codebook.load(readable_path("config.dataset", plan.settings.dataset.data_dir) / CODEBOOK)
+    files = {f"{path}": path}
+    if path.suffix.lower() == ".csv":
+        rows = speech.read_csv(path, ("path",)).rows
+        files = {f"{path}, line {n}": path.parent / name for n, (name,) in rows.items()}
+    words, resampled = [], 0
+    for place, file in files.items():
+        try:
+            recording = recordings.read(file, book.settings.sample_rate)
+        except InputError as error:
+            raise InputError(str(error) if file == path else f"{place}: {error}") from None
+        resampled += recording.original_rate != book.settings.sample_rate
+        codes = book.encode(features.code_features(recording.samples, book.settings))
+        words.append(" ".join(map(str, codes)))
+    if resampled:
+        cli.print_on_primary(
+            f"{resampled:,} of {len(files):,} recordings were resampled to"
+            f" {book.settings.sample_rate:,} Hz."
+        )
+    # The student reads no transcriptions.
+    columns = [words if kind == "codes" else [""] * len(words) for kind in plan.dataset.kinds]
+    return _tokenise(plan, np.array(columns, object).T, "recordings", "max_codes")
+
+
 def main() -> None:
-    """Writes the predictions and prints their number."""
+    """Writes the predictions and prints their number, or prints the predictions."""
+    workdir, examples = options.path(_WORKDIR), options.path(_INPUT)
+    if _OUTPUT.value is None:
+        cli.print_on_primary("\n".join(predict_file(workdir, examples)))
+        return
     output = options.path(_OUTPUT)
-    count = predict_file(options.path(_WORKDIR), options.path(_INPUT), output)
-    cli.print_on_primary(f"{output}: {count:,} predictions")
+    lines = predict_file(workdir, examples, output)
+    cli.print_on_primary(f"{output}: {len(lines) - 1:,} predictions")
 
 
 if __name__ == "__main__":
-    cli.launch(main, required=["workdir", "input", "output"], several_processes=True)
+    cli.launch(main, required=["workdir", "input"], several_processes=True)

@@ -1,203 +1,160 @@
-"""Prepares a data set: downloads its files and checks them.
+"""Prepares a data set: downloads its files and checks them, or makes them.
 
 python -m experiments.prepare --dataset=cifar10 --data_dir=DIR
 
 If TensorFlow is installed, tensorflow-datasets prepares CIFAR-10 and CIFAR-100; otherwise their
 official binary archives are downloaded. The movie reviews are built from the ratings in the source
 archive of the PyPI package vaderSentiment 0.5. Files that already exist are only checked.
+
+speech_commands_csv is a folder in the layout of Fluent Speech Commands: train_data.csv,
+valid_data.csv and test_data.csv, in it or in its folder data/, with the columns path, speakerId,
+transcription, action, object and location; and the recordings, WAV or FLAC, at these paths in the
+folder. pretrain_data.csv holds utterances without an intent, and test_NAME_data.csv an additional
+test split. The recordings become codes in codes.tsv, by the codebook in codebook.npz, which is made
+if there is none. A codes.tsv of vq-wav2vec, with the columns path and codes, is used as it is.
+
+spoken_intents is such a folder with 31 intents, which the programs espeak-ng, flite and sox make.
+The same command goes on with a preparation that was stopped.
 """
 
-import hashlib
-import html
-import importlib.util
-import io
-import pathlib
-import random
-import shutil
-import subprocess
-import sys
-import tarfile
-import tempfile
-import urllib.error
-import urllib.request
-import zipfile
-from collections.abc import Callable, Mapping
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping
 
 from absl import flags
 
+from akd_jax import data
 from akd_jax.data import Source
-from akd_jax.data.readers import cifar, idx, tsv
 from akd_jax.host import records
-from akd_jax.host.errors import InputError, require
-from akd_jax.host.files import Path
+from akd_jax.host.errors import InputError
+from akd_jax.host.files import Path, lock, not_writable
 from experiments import cli, options
+from experiments.preparation import images, movie_reviews, speech, spoken_intents
 
 _DATASET = flags.DEFINE_string(
-    "dataset", None, "Data set: 'cifar10', 'cifar100', 'fashion_mnist' or 'movie_reviews'."
+    "dataset",
+    None,
+    "Data set: 'cifar10', 'cifar100', 'fashion_mnist', 'movie_reviews', 'speech_commands_csv' or"
+    " 'spoken_intents'.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data set.")
+_CODES = flags.DEFINE_integer(
+    "codes", speech.Options.codes, "Speech: number of codes of the codebook.", lower_bound=2
+)
+_HOPS_PER_CODE = flags.DEFINE_integer(
+    "hops_per_code",
+    speech.Options.hops_per_code,
+    "Speech: the length of a code, in steps of 10 ms.",
+    lower_bound=1,
+)
+_TRAIN, _VALID, _TEST, _PRETRAIN = (
+    flags.DEFINE_integer(
+        name,
+        getattr(spoken_intents.Sizes, name),
+        f"spoken_intents: number of {description}.",
+        lower_bound=lower_bound,
+    )
+    for name, description, lower_bound in (
+        ("train", "training utterances", spoken_intents.SMALLEST),
+        ("valid", "validation utterances", 1),
+        ("test", "test utterances", 1),
+        ("pretrain", "utterances without an intent", 0),
+    )
+)
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "spoken_intents: seed of voices, texts and noise.", lower_bound=0
+)
 
-_READERS: Mapping[str, Callable[[Path], Source]] = {
-    "cifar10": cifar.load_cifar10,
-    "cifar100": cifar.load_cifar100,
-    "fashion_mnist": idx.load,
-    "movie_reviews": tsv.load_movie_reviews,
+# Downloads that are skipped if the reader of the data set finds all files.
+_DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
+    "cifar10": functools.partial(images.prepare_cifar, "cifar10"),
+    "cifar100": functools.partial(images.prepare_cifar, "cifar100"),
+    "fashion_mnist": images.prepare_fashion_mnist,
+    "movie_reviews": movie_reviews.prepare,
 }
-CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
-FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
-_VADER = "vaderSentiment==0.5"
-_VADER_SHA256 = "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a"
-_VADER_RATINGS = "movieReviewSnippets_GroundTruth.txt"
-_TIMEOUT = 20  # Seconds to wait for an answer from the network.
+# The settings of speech without flags.
+_OPTIONS, _SIZES = speech.Options(), spoken_intents.Sizes()
 
 
-def prepare_dataset(dataset: str, data_dir: Path) -> str:
+def prepare_dataset(
+    dataset: str,
+    data_dir: Path,
+    *,
+    speech_options: speech.Options = _OPTIONS,
+    sizes: spoken_intents.Sizes = _SIZES,
+    seed: int = 0,
+) -> str:
     """Prepares a data set in a folder; returns a line that describes the result.
 
+    Args:
+      dataset: the name of the data set.
+      data_dir: its folder.
+      speech_options: what the codes of recordings are.
+      sizes: the numbers of utterances of 'spoken_intents'.
+      seed: the seed of 'spoken_intents'.
+
     Raises:
-      InputError: the data set is unknown or could not be downloaded. The message names the file
-        to download by hand and the folder to put it into.
+      InputError: the data set is unknown, or could not be downloaded or made. The message names
+        the file to download by hand and the folder to put it into, or what else to do.
     """
-    if dataset not in _READERS:
+    makers: Mapping[str, Callable[[], None]] = {
+        "speech_commands_csv": lambda: speech.prepare(data_dir, speech_options),
+        "spoken_intents": lambda: spoken_intents.prepare(data_dir, sizes, seed, speech_options),
+    }
+    if dataset not in {**_DOWNLOADS, **makers}:
         raise InputError(
-            f"--dataset: expected one of {', '.join(_READERS)}, got {dataset!r}; digits need no"
-            " preparation"
+            f"--dataset: expected one of {', '.join([*_DOWNLOADS, *makers])}, got {dataset!r};"
+            " digits need no preparation"
         )
     records.check_writable(data_dir)
-    try:
-        source = _READERS[dataset](data_dir)
-    except InputError:  # The files are missing or incomplete.
-        if dataset == "fashion_mnist":
-            # Fashion-MNIST has no official checksums, but gzip contains one, and the reader
-            # checks the sizes.
-            files = {f"{name}.gz": None for names in idx.FILES.values() for name in names}
-            _download(FASHION_MNIST_URL, files, data_dir)
-        elif dataset == "movie_reviews":
-            archive = _download_vader()
-            check_vader(archive)
-            write_movie_reviews(archive, data_dir)
-        elif importlib.util.find_spec("tensorflow"):
-            _prepare_with_tfds(dataset, data_dir)
-        else:
-            cifar_archive = cifar.ARCHIVES[dataset]
-            _download(CIFAR_URL, {cifar_archive.file: cifar_archive.md5}, data_dir)
-        source = _READERS[dataset](data_dir)
-    return (
+    if dataset in makers:
+        with _locked(data_dir):
+            makers[dataset]()
+        source = data.DATASETS[dataset](data_dir)
+    else:
+        source = _read_or_download(dataset, data_dir)
+    line = (
         f"{dataset} is ready in {data_dir}: {len(source.train):,} training and"
         f" {len(source.test):,} test examples"
     )
+    return f"{line}; {speech.describe(data_dir)}" if dataset in makers else line
 
 
-def _download(url: str, files: Mapping[str, str | None], data_dir: Path) -> None:
-    """Downloads the files that do not exist yet, and checks every file.
-
-    Args:
-      url: the address that a file's name is appended to.
-      files: names, and for each its MD5 checksum, or None to skip the check.
-      data_dir: folder of the files.
-    """
-    data_dir.mkdir(parents=True, exist_ok=True)
-    for name, expected in files.items():
-        path = data_dir / name
-        if not path.exists():
-            partial = path.with_suffix(".part")
-            try:
-                with (
-                    urllib.request.urlopen(url + name, timeout=_TIMEOUT) as response,
-                    partial.open("wb") as file,
-                ):
-                    shutil.copyfileobj(response, file)
-            except (urllib.error.URLError, OSError) as error:
-                partial.unlink(missing_ok=True)
-                raise InputError(
-                    f"{url}{name} cannot be downloaded ({getattr(error, 'reason', error)});"
-                    f" download it on another machine and put it into {data_dir}"
-                ) from None
-            partial.replace(path)
-        checksum = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if expected is not None and checksum != expected:
+@contextlib.contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Keeps other processes from preparing the same folder while the context lasts."""
+    with contextlib.ExitStack() as exit_stack:
+        try:
+            lock(data_dir, exit_stack, wait=False)
+        except BlockingIOError:
             raise InputError(
-                f"{path}: expected a file with MD5 {expected}, got {checksum}; delete it and run"
-                " again"
-            )
+                f"{data_dir}: expected no other process to prepare this folder, got one that does;"
+                " wait until it ends"
+            ) from None
+        except OSError as error:
+            raise not_writable(data_dir, error) from None
+        yield
 
 
-def _download_vader() -> bytes:
-    """Downloads the source archive of vaderSentiment 0.5 with pip, and returns its bytes."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--no-binary=:all:", f"--dest={folder}", _VADER]
-        process = subprocess.run(command, capture_output=True, text=True, check=False)
-        archives = list(pathlib.Path(folder).glob("*.zip"))
-        if process.returncode or not archives:
-            reason = (process.stderr.strip() or "no archive").splitlines()[-1]
-            raise InputError(
-                f"{_VADER}: expected pip to download its source archive, got: {reason}; check the"
-                " network or pip's index"
-            )
-        return archives[0].read_bytes()
-
-
-def check_vader(archive: bytes) -> None:
-    """Raises InputError if the source archive of vaderSentiment has an unknown checksum."""
-    checksum = hashlib.sha256(archive).hexdigest()
-    if checksum != _VADER_SHA256:
-        raise InputError(
-            f"{_VADER}: expected a source archive with SHA-256 {_VADER_SHA256}, got {checksum}; try"
-            " another package index"
-        )
-
-
-def write_movie_reviews(archive: bytes, data_dir: Path) -> None:
-    """Writes train.tsv, dev.tsv and test.tsv from the mean ratings in vaderSentiment's archive.
-
-    The sign of a sentence's rating gives its label: positive (1) or negative (0). Sentences with a
-    rating from -0.5 to 0.5 are left out.
-    """
-    with zipfile.ZipFile(io.BytesIO(archive)) as packed:
-        (name,) = (name for name in packed.namelist() if name.endswith("hutto_ICWSM_2014.tar.gz"))
-        with tarfile.open(fileobj=io.BytesIO(packed.read(name))) as ratings:
-            (member,) = (
-                m
-                for m in ratings.getmembers()
-                if pathlib.PurePosixPath(m.name).name == _VADER_RATINGS
-            )
-            file = ratings.extractfile(member)
-            assert file is not None, "expected a file"
-            lines = file.read().decode("latin-1").rstrip("\n").split("\n")
-    labels = {}  # The last rating counts if a sentence occurs twice.
-    for line in lines:
-        _, rating, sentence = line.rstrip("\r").split("\t")
-        if abs(float(rating)) > 0.5:
-            sentence = html.unescape(sentence).replace("''", '"')
-            labels[" ".join(sentence.split())] = int(float(rating) > 0)
-    rows = sorted(labels.items())
-    random.Random(0).shuffle(rows)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    parts = {"dev": rows[:1000], "test": rows[1000:2000], "train": rows[2000:]}
-    for split, part in parts.items():
-        text = "sentence\tlabel\n" + "".join(f"{sentence}\t{label}\n" for sentence, label in part)
-        (data_dir / f"{split}.tsv").write_text(text, encoding="utf-8", newline="\n")
-
-
-def _prepare_with_tfds(dataset: str, data_dir: Path) -> None:
-    tfds = require("tensorflow_datasets", "images")
-
+def _read_or_download(dataset: str, data_dir: Path) -> Source:
+    """Reads a data set; downloads it first if files are missing or incomplete."""
     try:
-        builder = tfds.builder(dataset, data_dir=data_dir, file_format="array_record")
-        builder.download_and_prepare()
-    except Exception as error:  # Downloads and TensorFlow raise errors of many types.
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        archive = cifar.ARCHIVES[dataset].file
-        raise InputError(
-            f"tensorflow-datasets cannot prepare {dataset} ({reason}); download"
-            f" {CIFAR_URL}{archive} on another machine and put it into {data_dir}"
-        ) from None
+        return data.DATASETS[dataset](data_dir)
+    except InputError:
+        _DOWNLOADS[dataset](data_dir)
+        return data.DATASETS[dataset](data_dir)
 
 
 def main() -> None:
     """Prepares the data set and prints the result."""
-    print(prepare_dataset(_DATASET.value or "", options.path(_DATA_DIR)))
+    line = prepare_dataset(
+        _DATASET.value or "",
+        options.path(_DATA_DIR),
+        speech_options=speech.Options(_CODES.value, _HOPS_PER_CODE.value),
+        sizes=spoken_intents.Sizes(_TRAIN.value, _VALID.value, _TEST.value, _PRETRAIN.value),
+        seed=_SEED.value,
+    )
+    print(line)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The preparation of each data set: downloads, checks and conversions."""

@@ -22,6 +22,7 @@ from akd_jax.training.loop import Position, train_stage
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.training.stage import Stage
 from akd_jax.training.stage_run import build_stage
+from akd_jax.types import Variables
 from experiments.benchmarks import timing, workload
 
 _CHECKPOINT_EVERY = 60  # Epochs, as in configs/digits.py.
@@ -161,8 +162,9 @@ class _ConstantScore:
 
     times: list[float] = dataclasses.field(default_factory=list)
 
-    def __call__(self, model: Model) -> dict[str, float]:
+    def __call__(self, model: Model, loss_variables: Variables, /) -> dict[str, float]:
         """Returns the score; the first call waits for the model."""
+        del loss_variables
         if not self.times:
             jax.block_until_ready(model)
             self.times.append(time.perf_counter())

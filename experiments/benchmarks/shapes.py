@@ -23,6 +23,8 @@ TEACHER: dict[str, Any] = {  # The sizes of BERT-base.
 }
 TEXTS = 32  # Texts per batch.
 BATCH_SIZE = 128  # Images per batch.
+SEQUENCES = 32  # Sequences per batch of a recurrent layer.
+RECURRENT_WIDTH = 128  # Of its inputs, and of the states of each direction.
 
 
 def tokens(length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,3 +32,12 @@ def tokens(length: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     ids = rng.integers(1000, 30000, (TEXTS, length)).astype(np.int32)
     return ids, rng.integers(0, 2, TEXTS).astype(np.int32)
+
+
+def sequences(length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns random sequences float32 [B, T, D], and their lengths from 1 to T, int32 [B]."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(SEQUENCES, length, RECURRENT_WIDTH)).astype(np.float32)
+    lengths = rng.integers(1, length + 1, SEQUENCES).astype(np.int32)
+    lengths[0] = length
+    return inputs, lengths

@@ -7,11 +7,12 @@ from tests.support.launching import GUARD_SECONDS, launch
 # Runs in a separate process, because this process has already imported the optional packages.
 PROGRAM = """
 import json
+import pathlib
 import sys
 
 for name in (
-    "babel", "dm_pix", "matplotlib", "safetensors", "scipy", "sklearn", "tensorflow_datasets",
-    "tokenizers",
+    "babel", "dm_pix", "matplotlib", "safetensors", "scipy", "sklearn", "soundfile",
+    "tensorflow_datasets", "tokenizers",
 ):
     sys.modules[name] = None  # Makes `import name` raise ModuleNotFoundError.
 
@@ -24,6 +25,7 @@ import akd_jax.methods
 import akd_jax.runs
 from akd_jax import Batch, TrainState, data, losses, models, train_step
 from akd_jax.data.augmentation import Augmentation
+from akd_jax.data.speech import recordings
 from akd_jax.host.errors import InputError
 
 
@@ -51,6 +53,7 @@ print(json.dumps({
     "step": int(state.step),
     "digits": message_of(data.DATASETS["digits"], None),
     "language_names": message_of(data.DATASETS["language_names"], None),
+    "speech": message_of(recordings.read, pathlib.Path("a.wav"), 16_000),
     "huggingface": message_of(models.build, "huggingface:folder", 2),
     "augmentation": message_of(Augmentation(2, True, seed=0).view, batch),
 }))
@@ -66,6 +69,7 @@ def test_core_works_without_optional_packages():
         "step": 1,
         "digits": f"expected the Python package sklearn, got none; {install}[images]'",
         "language_names": f"expected the Python package babel, got none; {install}[text]'",
+        "speech": f"expected the Python package soundfile, got none; {install}[speech]'",
         "huggingface": f"expected the Python package tokenizers, got none; {install}[text]'",
         "augmentation": f"expected the Python package dm_pix, got none; {install}[images]'",
     }

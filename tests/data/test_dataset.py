@@ -31,6 +31,23 @@ def test_validation_split_does_not_depend_on_train_size():
     assert full["test"] is TEST
 
 
+def test_share_of_the_training_examples():
+    full = hold_out(SOURCE, validation_size=4, train_size=0, seed=0).splits["train"]
+    options = {"validation_size": 4, "seed": 0, "train_fraction": 0.5}
+    half = hold_out(SOURCE, train_size=0, **options).splits["train"]
+    np.testing.assert_array_equal(half.labels, full.labels[:3])
+    message = r"train_fraction: expected 1 with train_size, got 0.5 and 2 examples"
+    with pytest.raises(InputError, match=message):
+        hold_out(SOURCE, train_size=2, **options)
+
+
+def test_examples_without_labels_are_a_split_that_is_not_tested():
+    source = dataclasses.replace(SOURCE, unlabelled=TEST, others={"test_far": TEST})
+    dataset = hold_out(source, validation_size=4, train_size=0, seed=0)
+    assert dataset.splits["unlabelled"] is TEST
+    assert dataset.test_splits == ["test", "test_far"]
+
+
 @pytest.mark.parametrize(("validation_size", "train_size"), [(10, 0), (4, 7), (1, 10)])
 def test_too_large_splits_are_rejected(validation_size, train_size):
     with pytest.raises(InputError, match=r"expected at least 11 training examples for .* got 10"):

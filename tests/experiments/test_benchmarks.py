@@ -15,6 +15,8 @@ from experiments.benchmarks import (
     hlo,
     memory,
     overhead,
+    recurrent,
+    recurrent_pytorch,
     scaling,
     timing,
     workload,
@@ -22,6 +24,7 @@ from experiments.benchmarks import (
 from experiments.benchmarks.losses import cases, pytorch, suite
 from experiments.benchmarks.losses.series import measure_series
 from experiments.benchmarks.torch_process import check_installed, torch_process
+from tests.support.recurrent import parameters_of
 
 
 class Clock:
@@ -212,6 +215,18 @@ def test_the_suite_of_losses_measures_the_same_passes_in_both_libraries(name):
     np.testing.assert_allclose(value, torch_value.item(), rtol=1e-5)
     for gradient, expected in zip(jax.tree.leaves(gradients), torch_gradients, strict=True):
         np.testing.assert_allclose(gradient, expected.numpy(), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_the_suite_of_recurrent_layers_measures_the_same_steps_in_both_libraries(cell):
+    layer = recurrent_pytorch.create_layer(cell)
+    step = recurrent.training_step(cell, 4, {"params": parameters_of(layer)})
+    torch_step = recurrent_pytorch.training_step(layer, 4)
+    (value, gradient), (expected, wanted) = step(), torch_step()
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-5)
+    np.testing.assert_allclose(gradient, wanted.numpy(), rtol=1e-4, atol=1e-8)
+    assert step()[0] < value  # The parameters are updated.
+    assert torch_step()[0] < expected
 
 
 def test_a_series_divides_its_time_by_its_steps():

@@ -15,7 +15,8 @@ from akd_jax.methods.base import TrainedConfig
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.runs import config as schema
 from akd_jax.runs import make_plan
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.method import Method
+from akd_jax.training.stage import Stage
 from experiments import comparison_table, html_report
 from experiments.compare import check_equal_epochs, compare_methods
 from tests.support.configs import small_config
@@ -225,11 +226,12 @@ class MentorConfig(Section):
     mentor: TrainedConfig = TrainedConfig(model="plain_cnn:6 M FC", epochs=1)
 
 
-@pytest.mark.parametrize("has_path", [True, False])
-def test_teacher_is_shared_if_the_configuration_has_its_path(has_path, tmp_path, monkeypatch):
+def use_mentor(monkeypatch, has_path=True):
+    """Makes 'mine' a method whose student learns from a mentor; returns a configuration for it."""
+
     def build(settings, task):
         section = settings.section(MentorConfig).mentor
-        stages = (Stage("scratch", 1, supervised_loss, section.optimizer),)
+        stages = (Stage("scratch", section.epochs, supervised_loss, section.optimizer),)
         mentor = methods.teacher_recipe(section, "mine.mentor", lambda: Method("mentor", stages))
         if not has_path:
             mentor = dataclasses.replace(mentor, field="the mentor of the method mine")
@@ -241,24 +243,47 @@ def test_teacher_is_shared_if_the_configuration_has_its_path(has_path, tmp_path,
     monkeypatch.setattr(methods, "METHODS", {**methods.METHODS, "mine": spec})
     config = ConfigDict(schema.default().model_dump())
     config.update(batch_size=200)
+    return config
+
+
+@pytest.mark.parametrize("has_path", [True, False])
+def test_teacher_is_shared_if_the_configuration_has_its_path(has_path, tmp_path, monkeypatch):
+    config = use_mentor(monkeypatch, has_path)
     comparison = compare_methods(config, ["mine"], 1, tmp_path)
     assert (tmp_path / "mentor").exists() == has_path
     assert (tmp_path / "mine/seed_0/mentor").exists() != has_path
     assert list(comparison["teachers"]) == ["mentor"] * has_path
 
 
+def test_rows_with_different_teachers_of_one_name_are_refused(tmp_path, monkeypatch):
+    config = use_mentor(monkeypatch)
+    config.method = "mine"
+    config.variants = {
+        name: {"mine": {"mentor": {"epochs": epochs}}} for name, epochs in (("a", 1), ("b", 2))
+    }
+    with pytest.raises(InputError, match=r"same mentor, got b, which trains another one") as error:
+        compare_methods(config, ["a", "b"], 1, tmp_path)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "mentor").exists()
+
+
 def test_deviation_of_one_seed_is_none():
-    score = {"validation": 0.5, "test": 0.25, "test_last": 0.125}
+    metrics = {"test": {"accuracy": 0.25}, "test_far": {"accuracy": 0.75}}
+    score = {"validation": 0.5, "test": 0.25, "test_last": 0.125, "metrics": metrics}
     results = [{"student": score, "stages": [{"seconds": 1.0}, {"seconds": 2.5}]}]
-    summary = comparison_table.summarize_runs(results)
+    summary = comparison_table.summarize_runs(results, "accuracy")
+    assert summary["other_tests"] == {"test_far": {"mean": 0.75, "std": None, "values": [0.75]}}
     assert summary["test"] == {"mean": 0.25, "std": None, "values": [0.25]}
     assert (summary["n"], summary["seconds"], summary["teacher_seconds"]) == (1, 3.5, 0)
 
 
 def test_mean_with_a_score_that_was_not_finite_is_none():
-    runs_scores = ({"validation": 0.5, "test": test, "test_last": 0.125} for test in (0.25, None))
+    metrics = {"test_far": {"accuracy": 0.75}}
+    others = {"validation": 0.5, "test_last": 0.125, "metrics": metrics}
+    runs_scores = ({**others, "test": test} for test in (0.25, None))
     results = [{"student": scores, "stages": [{"seconds": 1.0}]} for scores in runs_scores]
-    entry = comparison_table.summarize_runs(results)
+    entry = comparison_table.summarize_runs(results, "accuracy")
     assert entry["test"] == {"mean": None, "std": None, "values": [0.25, None]}
-    table = comparison_table.table({"kd": {**entry, "against": {}}}, {}, [])
-    assert table["rows"][0][:3] == ["kd", "-", "12.50 ± 0.00"]
+    table = comparison_table.table({"kd": {**entry, "against": {}}}, (), {}, [])
+    assert table["headers"][:4] == ["", "test", "test_far", "last step"]
+    assert table["rows"][0][:4] == ["kd", "-", "75.00 ± 0.00", "12.50 ± 0.00"]

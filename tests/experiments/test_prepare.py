@@ -1,18 +1,17 @@
 import gzip
 import hashlib
 import io
-import tarfile
 import types
 import urllib.error
-import zipfile
 
 import numpy as np
 import pytest
 
 from akd_jax.data.readers import cifar, idx
 from akd_jax.host.errors import InputError
-from experiments import prepare
+from experiments.preparation import images, movie_reviews
 from experiments.prepare import prepare_dataset
+from tests.support import vader
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def idx_files():
 
 def test_downloaded_files_are_not_downloaded_again(network, tmp_path):
     for name, content in idx_files().items():
-        network.pages[prepare.FASHION_MNIST_URL + name] = content
+        network.pages[images.FASHION_MNIST_URL + name] = content
     for _ in range(2):
         line = prepare_dataset("fashion_mnist", tmp_path / "new")
         assert line.startswith("fashion_mnist is ready in")
@@ -61,7 +60,7 @@ def test_error_without_a_network_names_the_file_and_its_folder(network, tmp_path
 
 
 def test_incomplete_download_is_detected_by_its_checksum(network, tmp_path):
-    network.pages[prepare.CIFAR_URL + "cifar-100-binary.tar.gz"] = b"half of it"
+    network.pages[images.CIFAR_URL + "cifar-100-binary.tar.gz"] = b"half of it"
     with pytest.raises(InputError) as error:
         prepare_dataset("cifar100", tmp_path)
     assert cifar.ARCHIVES["cifar100"].md5 in str(error.value)
@@ -70,30 +69,17 @@ def test_incomplete_download_is_detected_by_its_checksum(network, tmp_path):
 
 def test_unknown_data_set_is_refused(network, tmp_path):
     with pytest.raises(
-        InputError, match="one of cifar10, cifar100, fashion_mnist, movie_reviews, got 'mnist'"
+        InputError,
+        match="one of cifar10, cifar100, fashion_mnist, movie_reviews, speech_commands_csv,"
+        " spoken_intents, got 'mnist'",
     ):
         prepare_dataset("mnist", tmp_path)
 
 
 def vader_archive(*rows):
     """A source archive with the given (rating, sentence) rows and 2,100 others."""
-    rows = [*rows, *((2.0 if n % 2 else -2.0, f"sentence number {n} .") for n in range(2100))]
-    lines = [f"{n}_1\t{rating}\t{sentence}\n" for n, (rating, sentence) in enumerate(rows)]
-    ratings, archive = io.BytesIO(), io.BytesIO()
-    with tarfile.open(fileobj=ratings, mode="w:gz") as tar:
-        for name, content in {
-            "tweets_GroundTruth.txt": b"1\t1.0\tNot one of these .\n",
-            "._movieReviewSnippets_GroundTruth.txt": b"\x00\x05\x16",
-            "movieReviewSnippets_GroundTruth.txt": "".join(lines).encode("latin-1"),
-        }.items():
-            member = tarfile.TarInfo(f"hutto_ICWSM_2014/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    with zipfile.ZipFile(archive, "w") as packed:
-        packed.writestr("vaderSentiment-0.5/setup.py", "raise SystemExit('not run')")
-        folder = "vaderSentiment-0.5/vaderSentiment"
-        packed.writestr(f"{folder}/hutto_ICWSM_2014.tar.gz", ratings.getvalue())
-    return archive.getvalue()
+    others = ((2.0 if n % 2 else -2.0, f"sentence number {n} .") for n in range(2100))
+    return vader.archive(tweets=[(1.0, "Not one of these .")], movieReviewSnippets=[*rows, *others])
 
 
 def read_rows(folder):
@@ -108,7 +94,7 @@ def read_rows(folder):
 
 def prepared_labels(folder, *rows):
     """The labels of the given sentences in the written files."""
-    prepare.write_movie_reviews(vader_archive(*rows), folder)
+    movie_reviews.write_movie_reviews(vader_archive(*rows), folder)
     pairs = [pair for rows in read_rows(folder).values() for pair in rows]
     assert len(dict(pairs)) == len(pairs)
     return {text: label for text, label in pairs if not text.startswith("sentence number")}
@@ -122,7 +108,7 @@ def pip_without_index(monkeypatch):
 
 
 def test_movie_reviews_are_split_at_random(tmp_path):
-    prepare.write_movie_reviews(vader_archive(), tmp_path)
+    movie_reviews.write_movie_reviews(vader_archive(), tmp_path)
     rows = read_rows(tmp_path)
     assert {name: len(part) for name, part in rows.items()} == {
         "train": 100,
@@ -138,14 +124,14 @@ def test_movie_reviews_are_split_at_random(tmp_path):
 
 
 def test_prepared_movie_reviews_are_not_downloaded_again(pip_without_index, tmp_path):
-    prepare.write_movie_reviews(vader_archive(), tmp_path)
+    movie_reviews.write_movie_reviews(vader_archive(), tmp_path)
     line = prepare_dataset("movie_reviews", tmp_path)
     assert line.endswith("100 training and 1,000 test examples")
 
 
 def test_movie_reviews_are_split_in_the_same_way_each_time(tmp_path):
     for name in ("one", "other"):
-        prepare.write_movie_reviews(vader_archive(), tmp_path / name)
+        movie_reviews.write_movie_reviews(vader_archive(), tmp_path / name)
     assert read_rows(tmp_path / "one") == read_rows(tmp_path / "other")
 
 
@@ -179,7 +165,7 @@ def test_last_rating_of_a_repeated_sentence_is_kept(tmp_path):
 def test_archive_with_another_checksum_is_refused():
     archive = vader_archive()
     with pytest.raises(InputError) as error:
-        prepare.check_vader(archive)
+        movie_reviews.check_vader(archive)
     message = str(error.value)
     assert message.startswith(
         "vaderSentiment==0.5: expected a source archive with SHA-256 5d97c37f"

@@ -66,7 +66,8 @@ from pydantic import Field
 from akd_jax import losses, methods, schedules
 from akd_jax.host.settings import Positive, Section
 from akd_jax.methods.scratch import default_teacher
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.method import Method
+from akd_jax.training.stage import Stage
 from tests.support.configs import small_config
 
 

@@ -29,7 +29,7 @@ from akd_jax.data import Batches
 from akd_jax.models.network import Model, Network
 from akd_jax.runs import Plan, make_plan
 from akd_jax.runs.stages import build_run
-from akd_jax.training.stage import Method, Trained
+from akd_jax.training.method import Method, Trained
 from akd_jax.training.step import train_step
 from akd_jax.types import Batch, Variables
 from configs import digits

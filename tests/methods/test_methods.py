@@ -8,7 +8,7 @@ import pytest
 from akd_jax import methods
 from akd_jax.host.errors import InputError
 from akd_jax.runs.config import parse
-from akd_jax.training.stage import Pretrained, Trained
+from akd_jax.training.method import Pretrained, Trained
 from akd_jax.training.terms import evaluate_loss
 from akd_jax.types import UNLABELLED, Batch, Clock, Outputs, Task
 from tests.support import logits as in_numpy
@@ -24,6 +24,9 @@ CROSS_ENTROPY = in_numpy.cross_entropy(np.float64(STUDENT), LABELS)
 
 def build(config, method, task=DIGITS, **fields):
     config.method = method
+    if method == "textual_kd":
+        config.student.model = "speech:8,1x16"
+        config.textual_kd.sentence.encoder = "sentence:encoder"
     config.update_from_flattened_dict(fields)
     return methods.METHODS[method].build(parse(config), task)
 
@@ -345,7 +348,8 @@ def test_method_has_its_own_name_and_can_be_built_twice(config, name, task):
     first, second = (build(config, name, task) for _ in range(2))
     assert first.name == second.name == name
     assert [stage.name for stage in first.stages] == [stage.name for stage in second.stages]
-    assert dict(first.all_teachers()).keys() <= {"teacher", "assistant"}
+    pretrainings = {"masked_codes", "sentence", "sentence_encoder"}
+    assert dict(first.all_teachers()).keys() <= {"teacher", "assistant", *pretrainings}
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from akd_jax.methods.scratch import supervised_loss
 from akd_jax.runs.config import parse
 from akd_jax.runs.creation import obtain_teacher
 from akd_jax.runs.dry_run import rehearse
+from akd_jax.training.method import Method
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.stage import Stage
 from experiments import export
 from tests.support.configs import small_config
 from tests.support.killing import kill_at_evaluation

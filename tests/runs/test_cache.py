@@ -6,7 +6,8 @@ import pytest
 from akd_jax import runs
 from akd_jax.host import records
 from akd_jax.methods.scratch import default_teacher
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.method import Method
+from akd_jax.training.stage import Stage
 from tests.support.configs import small_config
 from tests.support.recorder import RecordingLoss
 from tests.support.runs import assert_refused, read_metrics, snapshot

@@ -100,7 +100,7 @@ def test_scores_that_no_constant_predictor_has_are_not_warned_about(
     config.dataset.name = "digits"
 
     def evaluate(context):
-        return lambda model: {"accuracy": 0.0}
+        return lambda model, loss_variables: {"accuracy": 0.0}
 
     use_loss(monkeypatch, config, supervised_loss, evaluate=evaluate)
     runs.run(config, tmp_path / "evaluation")

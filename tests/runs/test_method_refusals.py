@@ -7,8 +7,9 @@ from pydantic import Field
 from akd_jax import losses, runs, schedules
 from akd_jax.host.settings import Fraction, Section
 from akd_jax.methods.scratch import default_teacher, supervised_loss
+from akd_jax.training.method import Method
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.stage import Stage
 from akd_jax.types import Term
 from tests.support.networks import use_featured_networks
 from tests.support.runs import assert_refused

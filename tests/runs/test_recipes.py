@@ -1,5 +1,6 @@
 """Teachers that stages read: recipes, the teachers of teachers, and folders."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -7,8 +8,9 @@ from akd_jax import losses, runs
 from akd_jax.host import records
 from akd_jax.methods import kd
 from akd_jax.methods.scratch import supervised_loss
+from akd_jax.training.method import Frozen, Method, Pretrained, Trained
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.training.stage import Method, Pretrained, Stage, Trained
+from akd_jax.training.stage import Stage
 from tests.support.networks import use_featured_networks
 from tests.support.runs import assert_refused, read_metrics, snapshot
 from tests.support.scripted import use_method
@@ -161,3 +163,30 @@ def test_bad_recipes_are_refused_before_anything_is_written(
     use_method(monkeypatch, config, build)
     assert_refused(config, tmp_path / "run", message)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("views", [0, 1])
+def test_frozen_network_is_only_read(config, tmp_path, use_teachers, views):
+    use_teachers({"first": Frozen("featured:5", "config.custom")})
+    config.teacher.views = views
+    results = runs.run(config, tmp_path)
+    assert "first" not in results
+    assert not (tmp_path / "first").exists()
+    plan, models = runs.load(tmp_path)
+    initial = plan.teachers["first"].initial_variables(jax.random.key(0), plan.dataset.example)
+    jax.tree.map(np.testing.assert_array_equal, models["first"].variables, initial)
+    images = plan.dataset.splits["train"].inputs
+    logits = {name: np.asarray(model(images).logits) for name, model in models.items()}
+    expected = np.square(logits["student"] - logits["first"]).mean()
+    np.testing.assert_allclose(read_metrics(tmp_path)[0]["train_loss"], expected, rtol=1e-5)
+
+
+def test_result_that_does_not_predict_labels_has_no_test_scores(config, tmp_path, monkeypatch):
+    def build(settings, task):
+        stages = (Stage("pretraining", 1, supervised_loss, SGD),)
+        return Method("custom", stages, predicts_labels=False)
+
+    use_method(monkeypatch, config, build)
+    student = runs.run(config, tmp_path)["student"]
+    assert (student["test"], student["metrics"], student["test_last"]) == (None, {}, None)
+    assert student["validation"] == read_metrics(tmp_path)[0]["validation_accuracy"]

@@ -14,7 +14,8 @@ from akd_jax.host import records
 from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.runs import make_plan
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.method import Method
+from akd_jax.training.stage import Stage
 from tests.support.recorder import RecordingLoss
 from tests.support.runs import (
     assert_refused,

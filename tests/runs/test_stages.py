@@ -13,8 +13,9 @@ from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.runs import make_plan
 from akd_jax.training.evaluate import MeanLoss, Predictor, SeveralTasks, TaskMetrics
+from akd_jax.training.method import Method
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.stage import Stage
 from akd_jax.types import Term
 from tests.support.killing import kill_at_evaluation
 from tests.support.networks import use_featured_networks
@@ -130,7 +131,7 @@ def test_smallest_score_can_select_the_best_student(config, tmp_path, monkeypatc
 
     def evaluate(context):
         assert set(context.models) == set()
-        return lambda model: {"error": np.float32(next(scores))}
+        return lambda model, loss_variables: {"error": np.float32(next(scores))}
 
     use_loss(monkeypatch, config, supervised_loss, evaluate=evaluate, select=("error", "min"))
     config.checkpoint_every = 1

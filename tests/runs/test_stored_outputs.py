@@ -10,8 +10,9 @@ import pytest
 
 from akd_jax import losses, runs
 from akd_jax.methods.scratch import default_teacher
+from akd_jax.training.method import Method
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.stage import Stage
 from akd_jax.types import Batch, TopK
 from tests.support.configs import small_config
 from tests.support.networks import use_featured_networks

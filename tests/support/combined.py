@@ -9,7 +9,8 @@ from pathlib import Path
 
 from akd_jax import losses, methods, runs, schedules
 from akd_jax.methods import MethodSpec, default_teacher
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.method import Method
+from akd_jax.training.stage import Stage
 from tests.support.killing import kill_process_at_evaluation
 from tests.support.texts import text_config, write_folders
 

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from akd_jax import metrics
+from akd_jax.host.writers import MetricWriter
 
 
 class Killed(BaseException):
@@ -49,3 +50,23 @@ def _accuracy_until(number, end):
         return accuracy(labels, predictions)
 
     return deadly_accuracy
+
+
+@contextlib.contextmanager
+def kill_at_record(monkeypatch, number):
+    """Ends a run when it writes its record of an epoch for the given time, counted from 1.
+
+    The writer is the only part that all stages use at the end of an epoch, before they save it.
+    """
+    write, remaining = MetricWriter.write, number
+
+    def deadly_write(self, record):
+        nonlocal remaining
+        remaining -= 1
+        if remaining == 0:
+            raise Killed
+        write(self, record)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(MetricWriter, "write", deadly_write)
+        yield

@@ -30,7 +30,9 @@ def without_times(record):
 
 def results_without_times(results):
     """The content of results.json without times and rates."""
-    return {**results, "stages": [without_times(stage) for stage in results["stages"]]}
+    cache = {name: without_times(x) for name, x in results.get("teacher_cache", {}).items()}
+    stages = [without_times(stage) for stage in results["stages"]]
+    return {**results, "stages": stages, "teacher_cache": cache}
 
 
 def checkpoint_folder(stage_folder):

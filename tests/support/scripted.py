@@ -6,7 +6,8 @@ import numpy as np
 
 from akd_jax import data, methods, metrics
 from akd_jax.methods.scratch import default_teacher
-from akd_jax.training.stage import Method, Stage
+from akd_jax.training.method import Method
+from akd_jax.training.stage import Stage
 from akd_jax.types import Task
 from tests.support.recorder import RecordingLoss
 

@@ -2,8 +2,9 @@ import dataclasses
 
 import pytest
 
+from akd_jax.training.method import Method, Pretrained, Trained
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.training.stage import Method, Pretrained, Stage, Trained
+from akd_jax.training.stage import Stage
 from tests.support.errors import error_of
 
 OPTIMIZER = OptimizerConfig(learning_rate=0.1)

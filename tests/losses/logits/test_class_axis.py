@@ -12,6 +12,10 @@ CLASS_LOSSES = {
     "annealed_mse_sum": lambda s, t, y, **kwargs: losses.annealed_mse(
         s, t, 0.5, class_reduction="sum", **kwargs
     ),
+    "absolute_error": lambda s, t, y, **kwargs: losses.absolute_error(s, t, **kwargs),
+    "absolute_error_mean": lambda s, t, y, **kwargs: losses.absolute_error(
+        s, t, class_reduction="mean", **kwargs
+    ),
     "continuation": lambda s, t, y, **kwargs: losses.continuation(
         s, t, y, 0.5, psi=0.25, margin=0.1, **kwargs
     ),

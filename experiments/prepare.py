@@ -14,7 +14,7 @@ test split. The recordings become codes in codes.tsv, by the codebook in codeboo
 if there is none. A codes.tsv of vq-wav2vec, with the columns path and codes, is used as it is.
 
 spoken_intents is such a folder with 31 intents, which the programs espeak-ng, flite and sox make.
-The same command goes on with a preparation that was stopped.
+The same command continues a preparation that was stopped.
 """
 
 import contextlib

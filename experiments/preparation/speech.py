@@ -39,7 +39,7 @@ def prepare(data_dir: Path, options: Options) -> None:
 
     An existing codebook.npz is used; otherwise a codebook is fitted to a random sample of the
     training recordings and of those without intents. Codes are written every 1,000 recordings, and
-    a preparation that was stopped goes on from there.
+    a preparation that was stopped continues from there.
 
     Args:
       data_dir: the folder of the data set, in the layout of `akd_jax.data.readers.speech`.

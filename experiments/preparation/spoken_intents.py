@@ -1,7 +1,7 @@
 """Spoken intents: a corpus of spoken commands by synthetic voices, in the layout of FSC.
 
 The voices of train, valid and test are different. Everything about an utterance depends only on
-the seed, its split and its number, so that a preparation that was stopped goes on where it was,
+the seed, its split and its number, so that a preparation that was stopped continues where it was,
 and a corpus can be made larger later.
 """
 

@@ -90,7 +90,7 @@ def test_frozen_parameters_and_statistics_keep_every_bit(batch, update):
 
 
 def test_others_are_trained_as_on_states_of_the_encoder_in_inference_mode(batch):
-    """The reference trains head and classifier alone, on states that NumPy computes."""
+    """The reference is a network without the encoder, on states that NumPy computes."""
     state = state_of(batch, frozen=("encoder",))
     parameters = state.model.variables["params"]
     encoder = jax.tree.map(np.float64, parameters["encoder"]["Dense_0"])

@@ -35,19 +35,34 @@ from ml_collections.config_dict import ConfigDict
 
 from configs import default, movie_reviews
 
-_OFF = {"enabled": False}
-_SCRATCH: dict[str, Any] = {"masked_codes": _OFF, "sentence": _OFF, "freeze_encoder": False}
-_LOGITS = {"logits": {"weight": 1.0}}
-_AUGMENTATION = {"augmentation": {"codes": 0.2, "time": 0.5, "channels": 0.4}}
-_CTC = {"ctc": {"enabled": True}}
+
+def _row(
+    *,
+    masked_codes: bool = True,
+    sentence: bool = True,
+    ctc: bool = False,
+    logits: float = 0.0,
+    augmentation: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> dict[str, Any]:
+    """Returns the fields of `textual_kd` that differ between the rows."""
+    switches = {"masked_codes": masked_codes, "sentence": sentence, "ctc": ctc}
+    return {
+        **{name: {"enabled": enabled} for name, enabled in switches.items()},
+        "logits": {"weight": logits},
+        "augmentation": dict(zip(("codes", "time", "channels"), augmentation, strict=True)),
+        # A random encoder must be trained.
+        **({} if masked_codes else {"freeze_encoder": False}),
+    }
+
+
 ROWS: dict[str, dict[str, Any]] = {
-    "scratch": _SCRATCH,
-    "ft_kd_only": {**_SCRATCH, **_LOGITS},
-    "base": {"sentence": _OFF},
-    "pt_kd": {},
-    "ft_kd": _LOGITS,
-    "ctc": {**_LOGITS, **_CTC},
-    "augmentation": {**_LOGITS, **_CTC, **_AUGMENTATION},
+    "scratch": _row(masked_codes=False, sentence=False),
+    "ft_kd_only": _row(masked_codes=False, sentence=False, logits=1.0),
+    "base": _row(sentence=False),
+    "pt_kd": _row(),
+    "ft_kd": _row(logits=1.0),
+    "ctc": _row(logits=1.0, ctc=True),
+    "augmentation": _row(logits=1.0, ctc=True, augmentation=(0.2, 0.5, 0.4)),
 }
 
 
@@ -78,8 +93,11 @@ def get_config(argument: str = "pt_kd") -> ConfigDict:
     config.continuation_kd.max_temperature = min(10, config.student.epochs)
     config.continuation_kd.psi_epochs = config.student.epochs
     config.continuation_kd.psi_until = half
+    frozen = config.textual_kd.freeze_encoder
+    config.variants = {
+        name: {"textual_kd": {"freeze_encoder": frozen, **fields}} for name, fields in ROWS.items()
+    }
     config.textual_kd.update(ROWS[row])
-    config.variants = {name: {"textual_kd": fields} for name, fields in ROWS.items()}
     return config
 
 

@@ -42,7 +42,7 @@ class SentenceConfig(PretrainingConfig):
     state: Literal["first", "mean"] = Field(
         default="first",
         description="What learns the vector: 'first', the encoder's state of the first token, as in"
-        " the paper; or 'mean', the mean of its states, which learns faster.",
+        " the paper; or 'mean', the mean of its states.",
     )
     weight: Positive = Field(
         default=1.0, description="Weight of the squared error of the sentence vectors."

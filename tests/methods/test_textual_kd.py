@@ -17,6 +17,7 @@ from akd_jax.runs import make_plan
 from akd_jax.runs.checks import prepare_changes
 from akd_jax.types import Batch, Clock, Outputs
 from configs import speech
+from experiments.grid import row_config
 from tests.support.killing import kill_at_record
 from tests.support.runs import (
     assert_same_run,
@@ -126,6 +127,15 @@ def test_rows_need_the_teachers_of_their_steps(config, row, teachers):
     plan = make_plan(config)
     assert sorted(plan.recipes) == teachers
     assert plan.method.stages[0].frozen == (() if "masked_codes" not in teachers else ("encoder",))
+
+
+@pytest.mark.parametrize("size", ["", ",tenth"])
+@pytest.mark.parametrize("first", ["scratch", "base", "augmentation"])
+def test_rows_of_a_comparison_do_not_depend_on_the_row_of_the_configuration(first, size):
+    config = speech.get_config(first + size)
+    for row in speech.ROWS:
+        expected = speech.get_config(row + size)
+        assert row_config(config, row).textual_kd == expected.textual_kd
 
 
 @pytest.mark.parametrize(

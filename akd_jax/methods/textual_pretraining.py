@@ -20,6 +20,7 @@ from akd_jax.data.codes import MASK
 from akd_jax.data.dataset import UNLABELLED
 from akd_jax.data.text import Vocabulary
 from akd_jax.host.errors import InputError
+from akd_jax.losses.features.randomness import example_keys
 from akd_jax.methods.base import RunSettings, teacher_recipe
 from akd_jax.methods.textual_settings import (
     CtcConfig,
@@ -66,7 +67,7 @@ class MaskCodes:
         """
         del student, teachers, clock
         tokens = batch.inputs[_CODES]
-        keys = jax.vmap(lambda example: jax.random.fold_in(key, example))(batch.ids)
+        keys = example_keys(key, batch, None)  # The key is the same on all devices.
         masked = self.spans.draw(keys, tokens.lengths, tokens.ids.shape[1])
         ids = jnp.where(masked, MASK, tokens.ids)
         return batch.replace(

@@ -80,6 +80,8 @@ def prepare_changes(
     Networks of texts select their tokens, which stay the same arrays if nothing changes them. All
     other inputs count as changed.
     """
+    if stage.prepare is None:
+        return False
     changed = [False]
 
     def trace(student: Model, batch: Batch) -> None:

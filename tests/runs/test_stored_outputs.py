@@ -175,6 +175,10 @@ def test_stored_outputs_of_batches_that_a_stage_changes_are_warned_about(
     runs.run(config, tmp_path / "run")
     (warning,) = [message for message in caplog.messages if "stored outputs" in message]
     assert "stage custom_0: the stored outputs of teacher are those of the batches" in warning
+    caplog.clear()
+    use_loss(monkeypatch, config, feature_loss, teachers=("teacher",))
+    runs.run(config, tmp_path / "unchanged")
+    assert not [message for message in caplog.messages if "stored outputs" in message]
 
 
 @pytest.mark.parametrize(

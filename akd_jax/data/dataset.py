@@ -12,7 +12,7 @@ from akd_jax.host.errors import InputError
 from akd_jax.types import Task
 
 Kind = Literal["text", "codes"]
-UNLABELLED = "unlabelled"  # The split of examples without labels.
+UNLABELLED_SPLIT = "unlabelled"  # The split of examples without labels.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,9 @@ class Dataset:
     @property
     def test_splits(self) -> list[str]:
         """The names of the test split and of the additional ones."""
-        return [name for name in self.splits if name not in ("train", "validation", UNLABELLED)]
+        return [
+            name for name in self.splits if name not in ("train", "validation", UNLABELLED_SPLIT)
+        ]
 
 
 def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, Examples]:
@@ -179,6 +181,6 @@ def hold_out(
     if source.validation is not None:
         splits["validation"] = source.validation
     if source.unlabelled is not None:
-        splits[UNLABELLED] = source.unlabelled
+        splits[UNLABELLED_SPLIT] = source.unlabelled
     example = source.train.take(np.arange(1)).inputs
     return Dataset(splits, source.task, source.normalise, example, source.columns, source.kinds)

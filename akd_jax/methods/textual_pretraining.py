@@ -17,7 +17,7 @@ import numpy as np
 from akd_jax import losses
 from akd_jax.data import Batches, Examples, letters
 from akd_jax.data.codes import MASK
-from akd_jax.data.dataset import UNLABELLED
+from akd_jax.data.dataset import UNLABELLED_SPLIT
 from akd_jax.data.text import Vocabulary
 from akd_jax.host.errors import InputError
 from akd_jax.losses.features.randomness import example_keys
@@ -35,7 +35,7 @@ from akd_jax.teachers.live import LiveTeacher
 from akd_jax.training.evaluate import MeanLoss, Predictor
 from akd_jax.training.method import Frozen, Method, Recipe
 from akd_jax.training.stage import Evaluate, Stage, StageContext
-from akd_jax.types import Batch, Clock, Loss, Outputs, Teacher, Variables
+from akd_jax.types import UNLABELLED, Batch, Clock, Loss, Outputs, Teacher, Variables
 
 MASKED_CODES, SENTENCE, CTC = "masked_codes", "sentence", "ctc"  # The names of the networks.
 _ENCODER = "sentence_encoder"
@@ -256,15 +256,15 @@ def _variance(encoder: Model, batches: Batches) -> float:
 
 
 def _examples(choice: Literal["unlabelled", "all"], context: StageContext) -> Examples:
-    """Returns the recordings of a pretraining."""
+    """Returns the recordings of a pretraining, without labels."""
     splits = context.dataset.splits
-    if choice == "unlabelled" and UNLABELLED not in splits:
+    if choice == "unlabelled" and UNLABELLED_SPLIT not in splits:
         raise InputError(
             "config.textual_kd: expected recordings without labels for a pretraining, got none;"
             " add pretrain_data.csv, or set the field `examples` of each pretraining to 'all'"
         )
-    parts = [splits[UNLABELLED]] if UNLABELLED in splits else []
+    parts = [splits[UNLABELLED_SPLIT]] if UNLABELLED_SPLIT in splits else []
     if choice == "all":
         parts.append(splits["train"])
     inputs = jax.tree.map(lambda *arrays: np.concatenate(arrays), *(part.inputs for part in parts))
-    return Examples(inputs, np.concatenate([part.labels for part in parts]))
+    return Examples(inputs, np.full(sum(map(len, parts)), UNLABELLED, np.int32))

@@ -1,17 +1,16 @@
 """Recurrent layers, GRU and LSTM, in one direction or in both, for padded sequences."""
 
-from typing import Literal, cast
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from akd_jax.models.recurrence import CELLS, recur
 from akd_jax.types import Array
 
 Cell = Literal["gru", "lstm"]
 Merge = Literal["concatenate", "sum"]
-
-_CELLS = {"gru": nn.GRUCell, "lstm": nn.OptimizedLSTMCell}
 
 
 class Recurrent(nn.Module):
@@ -60,25 +59,68 @@ class Recurrent(nn.Module):
         Raises:
           ValueError: an attribute has an unknown value.
         """
-        if self.cell not in _CELLS:
+        if self.cell not in CELLS:
             raise ValueError(f"cell: expected 'gru' or 'lstm', got {self.cell!r}")
         if self.merge not in ("concatenate", "sum"):
             raise ValueError(f"merge: expected 'concatenate' or 'sum', got {self.merge!r}")
         inputs = jnp.asarray(inputs, jnp.float32)
-        outputs = self._states("forward", inputs, lengths, backwards=False)
+        is_real = (jnp.arange(inputs.shape[1]) < jnp.asarray(lengths)[:, None])[..., None]
+        outputs = _Direction(self.width, self.cell, name="forward")(inputs, is_real)
         if self.bidirectional:
-            backwards = self._states("backward", inputs, lengths, backwards=True)
+            backward = _Direction(self.width, self.cell, reverse=True, name="backward")
             if self.merge == "sum":
-                outputs += backwards
+                outputs += backward(inputs, is_real)
             else:
-                outputs = jnp.concatenate([outputs, backwards], axis=-1)
-        is_real = jnp.arange(inputs.shape[1]) < lengths[:, None]
-        return jnp.where(is_real[..., None], outputs, 0)
+                outputs = jnp.concatenate([outputs, backward(inputs, is_real)], axis=-1)
+        return jnp.where(is_real, outputs, 0)
 
-    def _states(
-        self, name: str, inputs: jax.Array, lengths: Array, *, backwards: bool
-    ) -> jax.Array:
-        """Returns the states of one direction; its parameters are those of the cell `name`."""
-        cell = _CELLS[self.cell](self.width, name=name)
-        layer = nn.RNN(cell, reverse=backwards, keep_order=backwards)
-        return cast(jax.Array, layer(inputs, seq_lengths=lengths))
+
+class _Direction(nn.Module):
+    """One direction of a recurrent layer; see `Recurrent`.
+
+    The names of the parameters are those of `flax.linen.GRUCell` and `OptimizedLSTMCell`: `iz` and
+    `hz` for W_z and U_z.
+    """
+
+    width: int
+    cell: Cell
+    reverse: bool = False
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, is_real: jax.Array) -> jax.Array:
+        """Returns the states, [B, T, H].
+
+        Args:
+          inputs: the sequences, [B, T, D].
+          is_real: whether a position is real, bool [B, T, 1].
+        """
+        cell = CELLS[self.cell]
+        inputs, is_real = jnp.swapaxes(inputs, 0, 1), jnp.swapaxes(is_real, 0, 1)
+        # All products with the inputs are computed before the loop, where they are large.
+        products = [
+            nn.Dense(self.width, use_bias=gate in cell.input_biases, name=f"i{gate}")(inputs)
+            for gate in cell.gates
+        ]
+        of_state = [
+            _StateProduct(self.width, gate in cell.state_biases, name=f"h{gate}")()
+            for gate in cell.gates
+        ]
+        kernels, biases = zip(*of_state, strict=True)
+        states = recur(cell, self.reverse, products, list(kernels), list(biases), is_real)
+        return jnp.swapaxes(states, 0, 1)
+
+
+class _StateProduct(nn.Module):
+    """The parameters of a product with the state."""
+
+    width: int
+    use_bias: bool
+
+    @nn.compact
+    def __call__(self) -> tuple[jax.Array, jax.Array]:
+        """Returns the kernel, [H, H], and the bias, [H], which is 0 without `use_bias`."""
+        shape = (self.width, self.width)
+        kernel = self.param("kernel", nn.initializers.orthogonal(), shape)
+        if not self.use_bias:
+            return kernel, jnp.zeros(self.width)
+        return kernel, self.param("bias", nn.initializers.zeros, (self.width,))

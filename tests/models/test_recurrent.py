@@ -1,12 +1,14 @@
 """Recurrent layers against PyTorch's layers on packed sequences."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 import torch
 
 from akd_jax.models.recurrent import Recurrent
-from tests.support.recurrent import parameters_of, reference_layer
+from tests.support.recurrent import gradients_of, parameters_of, reference_layer
 
 LENGTHS = np.int32([5, 3, 1, 4])
 WIDTH, INPUTS = 6, 3
@@ -33,13 +35,18 @@ def test_outputs_and_gradients_equal_pytorch(cell, bidirectional):
     assert jax.tree.map(np.shape, parameters) == shapes
 
     @jax.jit
-    def run(inputs):
+    def run(parameters, inputs):
         outputs = module.apply({"params": parameters}, inputs, LENGTHS)
         return (outputs**2).sum(), outputs
 
-    (_, outputs), gradient = jax.value_and_grad(run, has_aux=True)(inputs)
+    gradients, outputs = jax.grad(run, (0, 1), has_aux=True)(parameters, inputs)
     np.testing.assert_allclose(outputs, expected.detach(), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(gradient, tensor.grad, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gradients[1], tensor.grad, rtol=1e-4, atol=1e-6)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+        gradients[0],
+        gradients_of(layer),
+    )
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

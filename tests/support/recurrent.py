@@ -14,12 +14,21 @@ def reference_layer(cell, inputs, width, bidirectional=True):
 
 def parameters_of(layer):
     """The parameters of a layer of PyTorch, as those of `Recurrent`."""
+    return _convert(layer, lambda parameter: parameter, lambda b_i, b_h: b_i + b_h)
+
+
+def gradients_of(layer):
+    """The gradients of these parameters, after a backward pass of PyTorch."""
+    return _convert(layer, lambda parameter: parameter.grad, lambda b_i, b_h: b_i)
+
+
+def _convert(layer, read, merge_biases):
     is_gru = isinstance(layer, torch.nn.GRU)
     gates = "rzn" if is_gru else "ifgo"
 
     def direction(suffix):
         arrays = {
-            name: np.split(getattr(layer, f"{name}_l0{suffix}").detach().numpy(), len(gates))
+            name: np.split(read(getattr(layer, f"{name}_l0{suffix}")).detach().numpy(), len(gates))
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         }
         cells = {}
@@ -30,7 +39,7 @@ def parameters_of(layer):
             if gate == "n":  # The reset gate multiplies the bias of the state.
                 cells["in"]["bias"], cells["hn"]["bias"] = b_i, b_h
             else:
-                cells[f"{'i' if is_gru else 'h'}{gate}"]["bias"] = b_i + b_h
+                cells[f"{'i' if is_gru else 'h'}{gate}"]["bias"] = merge_biases(b_i, b_h)
         return cells
 
     names = {"forward": ""} | ({"backward": "_reverse"} if layer.bidirectional else {})

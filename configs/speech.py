@@ -109,14 +109,14 @@ def _use_small_sizes(config: ConfigDict, *, tenth: bool) -> None:
     config.dataset.max_codes = 128
     config.student.model = "speech:256,2x128,light:128"
     config.dataset.train_fraction = 0.1 if tenth else 1.0
-    config.student.epochs = 60 if tenth else 8
+    config.student.epochs = 40 if tenth else 6
     config.teacher.model = f"huggingface:{minilm}"
     config.teacher.epochs = 8 if tenth else 2
     config.teacher.views = 1  # The transcripts have no augmentation.
     config.textual_kd.sentence.encoder = f"sentence:{minilm}"
-    for name in ("masked_codes", "sentence", "ctc"):
+    for name, epochs in {"masked_codes": 6, "sentence": 10, "ctc": 6}.items():
         config.textual_kd[name].examples = "all"
-        config.textual_kd[name].epochs = 18 if tenth else 8
+        config.textual_kd[name].epochs = epochs * 9 // 4 if tenth else epochs
     # The codes are three times as long as the paper's, and the spans last as long as there.
     config.textual_kd.masked_codes.span = 7
     config.textual_kd.augmentation.codes_span = 2
@@ -132,6 +132,7 @@ def _use_small_sizes(config: ConfigDict, *, tenth: bool) -> None:
         schedule="cosine",
     )
     config.textual_kd.sentence.state = "mean"
+    config.textual_kd.sentence.weight = 10.0  # With 1 the vectors are learned more slowly.
     config.textual_kd.masked_codes.optimizer.warmup_epochs = 1
     config.textual_kd.sentence.optimizer.warmup_epochs = 1
     config.teacher.optimizer.learning_rate = 5e-5

@@ -88,6 +88,8 @@ def test_pretrainings_learn_and_have_no_test_scores(finished):
     for name in ("masked_codes", "sentence", "ctc"):
         values = [line["validation_loss"] for line in read_metrics(finished / name)]
         assert values[-1] < values[0]
+        # The labels are not used, so there is no accuracy on them.
+        assert "train_accuracy" not in read_metrics(finished / name)[-1]
         results = read_results(finished / name)
         assert results["validation"] == min(values)
         assert (results["test"], results["metrics"]) == (None, {})

@@ -14,6 +14,14 @@ test split. The recordings become codes in codes.tsv, by the codebook in codeboo
 if there is none. A codes.tsv of vq-wav2vec, with the columns path and codes, is used as it is.
 
 spoken_intents is such a folder with 31 intents, which the programs espeak-ng, flite and sox make.
+
+scored_pairs is a folder with train.tsv, dev.tsv and test.tsv, whose columns source, target and
+score hold a text, its translation and a number. unlabelled.tsv holds pairs without a score. Two
+tokenizers for a small student are trained on the texts of train.tsv and unlabelled.tsv.
+
+mt_quality is such a folder with texts of Debian packages (a download of 170 MB), which the program
+apertium translates from English into Spanish.
+
 The same command continues a preparation that was stopped.
 """
 
@@ -27,15 +35,23 @@ from akd_jax import data
 from akd_jax.data import Source
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
-from akd_jax.host.files import Path, lock, not_writable
+from akd_jax.host.files import Path, as_path, lock, not_writable
 from experiments import cli, options
-from experiments.preparation import images, movie_reviews, speech, spoken_intents
+from experiments.preparation import (
+    images,
+    movie_reviews,
+    mt_quality,
+    scored_pairs,
+    speech,
+    spoken_intents,
+    tokenizers,
+)
 
 _DATASET = flags.DEFINE_string(
     "dataset",
     None,
-    "Data set: 'cifar10', 'cifar100', 'fashion_mnist', 'movie_reviews', 'speech_commands_csv' or"
-    " 'spoken_intents'.",
+    "Data set: 'cifar10', 'cifar100', 'fashion_mnist', 'movie_reviews', 'speech_commands_csv',"
+    " 'spoken_intents', 'scored_pairs' or 'mt_quality'.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data set.")
 _CODES = flags.DEFINE_integer(
@@ -47,22 +63,38 @@ _HOPS_PER_CODE = flags.DEFINE_integer(
     "Speech: the length of a code, in steps of 10 ms.",
     lower_bound=1,
 )
-_TRAIN, _VALID, _TEST, _PRETRAIN = (
+_TRAIN, _VALID, _TEST = (
     flags.DEFINE_integer(
         name,
-        getattr(spoken_intents.Sizes, name),
-        f"spoken_intents: number of {description}.",
-        lower_bound=lower_bound,
+        None,
+        f"Number of {split} examples: utterances of spoken_intents (default"
+        f" {getattr(spoken_intents.Sizes, name):,}) or pairs of mt_quality (default"
+        f" {getattr(mt_quality.Options, name):,}).",
+        lower_bound=1,
     )
-    for name, description, lower_bound in (
-        ("train", "training utterances", spoken_intents.SMALLEST),
-        ("valid", "validation utterances", 1),
-        ("test", "test utterances", 1),
-        ("pretrain", "utterances without an intent", 0),
-    )
+    for name, split in (("train", "training"), ("valid", "validation"), ("test", "test"))
+)
+_PRETRAIN = flags.DEFINE_integer(
+    "pretrain",
+    spoken_intents.Sizes.pretrain,
+    "spoken_intents: number of utterances without an intent.",
+    lower_bound=0,
 )
 _SEED = flags.DEFINE_integer(
     "seed", 0, "spoken_intents: seed of voices, texts and noise.", lower_bound=0
+)
+
+_CATALOGS = flags.DEFINE_list(
+    "catalogs",
+    None,
+    "mt_quality: folders with Spanish catalogs of gettext, such as /usr/share/locale, separated by"
+    " commas. By default, those of Debian packages are downloaded.",
+)
+_VOCABULARY_SIZE = flags.DEFINE_integer(
+    "vocabulary_size",
+    tokenizers.VOCABULARY_SIZE,
+    "scored_pairs and mt_quality: largest number of tokens of each tokenizer.",
+    lower_bound=tokenizers.SMALLEST,
 )
 
 # Downloads that are skipped if the reader of the data set finds all files.
@@ -72,8 +104,8 @@ _DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
     "fashion_mnist": images.prepare_fashion_mnist,
     "movie_reviews": movie_reviews.prepare,
 }
-# The settings of speech without flags.
-_OPTIONS, _SIZES = speech.Options(), spoken_intents.Sizes()
+# The settings without flags.
+_OPTIONS, _SIZES, _QUALITY = speech.Options(), spoken_intents.Sizes(), mt_quality.Options()
 
 
 def prepare_dataset(
@@ -83,6 +115,7 @@ def prepare_dataset(
     speech_options: speech.Options = _OPTIONS,
     sizes: spoken_intents.Sizes = _SIZES,
     seed: int = 0,
+    quality: mt_quality.Options = _QUALITY,
 ) -> str:
     """Prepares a data set in a folder; returns a line that describes the result.
 
@@ -92,14 +125,24 @@ def prepare_dataset(
       speech_options: what the codes of recordings are.
       sizes: the numbers of utterances of 'spoken_intents'.
       seed: the seed of 'spoken_intents'.
+      quality: what 'mt_quality' is, and the size of the vocabularies of 'scored_pairs'.
 
     Raises:
       InputError: the data set is unknown, or could not be downloaded or made. The message names
         the file to download by hand and the folder to put it into, or what else to do.
     """
-    makers: Mapping[str, Callable[[], None]] = {
-        "speech_commands_csv": lambda: speech.prepare(data_dir, speech_options),
-        "spoken_intents": lambda: spoken_intents.prepare(data_dir, sizes, seed, speech_options),
+    # How each data set is made, and described.
+    makers: Mapping[str, tuple[Callable[[], None], Callable[[Path], str]]] = {
+        "speech_commands_csv": (lambda: speech.prepare(data_dir, speech_options), speech.describe),
+        "spoken_intents": (
+            lambda: spoken_intents.prepare(data_dir, sizes, seed, speech_options),
+            speech.describe,
+        ),
+        "scored_pairs": (
+            lambda: scored_pairs.prepare(data_dir, quality.vocabulary_size),
+            scored_pairs.describe,
+        ),
+        "mt_quality": (lambda: mt_quality.prepare(data_dir, quality), scored_pairs.describe),
     }
     if dataset not in {**_DOWNLOADS, **makers}:
         raise InputError(
@@ -108,16 +151,14 @@ def prepare_dataset(
         )
     records.check_writable(data_dir)
     if dataset in makers:
+        make, describe = makers[dataset]
         with _locked(data_dir):
-            makers[dataset]()
-        source = data.DATASETS[dataset](data_dir)
+            make()
+        description = describe(data_dir)
     else:
         source = _read_or_download(dataset, data_dir)
-    line = (
-        f"{dataset} is ready in {data_dir}: {len(source.train):,} training and"
-        f" {len(source.test):,} test examples"
-    )
-    return f"{line}; {speech.describe(data_dir)}" if dataset in makers else line
+        description = f"{len(source.train):,} training and {len(source.test):,} test examples"
+    return f"{dataset} is ready in {data_dir}: {description}"
 
 
 @contextlib.contextmanager
@@ -147,12 +188,19 @@ def _read_or_download(dataset: str, data_dir: Path) -> Source:
 
 def main() -> None:
     """Prepares the data set and prints the result."""
+    sizes = {"train": _TRAIN.value, "valid": _VALID.value, "test": _TEST.value}
+    given = {name: size for name, size in sizes.items() if size is not None}
     line = prepare_dataset(
         _DATASET.value or "",
         options.path(_DATA_DIR),
         speech_options=speech.Options(_CODES.value, _HOPS_PER_CODE.value),
-        sizes=spoken_intents.Sizes(_TRAIN.value, _VALID.value, _TEST.value, _PRETRAIN.value),
+        sizes=spoken_intents.Sizes(**given, pretrain=_PRETRAIN.value),
         seed=_SEED.value,
+        quality=mt_quality.Options(
+            **given,
+            vocabulary_size=_VOCABULARY_SIZE.value,
+            catalogs=[as_path(folder) for folder in _CATALOGS.value or ()],
+        ),
     )
     print(line)
 

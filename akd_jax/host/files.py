@@ -98,12 +98,13 @@ def local_copy(folder: Path, names: tuple[str, ...]) -> pathlib.Path:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a text file in one atomic step: a reader sees the old text or the new text."""
+    """Writes a file in UTF-8 in one atomic step: a reader sees the old text or the new text."""
     if is_remote(path):
-        path.write_text(text)  # A store keeps the old file until the upload is complete.
+        # A store keeps the old file until the upload is complete.
+        path.write_text(text, encoding="utf-8")
     else:
         replacement = path.with_suffix(".tmp")
-        replacement.write_text(text)
+        replacement.write_text(text, encoding="utf-8")
         replacement.replace(path)
 
 

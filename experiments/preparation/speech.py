@@ -86,12 +86,14 @@ def prepare(data_dir: Path, options: Options) -> None:
 
 
 def describe(data_dir: Path) -> str:
-    """Returns the number of codes in use, and the mean and the largest length of recordings."""
+    """Describes the splits, the codes in use, and the lengths of the recordings."""
+    source = reader.load(data_dir)
     recordings = [words.split() for words in _existing_codes(data_dir).values()]
     lengths = [len(words) for words in recordings]
     used = len({word for words in recordings for word in words})
     return (
-        f"{used:,} codes in use, {np.mean(lengths):.1f} codes per recording and at most"
+        f"{len(source.train):,} training and {len(source.test):,} test examples; {used:,} codes in"
+        f" use, {np.mean(lengths):.1f} codes per recording and at most"
         f" {max(lengths):,}"
     )
 

@@ -58,9 +58,15 @@ def prepare(data_dir: Path, sizes: Sizes, seed: int, options: speech.Options) ->
       options: what the codes are.
 
     Raises:
-      InputError: a program is missing, the folder has the corpus of another seed, it cannot be
-        written, or the sentences could not be downloaded.
+      InputError: there are fewer training utterances than intents, a program is missing, the folder
+        has the corpus of another seed, it cannot be written, or the sentences could not be
+        downloaded.
     """
+    if sizes.train < SMALLEST:
+        raise InputError(
+            f"--train: expected at least {SMALLEST} training utterances, one for each intent, got"
+            f" {sizes.train}"
+        )
     voices.check_programs()
     _check_seed(data_dir, seed)
     spoken = voices.choose(seed)

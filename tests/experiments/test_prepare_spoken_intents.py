@@ -192,6 +192,13 @@ def test_larger_corpus_contains_the_smaller_one(corpus, tmp_path):
     assert read_csv(tmp_path / "larger", "train")[:31] == read_csv(corpus, "train")
 
 
+def test_fewer_training_utterances_than_intents_are_refused(tmp_path):
+    message = error_of(spoken_intents.prepare, tmp_path, Sizes(train=30), 0, OPTIONS)
+    assert message == (
+        "--train: expected at least 31 training utterances, one for each intent, got 30"
+    )
+
+
 @needs_programs
 def test_folder_of_another_seed_is_refused(corpus):
     message = error_of(spoken_intents.prepare, corpus, SIZES, 1, OPTIONS)

@@ -1,0 +1,165 @@
+"""A corpus for the estimation of translation quality: texts of programs, translated by apertium.
+
+The texts are English, from the catalogs of Debian packages, and apertium translates them into
+Spanish. The score of a translation is its similarity to the translation by people in the catalog.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from akd_jax.data.readers import tsv
+from akd_jax.host.errors import InputError, require
+from akd_jax.host.files import Path, not_writable, replace_text
+from experiments.preparation import apertium, catalogs, debian, scored_pairs, tokenizers
+from experiments.preparation.catalogs import Pair
+from experiments.preparation.scored_pairs import SCORE, TEXTS, UNLABELLED
+
+_CATALOGS = "catalogs"
+_TRANSLATIONS = "translations.tsv"
+_README = "README.txt"
+_ABOUT = """\
+English texts of programs (source), translated into Spanish by apertium (target). The score is the
+sentence chrF of a translation, divided by 100, against the translation by people in the program's
+catalog: from 0 to 1, where 1 is best. test.tsv, dev.tsv, train.tsv and unlabelled.tsv follow each
+other in one random order, and no two sources are equal up to case, digits and punctuation.
+
+The texts are parts of programs, and have their licences, such as the GPL, the LGPL and the MPL.
+Read them before you pass the files on. For Debian packages they are in the files copyright below
+the folder catalogs.
+
+Catalogs of
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the corpus is.
+
+    Attributes:
+      train: number of training pairs with a score.
+      valid: number of validation pairs, in dev.tsv.
+      test: number of test pairs.
+      vocabulary_size: the largest number of tokens of each tokenizer.
+      catalogs: folders with catalogs; with none, those of Debian packages are downloaded.
+    """
+
+    train: int = 6_000
+    valid: int = 1_500
+    test: int = 2_000
+    vocabulary_size: int = tokenizers.VOCABULARY_SIZE
+    catalogs: Sequence[Path] = ()
+
+
+def prepare(data_dir: Path, options: Options) -> None:
+    """Makes the corpus and its tokenizers.
+
+    The pairs are in a fixed random order: first test, then dev and train, and the rest is in
+    unlabelled.tsv. The translations are saved in translations.tsv, so that a preparation that was
+    stopped continues where it was, and one with other sizes translates nothing again.
+
+    Args:
+      data_dir: the folder to write to.
+      options: what the corpus is.
+
+    Raises:
+      InputError: a program or package is missing, the catalogs cannot be downloaded or have too few
+        pairs, apertium fails, or the folder cannot be written.
+    """
+    if not isinstance(data_dir, pathlib.Path):
+        raise InputError(
+            f"--data_dir: expected a local folder, got {data_dir}; choose one, and copy the result"
+        )
+    apertium.check_program()
+    score = _sentence_chrf()
+    require("tokenizers", "text")
+    folders = _catalog_folders(data_dir, options.catalogs)
+    pairs = catalogs.read_pairs(catalogs.find(folders))
+    _check_sizes(len(pairs), options)
+    try:
+        translations = _translate(data_dir, [pair.source for pair in pairs])
+        pairs = [pair for pair in pairs if catalogs.has_words(translations[pair.source])]
+        _check_sizes(len(pairs), options)
+        _write_splits(data_dir, pairs, translations, options, score)
+        replace_text(data_dir / _README, _ABOUT + "".join(f"{path}\n" for path in folders))
+    except OSError as error:
+        raise not_writable(data_dir, error) from None
+    scored_pairs.prepare(data_dir, options.vocabulary_size)
+
+
+def _sentence_chrf() -> Callable[[str, str], float]:
+    """Returns a function of a translation and its reference: chrF / 100, from 0 to 1.
+
+    chrF is the F-score, with a weight of 2 for the recall, of n-grams of up to 6 characters.
+
+    Source: Popović, 2015, https://aclanthology.org/W15-3049.
+    """
+    metric = require("sacrebleu", "text").CHRF()
+    return lambda translation, reference: (
+        metric.sentence_score(translation, [reference]).score / 100
+    )
+
+
+def _catalog_folders(data_dir: pathlib.Path, given: Sequence[Path]) -> list[pathlib.Path]:
+    """Returns the given folders with catalogs, or those of packages that it downloads."""
+    if not given:
+        debian.download_catalogs(data_dir / _CATALOGS)
+        return sorted((data_dir / _CATALOGS).iterdir())
+    folders = [pathlib.Path(folder) for folder in given]
+    for folder in folders:
+        if not catalogs.find([folder]):
+            raise InputError(
+                f"--catalogs: expected {catalogs.FILES} in the folder {folder} or its subfolders,"
+                " got none; choose another folder, or leave out --catalogs to download Debian"
+                f" packages such as {', '.join(debian.PACKAGES[:3])}"
+            )
+    return folders
+
+
+def _check_sizes(found: int, options: Options) -> None:
+    wanted = options.test + options.valid + options.train
+    if wanted > found:
+        raise InputError(
+            f"--test, --valid, --train: expected at most {found:,} pairs together, the number that"
+            f" the catalogs have, got {wanted:,}; give smaller numbers, or more folders by"
+            " --catalogs"
+        )
+
+
+def _translate(data_dir: pathlib.Path, texts: Sequence[str]) -> Mapping[str, str]:
+    """Returns the translations of texts; those that translations.tsv has are not made again."""
+    path = data_dir / _TRANSLATIONS
+    translations: dict[str, str] = {}
+    if path.exists():
+        translations = {row[0]: row[1] for row in tsv.read(path, TEXTS).rows.values()}
+    apertium.translate_missing(
+        texts, translations, lambda: _write(path, TEXTS, translations.items())
+    )
+    return translations
+
+
+def _write_splits(
+    data_dir: pathlib.Path,
+    pairs: Sequence[Pair],
+    translations: Mapping[str, str],
+    options: Options,
+    score: Callable[[str, str], float],
+) -> None:
+    start = 0
+    for name, size in (("test", options.test), ("dev", options.valid), ("train", options.train)):
+        rows = []
+        for pair in pairs[start : start + size]:
+            translation = translations[pair.source]
+            value = score(translation, pair.reference)
+            rows.append((pair.source, translation, f"{value:.4f}"))
+        _write(data_dir / f"{name}.tsv", (*TEXTS, SCORE), rows)
+        start += size
+    path = data_dir / f"{UNLABELLED}.tsv"
+    if pairs[start:]:
+        _write(path, TEXTS, [(pair.source, translations[pair.source]) for pair in pairs[start:]])
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write(path: pathlib.Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    replace_text(path, "".join("\t".join(row) + "\n" for row in (header, *rows)))

@@ -1,0 +1,128 @@
+"""Tokenizers of a small student, which are trained on the texts of a data set."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from absl import logging
+
+from akd_jax.host.errors import InputError, require
+from akd_jax.host.files import Path, not_writable, reason, replace_text
+
+if TYPE_CHECKING:  # tokenizers is an optional package.
+    from tokenizers import Tokenizer
+
+NAMES = ("source", "target")
+VOCABULARY_SIZE = 8_000
+SMALLEST = 256  # A token for each byte.
+
+# Letters, with the combining marks and the joiners of zero width that are parts of words in some
+# scripts.
+_LETTERS = "\\p{L}\\p{M}\u200c\u200d"
+# A word, a digit or other characters, each with the space before it; or one more space.
+_PIECES = f" ?[{_LETTERS}]+| ?\\p{{N}}| ?[^\\s\\p{{N}}{_LETTERS}]+|\\s"
+
+
+def train_tokenizers(
+    folder: Path,
+    sources: Iterable[str],
+    targets: Iterable[str],
+    vocabulary_size: int = VOCABULARY_SIZE,
+    *,
+    prefix: str = "",
+) -> None:
+    """Trains a tokenizer of sources and one of targets; saves them in a folder.
+
+    The files are PREFIXsource.tokenizer.json and PREFIXtarget.tokenizer.json. An existing file is
+    kept, because the students that were trained with it need it. If the texts and the settings
+    give another tokenizer now, this is logged.
+
+    Args:
+      folder: the folder to write to.
+      sources: texts in the source language.
+      targets: texts in the target language.
+      vocabulary_size: the largest number of tokens of each tokenizer, at least 256.
+      prefix: start of the names of the files.
+
+    Raises:
+      InputError: an existing file is not a tokenizer, the folder cannot be written, or the package
+        tokenizers is not installed.
+    """
+    for name, texts in zip(NAMES, (sources, targets), strict=True):
+        path = _path(folder, name, prefix)
+        tokenizer = train(texts, vocabulary_size)
+        existing = _read(path)
+        if existing is None:
+            try:
+                replace_text(path, tokenizer.to_str(pretty=True))
+            except OSError as error:
+                raise not_writable(folder, error) from None
+        elif existing.to_str() != tokenizer.to_str():
+            logging.warning(
+                "%s: the existing tokenizer of %d tokens is used. The texts and"
+                " --vocabulary_size=%d give another one now; delete the file to train it again",
+                path,
+                existing.get_vocab_size(),
+                vocabulary_size,
+            )
+
+
+def train(texts: Iterable[str], vocabulary_size: int) -> "Tokenizer":
+    """Trains a tokenizer by byte-pair encoding (BPE); the same texts give the same tokenizer.
+
+    Its tokens are sequences of bytes, so that no character of any script is unknown. Texts are
+    normalised by Unicode's NFKC. Words at the start of a text have the same tokens as others. No
+    token marks the start or the end of a text, and there is none for padding.
+
+    Source: Sennrich, Haddow and Birch, 2016, https://arxiv.org/abs/1508.07909.
+
+    Args:
+      texts: the texts.
+      vocabulary_size: the largest number of tokens. With few texts there are fewer, because a pair
+        of tokens that occurs only once is not merged.
+    """
+    library = require("tokenizers", "text")
+    tokenizer = library.Tokenizer(library.models.BPE())
+    tokenizer.normalizer = library.normalizers.Sequence(
+        [library.normalizers.NFKC(), library.normalizers.Prepend(" ")]
+    )
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(
+        [
+            library.pre_tokenizers.Split(library.Regex(_PIECES), "isolated"),
+            library.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = library.decoders.Sequence(
+        [library.decoders.ByteLevel(), library.decoders.Strip(" ", 1, 0)]
+    )
+    trainer = library.trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        min_frequency=2,
+        show_progress=False,
+        initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def vocabulary_sizes(folder: Path, *, prefix: str = "") -> Mapping[str, int]:
+    """Returns the number of tokens of each tokenizer that `train_tokenizers` saved, by `NAMES`."""
+    tokenizers = {name: _read(_path(folder, name, prefix)) for name in NAMES}
+    return {name: found.get_vocab_size() for name, found in tokenizers.items() if found}
+
+
+def _path(folder: Path, name: str, prefix: str) -> Path:
+    return folder / f"{prefix}{name}.tokenizer.json"
+
+
+def _read(path: Path) -> "Tokenizer | None":
+    """Reads a tokenizer; returns None if there is no file."""
+    if not path.exists():
+        return None
+    try:
+        return require("tokenizers", "text").Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except InputError:
+        raise
+    except Exception as error:  # tokenizers raises plain exceptions.
+        raise InputError(
+            f"{path}: expected a tokenizer, got: {reason(error)}; delete the file"
+        ) from None

@@ -1,0 +1,186 @@
+"""Tokenizers of pairs with scores, and the data set scored_pairs."""
+
+import logging
+import subprocess
+import sys
+import unicodedata
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from experiments import prepare
+from experiments.preparation import mt_quality, tokenizers
+from experiments.prepare import prepare_dataset
+from tests.support.errors import error_of
+from tests.support.launching import GUARD_SECONDS, ROOT
+
+SOURCES = [f"the {n} old cats of the {word} sleep" for n in "abcdefgh" for word in ("house", "sea")]
+TARGETS = [f"los gatos {n} viejos de {word} duermen" for n in "abcdefgh" for word in ("casa", "ñu")]
+FILES = ("source.tokenizer.json", "target.tokenizer.json")
+TEXTS = [
+    "",
+    "the cats sleep",
+    " the  cats ",
+    "El ñandú — «¿qué?» 1234,5 €",
+    "tab\tand\nline",
+    "පරිගණක ප්‍රශ්නය",  # Sinhala, with a joiner of zero width.
+    "कंप्यूटर की भाषा",
+    "机器翻译的质量。",
+    "👩‍👩‍👧 and \x07",
+    "ﬁne … ²",
+]
+
+
+def read(folder):
+    return [(folder / name).read_bytes() for name in FILES]
+
+
+def test_decoded_tokens_are_the_text_in_any_script():
+    tokenizer = tokenizers.train(SOURCES, 280)
+    for text in TEXTS:
+        decoded = tokenizer.decode(tokenizer.encode(text).ids)
+        assert decoded == unicodedata.normalize("NFKC", text)
+
+
+def test_words_have_the_same_tokens_everywhere_and_no_token_is_added():
+    tokenizer = tokenizers.train(SOURCES, 400)
+    words = [tokenizer.encode(word).ids for word in ("cats", "sleep", "the")]
+    assert [len(word) for word in words] == [1, 1, 1]
+    assert tokenizer.encode("the cats sleep").ids == words[2] + words[0] + words[1]
+    assert tokenizer.encode("").ids == []
+    for mark in ("[UNK]", "[PAD]", "<unk>", "<pad>"):
+        assert tokenizer.token_to_id(mark) is None
+
+
+def test_words_of_scripts_with_combining_marks_are_learned_whole():
+    words = ["ප්‍රශ්නය", "කොළඹ", "भाषा", "हिंदी", "ñandú"]
+    tokenizer = tokenizers.train([f"{word} {word}" for word in words] * 3, 2_000)
+    assert [len(tokenizer.encode(word).ids) for word in words] == [1] * len(words)
+
+
+def test_digits_of_a_number_are_tokens_of_their_own():
+    tokenizer = tokenizers.train(["123 123"] * 3, 2_000)
+    assert tokenizer.encode("123 1").tokens == ["Ġ1", "2", "3", "Ġ1"]
+
+
+@pytest.mark.parametrize(("wanted", "size"), [(256, 256), (270, 270), (8_000, None)])
+def test_vocabulary_has_at_most_the_given_size(wanted, size):
+    tokenizer = tokenizers.train(SOURCES, wanted)
+    assert size in (tokenizer.get_vocab_size(), None)
+    assert 256 <= tokenizer.get_vocab_size() <= wanted
+    assert sorted(tokenizer.get_vocab().values()) == list(range(tokenizer.get_vocab_size()))
+
+
+def test_same_texts_give_the_same_files_in_another_process_and_order(tmp_path):
+    tokenizers.train_tokenizers(tmp_path, iter(SOURCES), iter(TARGETS), 280)
+    code = (
+        "import pathlib; from experiments.preparation.tokenizers import train_tokenizers;"
+        f"train_tokenizers(pathlib.Path({str(tmp_path / 'other')!r}), {SOURCES[::-1]!r},"
+        f" {TARGETS!r}, 280)"
+    )
+    (tmp_path / "other").mkdir()
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=GUARD_SECONDS)
+    assert read(tmp_path) == read(tmp_path / "other")
+    assert read(tmp_path)[0] != read(tmp_path)[1]
+    loaded = Tokenizer.from_file(str(tmp_path / FILES[0]))
+    assert loaded.to_str() == tokenizers.train(SOURCES, 280).to_str()
+
+
+def test_existing_tokenizers_are_kept_and_differences_are_said(tmp_path, caplog):
+    tokenizers.train_tokenizers(tmp_path, SOURCES, TARGETS, 280)
+    before = read(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        tokenizers.train_tokenizers(tmp_path, SOURCES, TARGETS, 280)
+        assert caplog.records == []
+        tokenizers.train_tokenizers(tmp_path, SOURCES, TARGETS[3:], 270)
+    assert read(tmp_path) == before
+    for record, name in zip(caplog.records, FILES, strict=True):
+        assert record.getMessage() == (
+            f"{tmp_path / name}: the existing tokenizer of 280 tokens is used. The texts and"
+            " --vocabulary_size=270 give another one now; delete the file to train it again"
+        )
+    assert tokenizers.vocabulary_sizes(tmp_path) == {"source": 280, "target": 280}
+
+
+def test_prefix_starts_the_names_of_the_files(tmp_path):
+    tokenizers.train_tokenizers(tmp_path, SOURCES, TARGETS, 280, prefix="roen.")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"roen.{name}" for name in FILES]
+    assert tokenizers.vocabulary_sizes(tmp_path, prefix="roen.") == {"source": 280, "target": 280}
+
+
+def write_pairs(folder, name, rows, header=("source", "target", "score")):
+    folder.mkdir(exist_ok=True)
+    lines = ["\t".join(map(str, row)) for row in (header, *rows)]
+    (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_folder(folder, unlabelled=True):
+    pairs = list(zip(SOURCES, TARGETS, strict=True))
+    write_pairs(folder, "train", [(*pair, n / 8) for n, pair in enumerate(pairs[:8])])
+    write_pairs(folder, "dev", [("only in dev", "zz yy zz yy", 0.5)] * 3)
+    write_pairs(folder, "test", [('with a " quote', "ww vv ww vv", -1.5)] * 2)
+    if unlabelled:
+        write_pairs(folder, "unlabelled", pairs[8:], ("source", "target"))
+    return folder
+
+
+def test_scored_pairs_get_tokenizers_of_train_and_unlabelled(tmp_path):
+    options = mt_quality.Options(vocabulary_size=280)
+    line = prepare_dataset("scored_pairs", write_folder(tmp_path), quality=options)
+    scores = [n / 8 for n in range(8)] + [0.5] * 3 + [-1.5] * 2
+    assert line == (
+        f"scored_pairs is ready in {tmp_path}: pairs: 8 train, 3 dev, 2 test, 8 unlabelled; scores:"
+        f" mean {np.mean(scores):.3f}, standard deviation {np.std(scores):.3f}; vocabularies: 280"
+        " tokens of source, 280 tokens of target"
+    )
+    tokenizers.train_tokenizers(write_folder(tmp_path / "own"), SOURCES, TARGETS, 280)
+    assert read(tmp_path) == read(tmp_path / "own")
+    write_folder(tmp_path / "scored", unlabelled=False)
+    line = prepare_dataset("scored_pairs", tmp_path / "scored", quality=options)
+    assert "8 train, 3 dev, 2 test, 0 unlabelled" in line
+    tokenizers.train_tokenizers(tmp_path / "own", SOURCES[:8], TARGETS[:8], 280, prefix="8.")
+    sizes = tokenizers.vocabulary_sizes(tmp_path / "own", prefix="8.")
+    assert f"{sizes['source']} tokens of source, {sizes['target']} tokens of target" in line
+
+
+def test_files_of_pairs_that_are_not_valid_are_reported(tmp_path):
+    def message():
+        return error_of(prepare_dataset, "scored_pairs", write_folder(tmp_path))
+
+    write_folder(tmp_path)
+    (tmp_path / FILES[0]).write_text("{}")
+    assert message().startswith(f"{tmp_path / FILES[0]}: expected a tokenizer, got: ")
+    (tmp_path / FILES[0]).unlink()
+    for name, rows, header, expected in [
+        ("dev", [("a", "b", "good")], ("source", "target", "score"), "line 2: expected a finite"),
+        ("test", [("a", "b")], ("source", "target"), "line 1: expected a header with source, tar"),
+        ("train", [("a", "b")], ("source", "target", "score"), "line 2: expected at least 3 col"),
+        ("unlabelled", [], ("source", "target"), "expected rows, got only a header"),
+    ]:
+        write_folder(tmp_path)
+        write_pairs(tmp_path, name, rows, header)
+        found = error_of(prepare_dataset, "scored_pairs", tmp_path)
+        assert found.startswith(str(tmp_path / f"{name}.tsv"))
+        assert expected in found
+    write_folder(tmp_path)
+    (tmp_path / "test.tsv").unlink()
+    assert error_of(prepare_dataset, "scored_pairs", tmp_path).startswith(
+        f"{tmp_path / 'test.tsv'}: expected a file, got none"
+    )
+
+
+def test_launcher_passes_the_size_of_the_vocabularies_on(tmp_path, run_launcher):
+    ended = run_launcher(
+        prepare.main,
+        "--dataset=scored_pairs",
+        f"--data_dir={write_folder(tmp_path)}",
+        "--vocabulary_size=275",
+    )
+    assert ended.code == 0, ended.stderr
+    assert ended.stdout.endswith("275 tokens of source, 275 tokens of target\n")
+    ended = run_launcher(
+        prepare.main, "--dataset=scored_pairs", f"--data_dir={tmp_path}", "--vocabulary_size=255"
+    )
+    assert ended.code == 1
+    assert "vocabulary_size=255" in ended.stderr

@@ -28,12 +28,15 @@ class Task:
       codes: the labels as written in the task's files, if they differ from the names.
       vocabulary_size: number of tokens to choose from at each position of a sequence; 0 for the
         other tasks.
+      scale: (a, b) of a regression: the number in the task's files is a + b times the number that
+        a network predicts, such as (0, 100) for scores from 0 to 100.
     """
 
     labels: tuple[str, ...]
     metrics: tuple[str, ...] = ("accuracy",)
     codes: tuple[str, ...] = ()
     vocabulary_size: int = 0
+    scale: tuple[float, float] = (0.0, 1.0)
 
     @classmethod
     def numbered(cls, classes: int) -> "Task":
@@ -50,10 +53,17 @@ class Task:
         """C, the number of logits of a network for this task, for sequences at each position."""
         return self.vocabulary_size or len(self.labels) or 1
 
+    def unscale(self, values: np.ndarray) -> np.ndarray:
+        """Returns the predictions or labels of a regression in the units of the task's files."""
+        offset, factor = self.scale
+        return offset + factor * np.asarray(values, np.float64)
+
     def format_prediction(self, prediction: float) -> str:
-        """Returns a predicted class index or number in the format of the task's files."""
+        """Returns a predicted class index, or number of a network, as in the task's files."""
         names = self.codes or self.labels
-        return names[int(prediction)] if names else f"{prediction:.3f}"
+        if names:
+            return names[int(prediction)]
+        return f"{self.unscale(np.array(prediction)):.6f}"
 
     @property
     def metric(self) -> str:

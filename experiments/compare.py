@@ -3,7 +3,8 @@ r"""Compares methods: trains students by each method with several seeds and shar
 python -m experiments.compare --config=configs/digits.py --methods=scratch,kd,annealing_kd \
     --seeds=5 --workdir=DIR
 
-All methods make the same number of student updates. For a given seed, they see the same batches.
+All methods make about the same number of student updates, up to half an epoch. For a given seed,
+those that train on the same examples see the same batches.
 The same command resumes an interrupted comparison and reuses its finished runs.
 """
 
@@ -18,6 +19,7 @@ from akd_jax.host import processes, records
 from akd_jax.host.errors import DivergedError, InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.runs import Plan, make_plan
+from akd_jax.runs.examples import planned_updates
 from experiments import cli, comparison_table, html_report, options
 from experiments.grid import Grid, row_config, run_grid, teacher_test_logits, test_logits
 from experiments.tables import markdown_table
@@ -68,7 +70,7 @@ def compare_methods(
     plans = {method: make_plan(row_config(config, method)) for method in methods}
     # The last seed must be in range as well.
     make_plan(row_config(config, methods[0], seed=config.seed + seeds - 1))
-    check_equal_epochs({method: plan.method.epochs for method, plan in plans.items()})
+    check_equal_updates(plans)
     workdir = absolute(workdir)
     with records.lock_workdir(workdir, "comparison", {}, subfolders=methods):
         grid = run_grid(config, plans, seeds, workdir)
@@ -80,10 +82,18 @@ def compare_methods(
     return comparison
 
 
-def check_equal_epochs(epochs: Mapping[str, int]) -> None:
-    """Raises InputError unless all methods train the student for the same number of epochs."""
-    if len(set(epochs.values())) > 1:
-        raise InputError(f"expected methods with the same student epochs, got {dict(epochs)}")
+def check_equal_updates(plans: Mapping[str, Plan]) -> None:
+    """Raises InputError unless all students make the same number of updates, up to half an epoch.
+
+    Rows that train on more examples have fewer epochs, and longer ones.
+    """
+    updates = {method: planned_updates(plan) for method, plan in plans.items()}
+    epochs = [updates[method] / plan.method.epochs for method, plan in plans.items()]
+    if max(updates.values()) - min(updates.values()) > max(epochs) / 2:
+        raise InputError(
+            "expected methods with the same number of student updates, up to half an epoch, got"
+            f" {updates}; change their epochs"
+        )
 
 
 def _summary(
@@ -113,7 +123,7 @@ def _summary(
         for name, teacher in grid.teachers.items()
         if teacher.results
     }
-    updates = plan.method.epochs * len(plan.batches("train"))
+    updates = [planned_updates(plan) for plan in plans.values()]
     return {
         "title": f"{_title(plans)} on {plan.settings.dataset.name}, {seeds} seeds",
         "metric": task.metric,

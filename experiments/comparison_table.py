@@ -57,8 +57,9 @@ def score_predictions(
       teacher_logits: [N, C], or None if no method has a teacher.
 
     Returns:
-      'calibration_error' and 'agreement' with the teacher, of classes only, and 'against', which
-      maps each reference to the confidence interval of the difference.
+      'calibration_error' and 'agreement' with the teacher, of classes only; 'against', which maps
+      each reference to the confidence interval of the difference; and, if the metric is Pearson's
+      correlation, 'williams', which maps each reference to the p value of each seed.
     """
     scores: dict[str, Any] = {}
     if not task.regression:
@@ -79,6 +80,14 @@ def score_predictions(
         )
         for name, reference in references.items()
     }
+    if task.metric == "pearson":
+        scores["williams"] = {
+            name: [
+                statistics.williams(one[:, 0], other[:, 0], labels)[1]
+                for one, other in zip(logits, reference, strict=True)
+            ]
+            for name, reference in references.items()
+        }
     return scores
 
 
@@ -97,7 +106,9 @@ def table(
       diverged: the names of the methods that diverged.
     """
     splits = list(next(iter(entries.values()))["other_tests"])
+    tested = references if any("williams" in entry for entry in entries.values()) else ()
     headers = ["", "test", *splits, "last step", *(f"vs {name}" for name in references)]
+    headers += [f"p vs {name}" for name in tested]
     headers += ["agreement", "ECE", "n", "s", "teacher s"]
     blank = [""] * (len(headers) - 2)
     rows = [
@@ -117,6 +128,7 @@ def table(
                 *(_percent(entry["other_tests"][split]) for split in splits),
                 _percent(entry["test_last"]),
                 *intervals,
+                *(_largest(entry["williams"].get(name, ())) for name in tested),
                 *(
                     _percent(entry[score]) if score in entry else ""
                     for score in ("agreement", "calibration_error")
@@ -131,20 +143,22 @@ def table(
 
 
 def notes(
-    updates: int, seeds: int, examples: int, task: Task, teachers: Mapping[str, Any]
+    updates: Collection[int], seeds: int, examples: int, task: Task, teachers: Mapping[str, Any]
 ) -> list[str]:
     """Returns sentences that explain the columns of the table.
 
     Args:
-      updates: number of updates of each student.
+      updates: number of updates of a student of each method.
       seeds: number of students of each method.
       examples: number of test examples.
       task: the task, whose metric is the score.
       teachers: 'test' score and training 'seconds' of each teacher, by name.
     """
+    least, most = min(updates), max(updates)
+    count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     sentences = [
         f"Scores are in percent: mean ± standard deviation over {seeds} seeds, on {examples:,}"
-        f" test examples. Every student was trained for {updates:,} updates.",
+        f" test examples. Every student was trained for {count} updates.",
         f"test: {task.metric} of the checkpoint with the best validation score. last step:"
         f" {task.metric} of the last checkpoint.",
         "vs: 95 % confidence interval of the difference to that method, from a paired bootstrap"
@@ -156,6 +170,11 @@ def notes(
         " seconds to compute and store the teacher's logits, once for all students. It is 0 if no"
         " logits are stored: then s includes the teacher.",
     ]
+    if task.metric == "pearson":
+        sentences.append(
+            "p vs: the largest p value over the seeds of Williams' test, two-sided, of the"
+            " difference of the two correlations on the test examples."
+        )
     if teachers:
         times = ", ".join(f"{name} {teacher['seconds']} s" for name, teacher in teachers.items())
         sentences.append(f"Training time of the shared teachers: {times}.")
@@ -169,6 +188,13 @@ def _summary(values: Sequence[float | None]) -> dict[str, Any]:
         return {"mean": None, "std": None, "values": list(values)}
     deviation = stdev(finite) if len(finite) > 1 else None
     return {"mean": mean(finite), "std": deviation, "values": finite}
+
+
+def _largest(p_values: Sequence[float]) -> str:
+    """Returns the largest p value as text; empty if there is none."""
+    if not p_values:
+        return ""
+    return f"{max(p_values):.3f}" if max(p_values) >= 0.001 else "< 0.001"
 
 
 def _percent(score: Mapping[str, Any]) -> str:

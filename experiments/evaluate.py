@@ -1,13 +1,21 @@
-"""Evaluates the student of a finished run and its teachers on one split.
+"""Evaluates the student of a finished run and its teachers on one split, and says what they cost.
 
 python -m experiments.evaluate --workdir=DIR --split=test
+
+The second table has the number of parameters, the size of the weights in megabytes, and the
+milliseconds that a network takes for an example on one device, alone and in batches of 32. The time
+does not include the tokenisation of texts.
 """
+
+from collections.abc import Mapping
 
 from absl import flags
 
 from akd_jax import runs
+from akd_jax.host import processes
+from akd_jax.host.files import Path
 from akd_jax.runs import STUDENT
-from experiments import cli, options
+from experiments import cli, cost, options
 from experiments.tables import markdown_table, percent
 
 _WORKDIR = options.workdir_flag()
@@ -16,16 +24,59 @@ _SPLIT = flags.DEFINE_string(
     "test",
     "Split to evaluate: 'train', 'validation', 'test' or, for MNLI, 'test_mismatched'.",
 )
+_COST = flags.DEFINE_bool("cost", True, "Whether to measure what the networks cost.")
+
+_ERRORS = ("mae", "rmse")  # These metrics have the units of the labels; the others are shares.
+
+
+def scores_table(scores: Mapping[str, Mapping[str, float]], split: str) -> str:
+    """Returns the metrics of each network as a table.
+
+    Args:
+      scores: the metrics by name, of each network.
+      split: the name of the split.
+    """
+    names = list(scores[STUDENT])
+
+    def cell(name: str, value: float) -> str:
+        return f"{value:.4f}" if name in _ERRORS else percent(value)
+
+    rows = [
+        (network, *(cell(name, values[name]) for name in names))
+        for network, values in scores.items()
+    ]
+    return markdown_table((split, *names), rows)
+
+
+def cost_table(workdir: Path, split: str) -> str:
+    """Returns the size of the student and of each teacher, and the time for an example, as a table.
+
+    Args:
+      workdir: the folder of a finished run.
+      split: the name of the split that the examples come from.
+    """
+    plan, models = runs.load(workdir)
+    networks = {STUDENT: plan.student, **plan.teachers}
+    examples = plan.dataset.splits[split]
+    rows = []
+    for name, model in models.items():
+        size = cost.Size.of(model)
+        times = [
+            cost.milliseconds_per_example(plan, networks[name], model, examples, batch_size)
+            for batch_size in cost.BATCH_SIZES
+        ]
+        row = (f"{size.parameters:,}", f"{size.bytes / 1e6:,.2f}", *(f"{x:.3f}" for x in times))
+        rows.append((name, *row))
+    headers = [f"ms, batch {batch_size}" for batch_size in cost.BATCH_SIZES]
+    return markdown_table(("", "parameters", "MB", *headers), rows)
 
 
 def main() -> None:
-    """Prints the metrics of the student and its teachers."""
-    metrics = runs.evaluate(options.path(_WORKDIR), _SPLIT.value)
-    names = list(metrics[STUDENT])
-    rows = [
-        (network, *(percent(values[name]) for name in names)) for network, values in metrics.items()
-    ]
-    cli.print_on_primary(markdown_table((_SPLIT.value, *names), rows))
+    """Prints the metrics and the cost of the student and its teachers."""
+    workdir = options.path(_WORKDIR)
+    cli.print_on_primary(scores_table(runs.evaluate(workdir, _SPLIT.value), _SPLIT.value))
+    if _COST.value and processes.is_primary():
+        cli.print_on_primary("\n" + cost_table(workdir, _SPLIT.value))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ stablehlo: a file that `jax.export.deserialize` reads without this library. The 
 maps raw inputs of B examples, for any B, to logits float32 [B, C]. A network for texts takes token
 ids and token type ids, int32 [B, L], and lengths, int32 [B]; L is at most an encoder's max_length.
 The tokens of n-grams are code points: 2, those of the text, then 3. The tokens of speech are 0,
-then 3 more than each code; padding is 1.
+then 3 more than each code; padding is 1. A birnn takes token ids and lengths of the sources, then
+those of the translations, and gives scores from 0 to 1, with the smallest and the largest score of
+the training split as 0 and 1.
 """
 
 from collections.abc import Callable
@@ -26,6 +28,7 @@ from akd_jax.host import records
 from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path
 from akd_jax.models import huggingface
+from akd_jax.models.birnn import SOURCE, TARGET, BiRnn
 from akd_jax.models.encoder import Encoder
 from akd_jax.models.network import Model, Network
 from akd_jax.models.speech import MAX_POSITIONS, Speech
@@ -34,7 +37,7 @@ from akd_jax.types import Tokens
 from experiments import cli, options
 
 _WORKDIR = options.workdir_flag()
-_FORMAT = flags.DEFINE_string("format", None, "Format: 'safetensors' or 'stablehlo'.")
+_FORMAT = options.format_flag()
 _OUTPUT = options.output_flag()
 _MODEL = flags.DEFINE_string(
     "model", STUDENT, "Network to export: 'student', 'teacher' or 'assistant'."
@@ -84,7 +87,13 @@ def _write_stablehlo(plan: Plan, network: Network, model: Model, output: Path) -
             f"{output}: expected a new file, got one that exists; choose another --output"
         )
     make_inputs: Callable[..., Any]  # From the exported function's arguments.
-    if plan.dataset.texts:
+    if isinstance(network.module, BiRnn):
+        make_inputs = _make_pairs
+        rows, *lengths = jax_export.symbolic_shape("B, S, T")
+        sides = [[(rows, length), (rows,)] for length in lengths]
+        shapes = [shape for side in sides for shape in side]
+        arguments = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
+    elif plan.dataset.texts:
         make_inputs, limit = Tokens, []
         if isinstance(network.module, Encoder):
             limit = [f"L <= {network.module.config.max_length}"]
@@ -105,6 +114,12 @@ def _write_stablehlo(plan: Plan, network: Network, model: Model, output: Path) -
     exported = jax_export.export(jax.jit(logits), platforms=_PLATFORMS)(*arguments)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(exported.serialize())
+
+
+def _make_pairs(*arrays: jax.Array) -> dict[str, Tokens]:
+    """Returns pairs of texts from ids and lengths of the sources and of the targets."""
+    sides = zip((SOURCE, TARGET), arrays[::2], arrays[1::2], strict=True)
+    return {side: Tokens(ids, jnp.zeros_like(ids), lengths) for side, ids, lengths in sides}
 
 
 FORMATS: dict[str, Callable[[Plan, Network, Model, Path], None]] = {

@@ -32,6 +32,11 @@ def output_flag() -> flags.FlagHolder:
     return _string_flag("output", "File or folder to write.")
 
 
+def format_flag() -> flags.FlagHolder:
+    """Defines --format=NAME."""
+    return _string_flag("format", "Format of what is written; see above.")
+
+
 def seeds_flag() -> flags.FlagHolder:
     """Defines --seeds=N."""
     holder = _define_seeds_flag()

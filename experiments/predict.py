@@ -5,8 +5,12 @@ python -m experiments.predict --workdir=DIR --input=RTE/test.tsv --output=RTE.ts
 The input is a TSV file with the task's text columns (other columns are ignored), a NumPy file of
 images, uint8 [N, H, W, channels], a recording (WAV or FLAC), or a CSV file with a column `path` of
 recordings, relative to its folder. The output has one row per example: its index, and the name of
-the predicted class or, for a regression, the predicted number. Without --output, the rows are
-printed.
+the predicted class or, for a regression, the predicted number in the units of the task. Without
+--output, the rows are printed.
+
+That is --format=glue. --format=wmt writes the submission of the quality estimation tasks of WMT: a line with the size of
+the student in bytes, one with its number of parameters, and for each pair of texts its languages,
+the name of the method, its index and its score.
 """
 
 import functools
@@ -23,41 +27,65 @@ from akd_jax.data.speech import codebook, features, recordings
 from akd_jax.host import processes
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute, readable_path, reason
+from akd_jax.models.network import Model
 from akd_jax.runs import STUDENT, Plan
 from akd_jax.training.evaluate import Predictor
-from experiments import cli, options
+from experiments import cli, cost, options
 
 _WORKDIR = options.workdir_flag()
 _INPUT = flags.DEFINE_string(
     "input", None, "TSV file of texts, .npy file of images, recording, or CSV file of recordings."
 )
 _OUTPUT = options.output_flag()
+_FORMAT = options.format_flag()
+_FORMATS = ("glue", "wmt")
 
 
-def predict_file(workdir: Path, examples: Path, output: Path | None = None) -> list[str]:
+def predict_file(
+    workdir: Path, examples: Path, output: Path | None = None, format_name: str = "glue"
+) -> list[str]:
     """Returns the student's predictions for the examples in a file, a line each, after a header.
 
     Args:
       workdir: the folder of a finished run.
       examples: the file of the examples.
       output: the file to which the lines are written; None writes nothing.
+      format_name: 'glue', or 'wmt' with its two lines as the header.
 
     Raises:
       InputError: `workdir` holds no finished run, the file `examples` does not fit the run's
-        task, or `output` cannot be written.
+        task, `output` cannot be written, or the run does not have the format.
     """
+    if format_name not in _FORMATS:
+        raise InputError(f"--format: expected one of {', '.join(_FORMATS)}, got {format_name!r}")
     if output is not None and (absolute(output) == absolute(examples) or output.is_dir()):
         raise InputError(f"--output: expected the name of a file other than --input, got {output}")
     plan, models = runs.load(workdir, teachers=False)
     unlabelled = read_examples(plan, examples)
     outputs = Predictor()(models[STUDENT], plan.batches(unlabelled))
-    task = plan.dataset.task
-    predictions = metrics.predictions(np.asarray(outputs.logits), task)
-    rows = [f"{i}\t{task.format_prediction(value)}" for i, value in enumerate(predictions)]
-    lines = ["index\tprediction", *rows]
+    predictions = metrics.predictions(np.asarray(outputs.logits), plan.dataset.task)
+    texts = list(map(plan.dataset.task.format_prediction, predictions))
+    if format_name == "wmt":
+        lines = _wmt_lines(plan, models[STUDENT], texts)
+    else:
+        lines = ["index\tprediction", *(f"{i}\t{text}" for i, text in enumerate(texts))]
     if output is not None:
         processes.on_primary(functools.partial(_write, output, lines))
     return lines
+
+
+def _wmt_lines(plan: Plan, student: Model, scores: Sequence[str]) -> list[str]:
+    """Returns the lines of WMT's submission."""
+    pair, task = plan.settings.dataset.language_pair, plan.dataset.task
+    if not task.regression or not pair:
+        got = "none" if task.regression else f"{len(task.labels)} classes"
+        raise InputError(
+            "--format: expected glue for a run without scores and config.dataset.language_pair, got"
+            f" wmt and {got}; train a run on pairs of texts with a language_pair such as ro-en"
+        )
+    size = cost.Size.of(student)
+    rows = [f"{pair}\t{plan.method.name}\t{i}\t{score}" for i, score in enumerate(scores)]
+    return [str(size.bytes), str(size.parameters), *rows]
 
 
 def _write(output: Path, lines: Sequence[str]) -> None:
@@ -135,12 +163,15 @@ def _read_recordings(plan: Plan, path: Path) -> Examples:
 def main() -> None:
     """Writes the predictions and prints their number, or prints the predictions."""
     workdir, examples = options.path(_WORKDIR), options.path(_INPUT)
+    format_name = _FORMAT.value or _FORMATS[0]
     if _OUTPUT.value is None:
-        cli.print_on_primary("\n".join(predict_file(workdir, examples)))
+        lines = predict_file(workdir, examples, format_name=format_name)
+        cli.print_on_primary("\n".join(lines))
         return
     output = options.path(_OUTPUT)
-    lines = predict_file(workdir, examples, output)
-    cli.print_on_primary(f"{output}: {len(lines) - 1:,} predictions")
+    lines = predict_file(workdir, examples, output, format_name)
+    count = len(lines) - (2 if format_name == "wmt" else 1)
+    cli.print_on_primary(f"{output}: {count:,} predictions")
 
 
 if __name__ == "__main__":

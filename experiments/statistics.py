@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from akd_jax import metrics
+from akd_jax.host.errors import require
 from akd_jax.types import Task
 
 
@@ -72,6 +73,44 @@ def paired_bootstrap(
         means.append(score(rng.integers(examples, size=examples))[drawn].mean())
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
+
+
+def williams(
+    predictions: np.ndarray, other_predictions: np.ndarray, labels: np.ndarray
+) -> tuple[float, float]:
+    """Tests whether two predictions of the same labels have different correlations with them.
+
+    With r_1 and r_2 the correlations of both predictions with the labels, r that of the predictions
+    with each other, and N examples, the statistic of Williams' test is
+
+        t = (r_1 - r_2) sqrt((N - 1) (1 + r) / (2 K (N - 1) / (N - 3) + m^2 (1 - r)^3))
+
+    where K = 1 - r_1^2 - r_2^2 - r^2 + 2 r_1 r_2 r and m = (r_1 + r_2) / 2. If the true
+    correlations are equal, it has Student's t distribution with N - 3 degrees of freedom.
+
+    Source: Williams, "Regression Analysis", 1959; Graham and Baldwin, "Testing for Significance of
+    Increased Correlation with Human Judgment", EMNLP 2014, https://aclanthology.org/D14-1020.
+
+    Args:
+      predictions: [N].
+      other_predictions: [N].
+      labels: [N], N at least 4.
+
+    Returns:
+      t, and the two-sided p value; 0 and 1 if both predictions have the same order and spacing.
+    """
+    stats = require("scipy.stats", "text")
+    count = len(labels)
+    columns = np.stack([predictions, other_predictions, labels]).astype(np.float64)
+    table = np.asarray(np.corrcoef(columns))
+    between, first, second = table[0, 1], table[0, 2], table[1, 2]
+    if between >= 1 - 1e-12:
+        return 0.0, 1.0
+    determinant = 1 - first**2 - second**2 - between**2 + 2 * first * second * between
+    mean_square = ((first + second) / 2) ** 2
+    variance = 2 * determinant * (count - 1) / (count - 3) + mean_square * (1 - between) ** 3
+    t = float((first - second) * np.sqrt((count - 1) * (1 + between) / variance))
+    return t, float(2 * stats.t.sf(abs(t), count - 3))
 
 
 def difference(

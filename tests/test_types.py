@@ -71,4 +71,4 @@ def test_tasks_describe_their_outputs_and_predictions():
     assert Task.numbered(12).labels[11] == Task.numbered(12).format_prediction(11) == "11"
     regression = Task((), ("pearson",))
     assert (regression.outputs, regression.regression) == (1, True)
-    assert regression.format_prediction(1 / 3) == "0.333"
+    assert regression.format_prediction(1 / 3) == "0.333333"

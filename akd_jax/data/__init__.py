@@ -4,8 +4,15 @@ import functools
 from collections.abc import Callable, Mapping
 
 from akd_jax.data.batches import Batches
-from akd_jax.data.dataset import Dataset, Examples, Normalise, Source, hold_out
-from akd_jax.data.readers import cifar, digits, glue, idx, language_names, speech, tsv
+from akd_jax.data.dataset import (
+    UNLABELLED_SPLIT,
+    Dataset,
+    Examples,
+    Normalise,
+    Source,
+    hold_out,
+)
+from akd_jax.data.readers import cifar, digits, glue, idx, language_names, quality, speech, tsv
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, readable_path
@@ -34,6 +41,7 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
     "spoken_intents": speech.load,
     "tsv": tsv.load,
     **glue.LOADERS,
+    **quality.DEFAULT_LOADERS,
 }
 
 
@@ -50,11 +58,21 @@ def load(config: DatasetConfig) -> Dataset:
             f"config.dataset.name: expected one of {', '.join(DATASETS)}, got {config.name!r}"
         )
     folder = readable_path("config.dataset.data_dir", config.data_dir) if config.data_dir else None
-    source = DATASETS[config.name](folder)
-    return hold_out(
+    if config.name in quality.LOADERS:
+        source = quality.LOADERS[config.name](folder, config)
+    else:
+        source = DATASETS[config.name](folder)
+    dataset = hold_out(
         source,
         validation_size=config.validation_size,
         train_size=config.train_size,
         train_fraction=config.train_fraction,
         seed=config.seed,
     )
+    unlabelled = len(dataset.splits.get(UNLABELLED_SPLIT, ()))
+    if config.unlabelled_size > unlabelled:
+        raise InputError(
+            f"config.dataset.unlabelled_size: expected at most {unlabelled}, the number of"
+            f" unlabelled examples of {config.name}, got {config.unlabelled_size}; reduce it"
+        )
+    return dataset

@@ -1,7 +1,7 @@
 """In-memory data sets, their splits and the normalisation of their inputs."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from akd_jax.host.errors import InputError
-from akd_jax.types import Task
+from akd_jax.host.files import Path
+from akd_jax.types import UNLABELLED, Task
 
 Kind = Literal["text", "codes"]
 UNLABELLED_SPLIT = "unlabelled"  # The split of examples without labels.
@@ -35,6 +36,14 @@ class Examples:
         """Returns the examples at `indices`, in that order."""
         inputs = jax.tree.map(lambda array: array[indices], self.inputs)
         return Examples(inputs, self.labels[indices])
+
+
+def concatenate(parts: Sequence[Examples]) -> Examples:
+    """Returns the examples of all parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    inputs = jax.tree.map(lambda *arrays: np.concatenate(arrays), *(part.inputs for part in parts))
+    return Examples(inputs, np.concatenate([part.labels for part in parts]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +79,8 @@ class Source:
       kinds: what each of these columns holds: 'text'; or 'codes', the discrete codes of speech,
         see `akd_jax.data.codes`. Empty if all columns hold texts.
       unlabelled: examples without labels; None if there are none.
+      tokenizers: the files of a tokenizer for each column, which need not exist; networks that
+        read each column in a vocabulary of its own use them.
     """
 
     train: Examples
@@ -81,6 +92,7 @@ class Source:
     columns: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = ()
     unlabelled: Examples | None = None
+    tokenizers: tuple[Path, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +101,14 @@ class Dataset:
 
     Attributes:
       splits: 'train', 'validation', 'test' and the additional test splits, by name; and
-        'unlabelled', if there are examples without labels.
+        'unlabelled', if there are examples without labels, or training examples that are left out.
       task: what a model predicts.
       normalise: the normalisation of the inputs; None for texts, which each network tokenises
         with its own vocabulary.
       example: the inputs of one example, [1, ...]; they define the shapes.
       columns: the columns of a file that hold the texts to predict from.
       kinds: what each of these columns holds, as in `Source`.
+      tokenizers: the files of a tokenizer for each column, as in `Source`.
       buckets: the padded lengths of batches of texts; empty for other inputs.
     """
 
@@ -105,6 +118,7 @@ class Dataset:
     example: Any
     columns: tuple[str, ...] = ()
     kinds: tuple[Kind, ...] = ()
+    tokenizers: tuple[Path, ...] = ()
     buckets: tuple[int, ...] = ()
 
     @property
@@ -118,6 +132,13 @@ class Dataset:
         return [
             name for name in self.splits if name not in ("train", "validation", UNLABELLED_SPLIT)
         ]
+
+
+def _without_labels(examples: Examples) -> Examples:
+    """Returns examples whose labels are missing."""
+    labels = examples.labels
+    missing = np.nan if np.issubdtype(labels.dtype, np.floating) else UNLABELLED
+    return Examples(examples.inputs, np.full_like(labels, missing))
 
 
 def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, Examples]:
@@ -137,6 +158,9 @@ def hold_out(
     source: Source, *, validation_size: int, train_size: int, seed: int, train_fraction: float = 1.0
 ) -> Dataset:
     """Holds out a validation split from the training examples of a source.
+
+    The training examples that `train_size` or `train_fraction` leaves out become unlabelled ones,
+    before those of the source.
 
     Args:
       source: the published data set.
@@ -177,10 +201,21 @@ def hold_out(
         )
     # The validation split comes first, so that it does not depend on train_size.
     sizes = {"validation": validation_size, "train": train_size or left}
+    sizes[UNLABELLED_SPLIT] = len(source.train) - sum(sizes.values())
     splits = {**split(source.train, sizes, seed), "test": source.test, **source.others}
     if source.validation is not None:
         splits["validation"] = source.validation
-    if source.unlabelled is not None:
-        splits[UNLABELLED_SPLIT] = source.unlabelled
+    unlabelled = [_without_labels(splits.pop(UNLABELLED_SPLIT)), source.unlabelled]
+    parts = [part for part in unlabelled if part is not None and len(part)]
+    if parts:
+        splits[UNLABELLED_SPLIT] = concatenate(parts)
     example = source.train.take(np.arange(1)).inputs
-    return Dataset(splits, source.task, source.normalise, example, source.columns, source.kinds)
+    return Dataset(
+        splits,
+        source.task,
+        source.normalise,
+        example,
+        source.columns,
+        source.kinds,
+        source.tokenizers,
+    )

@@ -5,11 +5,12 @@ from pydantic import Field
 from akd_jax.data.augmentation import ImageOptions
 from akd_jax.data.codes import SpeechOptions
 from akd_jax.data.dataset import Kind
+from akd_jax.data.readers.quality import PairOptions
 from akd_jax.data.text import TextOptions
 from akd_jax.host.settings import NonNegativeInt, PositiveFraction, Seed
 
 
-class DatasetConfig(ImageOptions, TextOptions, SpeechOptions):
+class DatasetConfig(ImageOptions, TextOptions, SpeechOptions, PairOptions):
     """The data set, its splits and its options."""
 
     name: str = Field(default="digits", description="Data set: a name in akd_jax.data.DATASETS.")
@@ -24,12 +25,18 @@ class DatasetConfig(ImageOptions, TextOptions, SpeechOptions):
     )
     train_size: NonNegativeInt = Field(
         default=0,
-        description="Number of examples to train on, after the validation split; 0 uses all.",
+        description="Number of examples to train on, after the validation split; 0 uses all. The"
+        " others become unlabelled examples.",
     )
     train_fraction: PositiveFraction = Field(
         default=1.0,
         description="Share of the training examples to train on, after the validation split, above"
         " 0 and at most 1; below 1 only if train_size is 0.",
+    )
+    unlabelled_size: NonNegativeInt = Field(
+        default=0,
+        description="Number of unlabelled examples that the stages with a teacher train on, beside"
+        " the labelled ones: first the training examples that train_size leaves out.",
     )
     seed: Seed = Field(
         default=0,

@@ -46,15 +46,16 @@ class Vocabulary:
 
     Attributes:
       key: name or digest of the tokenisation; those that give the same tokens have the same key.
-      tokenise: maps texts, str [N, 1] or pairs [N, 2], and a length L to their tokens [N, L] and
-        to whether each text was truncated, bool [N].
+      tokenise: maps texts, str [N, 1] or pairs [N, 2], and a length L to their tokens [N, L], or a
+        tree of `Tokens`, and to whether each text was truncated, bool [N].
       kind: the kind of the columns that it tokenises.
-      limit: the number of codes that exist, or of letters of a transcript; 0 for none. Vocabularies
+      limit: the number of codes that exist, of letters of a transcript, or of tokens that a network
+        has embeddings for; 0 for none. Vocabularies
         with the same key but other limits are not equal, so that none reads the other's tokens.
     """
 
     key: str
-    tokenise: Callable[[np.ndarray, int], tuple[Tokens, np.ndarray]] = dataclasses.field(
+    tokenise: Callable[[np.ndarray, int], tuple[Any, np.ndarray]] = dataclasses.field(
         compare=False, repr=False
     )
     kind: Kind = "text"
@@ -68,13 +69,13 @@ class Vocabulary:
         key = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:12]
         return cls(key, functools.partial(tokenise, tokenizer))
 
-    def __call__(self, inputs: Mapping[str, Tokens]) -> Tokens:
+    def __call__(self, inputs: Mapping[str, Any]) -> Any:
         """Returns the tokens of this vocabulary."""
         return inputs[self.key]
 
     def read(
         self, texts: np.ndarray, kinds: Sequence[Kind], max_lengths: Mapping[Kind, int]
-    ) -> tuple[Tokens, np.ndarray]:
+    ) -> tuple[Any, np.ndarray]:
         """Tokenises the columns of its kind.
 
         Args:
@@ -97,15 +98,15 @@ class TokenisedSplits(Mapping[str, Examples]):
     Args:
       splits: the splits, with texts as inputs.
       vocabularies: the vocabularies of the networks.
-      read: maps the name of a split and a vocabulary to tokens [N, L] and to whether each text
-        was truncated [N].
+      read: maps the name of a split and a vocabulary to tokens [N, L], or a tree of them, and to
+        whether each text was truncated [N].
     """
 
     def __init__(
         self,
         splits: Mapping[str, Examples],
         vocabularies: Iterable[Vocabulary],
-        read: Callable[[str, Vocabulary], tuple[Tokens, np.ndarray]],
+        read: Callable[[str, Vocabulary], tuple[Any, np.ndarray]],
     ):
         self._splits, self._vocabularies, self._read = splits, list(vocabularies), read
 
@@ -159,7 +160,7 @@ def read(
     texts: np.ndarray,
     kinds: Sequence[Kind],
     max_lengths: Mapping[Kind, int],
-) -> tuple[dict[str, Tokens], np.ndarray]:
+) -> tuple[dict[str, Any], np.ndarray]:
     """Tokenises texts with several vocabularies; see `Vocabulary.read`.
 
     Returns:

@@ -17,7 +17,7 @@ import numpy as np
 from akd_jax import losses
 from akd_jax.data import Batches, Examples, letters
 from akd_jax.data.codes import MASK
-from akd_jax.data.dataset import UNLABELLED_SPLIT
+from akd_jax.data.dataset import UNLABELLED_SPLIT, concatenate
 from akd_jax.data.text import Vocabulary
 from akd_jax.host.errors import InputError
 from akd_jax.losses.features.randomness import example_keys
@@ -266,5 +266,5 @@ def _examples(choice: Literal["unlabelled", "all"], context: StageContext) -> Ex
     parts = [splits[UNLABELLED_SPLIT]] if UNLABELLED_SPLIT in splits else []
     if choice == "all":
         parts.append(splits["train"])
-    inputs = jax.tree.map(lambda *arrays: np.concatenate(arrays), *(part.inputs for part in parts))
-    return Examples(inputs, np.full(sum(map(len, parts)), UNLABELLED, np.int32))
+    examples = concatenate(parts)
+    return Examples(examples.inputs, np.full(len(examples), UNLABELLED, np.int32))

@@ -18,6 +18,16 @@ def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
     return _correlation("spearmanr", labels, predictions)
 
 
+def mean_absolute_error(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns the mean of |prediction - label|, in their units."""
+    return float(np.mean(np.abs(np.float64(predictions) - labels)))
+
+
+def root_mean_squared_error(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Returns the square root of the mean of (prediction - label)^2, in their units."""
+    return math.sqrt(np.mean((np.float64(predictions) - labels) ** 2))
+
+
 def _correlation(function: str, labels: np.ndarray, predictions: np.ndarray) -> float:
     """Returns a correlation of `scipy.stats`: NaN for non-finite predictions, 0 if undefined."""
     stats = require("scipy.stats", "text")

@@ -8,12 +8,15 @@ import numpy as np
 from akd_jax.metrics import classification, regression
 from akd_jax.types import UNLABELLED, Task
 
-# Metric name to a function of labels [N] and predictions [N]. The definitions are GLUE's.
+# Metric name to a function of labels [N] and predictions [N]. The definitions are GLUE's, as far as
+# GLUE has the metric.
 METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": classification.accuracy,
     "f1": classification.f1,
     "matthews": classification.matthews,
+    "mae": regression.mean_absolute_error,
     "pearson": regression.pearson,
+    "rmse": regression.root_mean_squared_error,
     "spearman": regression.spearman,
 }
 
@@ -25,6 +28,8 @@ def predictions(logits: np.ndarray, task: Task) -> np.ndarray:
 
 def scores(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, float]:
     """Returns the task's metrics over a whole split; they are not means over batches.
+
+    The errors of a regression have the units of the task's files.
 
     Args:
       logits: [N, C]; [N, L, C] for sequences of L positions.
@@ -43,6 +48,8 @@ def scores(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, floa
     if task.vocabulary_size:
         labelled = labels != UNLABELLED
         labels, predicted = labels[labelled], predicted[labelled]
+    if task.regression:
+        labels, predicted = task.unscale(labels), task.unscale(predicted)
     return {name: METRICS[name](labels, predicted) for name in task.metrics}
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from akd_jax.host.errors import InputError
 from akd_jax.models import (
+    birnn,
     huggingface,
     mobilenetv2,
     ngrams,
@@ -23,7 +24,16 @@ from akd_jax.models import (
 )
 from akd_jax.models.taps import tap
 
-__all__ = ["MODELS", "absolute", "build", "folder", "input_kind", "number_of_codes", "tap"]
+__all__ = [
+    "MODELS",
+    "absolute",
+    "build",
+    "folder",
+    "input_kind",
+    "number_of_codes",
+    "side_vocabulary_size",
+    "tap",
+]
 
 
 def _without_argument(
@@ -47,6 +57,7 @@ def _build_simkd(argument: str, num_classes: int, dtype: Any) -> nn.Module:
 # Maps the name in NAME:ARGUMENT to a function that builds the module from the argument, the number
 # of classes and the dtype. The argument is empty in a specification that is only a NAME.
 MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
+    "birnn": birnn.build,
     "huggingface": huggingface.build,
     "mobilenetv2": mobilenetv2.build,
     "ngrams": ngrams.build,
@@ -68,7 +79,13 @@ _OF_FOLDERS = ("huggingface", "sentence")
 
 # What the models read, as `Tokens`; the others read images. A model of texts without a Hugging Face
 # folder reads their characters.
-_KINDS = {"huggingface": "text", "ngrams": "text", "sentence": "text", "speech": "codes"}
+_KINDS = {
+    "birnn": "text",
+    "huggingface": "text",
+    "ngrams": "text",
+    "sentence": "text",
+    "speech": "codes",
+}
 
 
 def input_kind(spec: str) -> str:
@@ -104,6 +121,15 @@ def number_of_codes(spec: str) -> int:
     return speech.build(argument, 1, jnp.float32).codes
 
 
+def side_vocabulary_size(spec: str) -> int:
+    """Returns the largest vocabulary of a network that reads each text of a pair by itself.
+
+    It is 0 for all other networks.
+    """
+    name, _, argument = spec.partition(":")
+    return birnn.build(argument, 1, jnp.float32).vocabulary_size if name == "birnn" else 0
+
+
 def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
     """Builds the module of a specification NAME:ARGUMENT, or NAME if there is no argument.
 
@@ -124,6 +150,8 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
         'ngrams:4096x16', 4,096 buckets of character n-grams with embeddings of width 16;
         'ngrams:16384x64,64', the same with a hidden layer of 64 features;
         'sentence:DIR', the encoder of a Hugging Face folder that returns a vector, and no logits;
+        'birnn:8000,50x50', two GRUs for a pair of texts in vocabularies of up to 8,000 tokens,
+        with embeddings and states of width 50;
         'speech:256,3x128', an encoder of 256 codes of speech with 3 layers of width 128;
         'speech:256,3x128,deepspeech:64', the same with the head of DeepSpeech 2, of width 64.
       num_classes: C; 1 for a regression.

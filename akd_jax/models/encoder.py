@@ -1,7 +1,8 @@
-"""BERT and RoBERTa: transformer encoders of text with a classification head.
+"""BERT, RoBERTa, XLM-RoBERTa and DistilBERT: encoders of text with a classification head.
 
 Devlin et al., 2019, https://arxiv.org/abs/1810.04805; Liu et al., 2019,
-https://arxiv.org/abs/1907.11692.
+https://arxiv.org/abs/1907.11692; Conneau et al., 2020, https://arxiv.org/abs/1911.02116; Sanh et
+al., 2019, https://arxiv.org/abs/1910.01108.
 """
 
 import functools
@@ -24,14 +25,16 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu_new": jax.nn.gelu,
     "relu": jax.nn.relu,
 }
+_ROBERTAS = ("roberta", "xlm-roberta")
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(strict=True))
 class EncoderConfig:
-    """The sizes and settings of an encoder, with the names of Hugging Face's config.json.
+    """The sizes and settings of an encoder, with the names of BERT's config.json.
 
     Attributes:
-      model_type: 'bert' or 'roberta'. RoBERTa counts positions from pad_token_id + 1.
+      model_type: 'bert', 'roberta', 'xlm-roberta' or 'distilbert'. The two RoBERTas count positions
+        from pad_token_id + 1. DistilBERT has no embedding of token types.
       vocab_size: number of tokens in the vocabulary.
       hidden_size: D, the width.
       num_hidden_layers: number of layers.
@@ -51,7 +54,7 @@ class EncoderConfig:
       pydantic.ValidationError: a value has the wrong type or is out of range.
     """
 
-    model_type: Literal["bert", "roberta"]
+    model_type: Literal["bert", "roberta", "xlm-roberta", "distilbert"]
     vocab_size: PositiveInt
     hidden_size: PositiveInt
     num_hidden_layers: PositiveInt
@@ -70,14 +73,14 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"expected a hidden_size divisible by the {self.num_attention_heads} heads, got"
+                f"expected a width divisible by the {self.num_attention_heads} heads, got"
                 f" {self.hidden_size}"
             )
 
     @property
     def first_position(self) -> int:
         """The row of the position embedding that belongs to the first token."""
-        return self.pad_token_id + 1 if self.model_type == "roberta" else 0
+        return self.pad_token_id + 1 if self.model_type in _ROBERTAS else 0
 
     @property
     def max_length(self) -> int:
@@ -88,8 +91,9 @@ class EncoderConfig:
 class Encoder(nn.Module):
     """A post-norm transformer encoder with a classification head on the first token.
 
-    The head is a dense layer with tanh, followed by a dense layer to the logits. The first one is
-    BERT's pooler, or the first layer of RoBERTa's classifier.
+    The head is a dense layer with tanh, or with ReLU in DistilBERT, followed by a dense layer to
+    the logits. The first one is BERT's pooler, the first layer of RoBERTa's classifier, or
+    DistilBERT's pre-classifier.
 
     Attributes:
       config: sizes and settings.
@@ -135,9 +139,10 @@ class Encoder(nn.Module):
 
         head_dropout = nn.Dropout(head_rate, deterministic=not train)
         first = x[:, 0]
-        if config.model_type == "roberta":
+        if config.model_type in _ROBERTAS:
             first = head_dropout(first)
-        pooled = head_dropout(jnp.tanh(dense(config.hidden_size, name="pooler")(first)))
+        activation = jax.nn.relu if config.model_type == "distilbert" else jnp.tanh
+        pooled = head_dropout(activation(dense(config.hidden_size, name="pooler")(first)))
         pooled = pooled.astype(jnp.float32)
         output_layer = classifier(self.num_classes, kernel_init=_normal(config), name="classifier")
         logits, head = classify(output_layer, pooled)
@@ -170,7 +175,10 @@ def hidden_states(
 
 
 class Embeddings(nn.Module):
-    """The sum of word, position and token type embeddings, followed by a layer norm."""
+    """The sum of word, position and token type embeddings, followed by a layer norm.
+
+    DistilBERT ignores the token types.
+    """
 
     config: EncoderConfig
     dtype: Any
@@ -186,16 +194,17 @@ class Embeddings(nn.Module):
             embedding_init=_normal(config),
         )
         positions = config.first_position + jnp.arange(tokens.ids.shape[1])
-        if config.model_type == "roberta":  # RoBERTa has a separate position for padding.
+        if config.model_type in _ROBERTAS:  # They have a separate position for padding.
             positions = jnp.where(real, positions, config.pad_token_id)
-        token_type_ids = (
-            tokens.token_type_ids
-            if config.type_vocab_size > 1
-            else jnp.zeros_like(tokens.token_type_ids)
-        )
         x = embed(config.vocab_size, name="word")(jnp.asarray(tokens.ids))
         x += embed(config.max_position_embeddings, name="position")(positions)
-        x += embed(config.type_vocab_size, name="type")(jnp.asarray(token_type_ids))
+        if config.model_type != "distilbert":
+            token_type_ids = (
+                tokens.token_type_ids
+                if config.type_vocab_size > 1
+                else jnp.zeros_like(tokens.token_type_ids)
+            )
+            x += embed(config.type_vocab_size, name="type")(jnp.asarray(token_type_ids))
         return _norm(config, self.dtype, "norm")(x)
 
 
@@ -240,7 +249,9 @@ class Layer(nn.Module):
         else:
             attended = jax.nn.dot_product_attention(query, key, value, mask=mask)
         attended = dense(config.hidden_size, name="attention_output")(attended.reshape(x.shape))
-        x = _norm(config, self.dtype, "attention_norm")(x + dropout(attended))
+        if config.model_type != "distilbert":
+            attended = dropout(attended)
+        x = _norm(config, self.dtype, "attention_norm")(x + attended)
         y = ACTIVATIONS[config.hidden_act](dense(config.intermediate_size, name="intermediate")(x))
         y = dense(config.hidden_size, name="output")(y)
         x = _norm(config, self.dtype, "output_norm")(x + dropout(y))

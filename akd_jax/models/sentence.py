@@ -12,7 +12,7 @@ from akd_jax.types import Outputs, Tokens
 
 
 class Sentence(nn.Module):
-    """A BERT or RoBERTa that returns the mean of its last hidden states, as a teacher of vectors.
+    """An encoder that returns the mean of its last hidden states, as a teacher of vectors.
 
     The mean runs over all real tokens, with the special ones, as in the library
     sentence-transformers. The vector is scaled to the norm sqrt(D), so that the mean square of its
@@ -61,7 +61,7 @@ def build(argument: str, num_classes: int, dtype: Any) -> Sentence:
       dtype: dtype of the computation.
 
     Raises:
-      InputError: the folder does not contain a BERT or RoBERTa, or a package is not installed.
+      InputError: the folder does not contain a supported encoder, or a package is not installed.
     """
     del num_classes
     return Sentence(huggingface.encoder_config(argument, "sentence"), dtype)

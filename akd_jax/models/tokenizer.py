@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path
+from akd_jax.models import unigram
 
 if TYPE_CHECKING:  # tokenizers is an optional package.
     from tokenizers import Tokenizer
 
+SENTENCEPIECE = "sentencepiece.bpe.model"
 FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -18,18 +20,19 @@ FILES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    SENTENCEPIECE,
 )
 
 
 def load(path: Path) -> "Tokenizer":
     """Loads the tokenizer of a folder.
 
-    The folder contains tokenizer.json, or vocab.txt (BERT), or vocab.json and merges.txt
-    (RoBERTa). The first of these is used.
+    The folder contains tokenizer.json, or vocab.txt (BERT and DistilBERT), or vocab.json and
+    merges.txt (RoBERTa), or sentencepiece.bpe.model (XLM-RoBERTa). The first of these is used.
 
     Raises:
-      InputError: the folder contains none of these files, a file is damaged, or the package
-        tokenizers is not installed.
+      InputError: the folder contains none of these files, a file is damaged, or a package is not
+        installed.
     """
     tokenizers = require("tokenizers", "text")
     try:
@@ -41,13 +44,17 @@ def load(path: Path) -> "Tokenizer":
             return _word_piece(path / "vocab.txt", options)
         if (path / "vocab.json").exists() and (path / "merges.txt").exists():
             return _byte_level(path / "vocab.json", path / "merges.txt", options)
+        if (path / SENTENCEPIECE).exists():
+            return _sentence_piece(path / SENTENCEPIECE)
+    except InputError:
+        raise
     except Exception as error:  # tokenizers raises plain Exception.
         raise InputError(
             f"{path}: expected a tokenizer, got a damaged one: {error}; fetch it again"
         ) from None
     raise InputError(
-        f"{path}: expected tokenizer.json, or vocab.txt, or vocab.json with merges.txt, got none of"
-        " them; fetch the tokenizer of the model"
+        f"{path}: expected tokenizer.json, or vocab.txt, or vocab.json with merges.txt, or"
+        f" {SENTENCEPIECE}, got none of them; fetch the tokenizer of the model"
     )
 
 
@@ -80,6 +87,38 @@ def _byte_level(vocab: Path, merges: Path, options: Mapping[str, Any]) -> "Token
     tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", mask])
     cls, sep = ((name, _token_id(tokenizer, name)) for name in ("<s>", "</s>"))
     tokenizer.post_processor = processors.RobertaProcessing(sep, cls, add_prefix_space=prefix_space)
+    return tokenizer
+
+
+def _sentence_piece(file: Path) -> "Tokenizer":
+    """Returns XLM-RoBERTa's tokenizer.
+
+    The ids are those of fairseq: <s>, <pad>, </s> and <unk>, then the ordinary pieces, then <mask>.
+    The tokens are those of transformers. SentencePiece itself has others where a combining mark
+    follows a character that the normalisation replaces, such as a full-width letter: the package
+    tokenizers drops the mark.
+    """
+    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    vocabulary = unigram.read(file)
+    first = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")]
+    pieces = [*first, *vocabulary.pieces, ("<mask>", 0.0)]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3, byte_fallback=False))
+    if vocabulary.charsmap:
+        tokenizer.normalizer = normalizers.Precompiled(vocabulary.charsmap)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
+        ]
+    )
+    mask = AddedToken("<mask>", lstrip=True, special=True)
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", mask])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[(name, _token_id(tokenizer, name)) for name in ("<s>", "</s>")],
+    )
     return tokenizer
 
 

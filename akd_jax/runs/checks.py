@@ -59,7 +59,10 @@ def check_methods(
         for stage in method.stages:
             _check_selection(stage, dataset)
             if stage.data is None:
-                check_schedules(stage, -(-len(labels) // settings.batch_size))
+                size = len(labels)
+                if stage.teachers:
+                    size += settings.dataset.unlabelled_size
+                check_schedules(stage, -(-size // settings.batch_size))
             teachers = {
                 other: LiveTeacher(models[other], _add_top_k(top_k) if views else None)
                 for other in stage.teachers

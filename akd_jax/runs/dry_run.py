@@ -12,9 +12,10 @@ import numpy as np
 from akd_jax import metrics
 from akd_jax.data import Examples
 from akd_jax.models.network import Model
+from akd_jax.runs.examples import stage_examples
 from akd_jax.runs.resume import creates_teacher
 from akd_jax.runs.setup import STUDENT, Plan, make_plan
-from akd_jax.runs.stages import build_run, stage_examples
+from akd_jax.runs.stages import build_run
 from akd_jax.runs.teachers import load_teacher, selections, store_name
 from akd_jax.teachers.selection import Selection
 from akd_jax.teachers.stored import StoredOutputs

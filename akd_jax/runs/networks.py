@@ -9,16 +9,16 @@ import jax
 import numpy as np
 
 from akd_jax import data, models
-from akd_jax.data import Dataset, characters, codes, text
+from akd_jax.data import Dataset, characters, codes, pairs, text
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
-from akd_jax.models import huggingface, speech
+from akd_jax.models import birnn, huggingface, speech
 from akd_jax.models.network import Network, Preprocess
-from akd_jax.types import Tokens
 
 _INPUTS = {"text": "texts", "codes": "codes of speech"}
 _NETWORKS = {
-    "text": "huggingface:DIR or ngrams:BUCKETSxWIDTH, a network for the texts",
+    "text": "huggingface:DIR, ngrams:BUCKETSxWIDTH or birnn:VOCABULARY,EMBEDDINGxWIDTH, a network"
+    " for the texts",
     "codes": "speech:CODES,LAYERSxWIDTH, a network for the recordings",
 }
 
@@ -105,7 +105,8 @@ def _load_vocabulary(
     """Loads the vocabulary of a network: that of its folder, or the characters."""
     kinds = dataset.kinds or ("text",) * dataset.example.shape[1]
     kind = models.input_kind(model.spec)
-    pairs = kinds.count("text") > 1
+    is_pair = kinds.count("text") > 1
+    side_size = models.side_vocabulary_size(model.spec)
     try:
         if kind not in kinds:
             networks = " or ".join(_NETWORKS[x] for x in dict.fromkeys(kinds))
@@ -118,9 +119,18 @@ def _load_vocabulary(
         if kind == "codes":
             vocabulary = codes.vocabulary(models.number_of_codes(model.spec))
             positions, special_tokens = speech.MAX_POSITIONS, 1
+        elif side_size:
+            if not dataset.tokenizers:
+                raise InputError(
+                    f"expected a data set of pairs with tokenizers, such as scored_pairs, for"
+                    f" {model.spec}, got {settings.name}; choose another network"
+                )
+            sides = (birnn.SOURCE, birnn.TARGET)
+            vocabulary = pairs.vocabulary(dataset.tokenizers, sides, side_size)
+            positions, special_tokens = None, 0
         elif folder is None:
             vocabulary, positions = characters.VOCABULARY, None
-            special_tokens = characters.special_tokens(pairs)
+            special_tokens = characters.special_tokens(is_pair)
         else:
             encoder, tokenizer = folder.encoder_config(), folder.load_tokenizer()
             if tokenizer.get_vocab_size() > encoder.vocab_size:
@@ -130,7 +140,7 @@ def _load_vocabulary(
                     " take both from the same model"
                 )
             vocabulary, positions = text.Vocabulary.of(tokenizer), encoder.max_length
-            special_tokens = tokenizer.num_special_tokens_to_add(is_pair=pairs)
+            special_tokens = tokenizer.num_special_tokens_to_add(is_pair=is_pair)
     except InputError as error:
         raise InputError(f"{model.field}: {error}") from None
     field, length = "max_length", settings.max_length
@@ -173,7 +183,7 @@ def tokenise_dataset(
 @functools.lru_cache(maxsize=12)  # Enough for the splits of two data sets in two vocabularies.
 def _tokenise_split(
     settings: DatasetConfig, split: str, vocabulary: text.Vocabulary
-) -> tuple[Tokens, np.ndarray]:
+) -> tuple[Any, np.ndarray]:
     """Returns the tokens of a split, and a mask of its truncated texts."""
     dataset = data.load(settings)
     return vocabulary.read(dataset.splits[split].inputs, dataset.kinds, settings.max_lengths)

@@ -5,7 +5,8 @@ from typing import Any
 from absl import logging
 
 from akd_jax import metrics
-from akd_jax.models.network import Model
+from akd_jax.models.network import Model, Network
+from akd_jax.runs.examples import keep_inputs
 from akd_jax.runs.setup import Plan
 from akd_jax.training.evaluate import Predictor, TaskMetrics, finite_scores
 from akd_jax.training.loop import StageResult
@@ -18,12 +19,13 @@ def stage_select(plan: Plan, stage: Stage) -> Select:
 
 
 def stage_evaluation(
-    plan: Plan, stage: Stage, context: StageContext, predictor: Predictor
+    plan: Plan, stage: Stage, context: StageContext, network: Network, predictor: Predictor
 ) -> Evaluate:
-    """Returns the evaluation of a stage."""
+    """Returns the evaluation of a stage that trains a network."""
     if stage.evaluate is not None:
         return stage.evaluate(context)
-    return TaskMetrics(predictor, plan.batches("validation"), plan.dataset.task)
+    examples = keep_inputs(plan.dataset.splits["validation"], [network], ())
+    return TaskMetrics(predictor, plan.batches(examples), plan.dataset.task)
 
 
 def test_scores(plan: Plan, model: Model, predictor: Predictor, label: str) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from absl import logging
 from akd_jax.data import Examples
 from akd_jax.host import processes
 from akd_jax.host.checkpoint import Checkpoints
-from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, delete_tree
 from akd_jax.host.writers import MetricWriter
 from akd_jax.models.network import Model, Network
 from akd_jax.runs.checks import prepare_changes
+from akd_jax.runs.examples import keep_inputs, stage_examples
 from akd_jax.runs.scores import (
     stage_evaluation,
     stage_select,
@@ -98,12 +98,13 @@ def train_method(
                 stage.name,
                 ", ".join(outdated),
             )
+        live = [plan.teachers[other] for other in stage.teachers if other not in stored]
         run = build_run(
             plan,
             stage,
             start,
             teachers,
-            examples,
+            keep_inputs(examples, [network, *live], method.vocabularies),
             stored,
             key=jax.random.fold_in(key, number),
             seed=seed,
@@ -118,7 +119,7 @@ def train_method(
             results[stage.name] = train_stage(
                 run,
                 Position(stage_label, first_epoch, first_update),
-                evaluate=stage_evaluation(plan, stage, context, predictor),
+                evaluate=stage_evaluation(plan, stage, context, network, predictor),
                 select=stage_select(plan, stage),
                 checkpoints=checkpoints,
                 checkpoint_every=plan.settings.checkpoint_every,
@@ -184,32 +185,6 @@ def build_run(
         grad_accumulation_steps=plan.settings.grad_accumulation_steps,
         skip_nonfinite=plan.settings.skip_nonfinite,
     )
-
-
-def stage_examples(plan: Plan, stage: Stage, context: StageContext) -> Examples:
-    """Returns the training examples of a stage.
-
-    Raises:
-      InputError: there are none, or their inputs differ in shape or type from the data set's.
-    """
-    if stage.data is None:
-        return plan.dataset.splits["train"]
-    examples = stage.data(context)
-    if not len(examples):
-        raise InputError(
-            f"stage {stage.name}: expected training examples from its data function, got none;"
-            " return at least one"
-        )
-    expected, actual = (
-        jax.tree.map(lambda x: f"{x.dtype}{list(x.shape[1:])}", inputs)
-        for inputs in (plan.dataset.example, examples.inputs)
-    )
-    if actual != expected:
-        raise InputError(
-            f"stage {stage.name}: expected inputs like those of the data set, {expected}, from its"
-            f" data function, got {actual}; build them from `context.dataset`"
-        )
-    return examples
 
 
 def _final_scores(

@@ -9,12 +9,14 @@ import numpy as np
 
 from akd_jax import models
 from akd_jax.data import Examples
+from akd_jax.data.dataset import UNLABELLED_SPLIT
 from akd_jax.data.text import Vocabulary
 from akd_jax.host import processes, records
 from akd_jax.host.checkpoint import Checkpoints
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.models.network import Model, Network
+from akd_jax.runs.examples import keep_inputs, unlabelled_size
 from akd_jax.runs.networks import variable_shapes
 from akd_jax.runs.resume import creates_teacher, read_teacher_results
 from akd_jax.runs.setup import STORED_OUTPUTS, Plan
@@ -117,6 +119,9 @@ def stored_outputs(
 ) -> dict[str, stored.StoredOutputs]:
     """Loads the outputs of a stage's teachers for all views; computes missing views.
 
+    Unlabelled examples beside the training split have a store of their own, with all of them, so
+    that runs with other numbers of them share it.
+
     Args:
       plan: the plan of the run.
       trained: the name of the network that the stage trains.
@@ -128,17 +133,25 @@ def stored_outputs(
     Returns:
       The outputs by the names of the teachers.
     """
-    batches, augmentation = plan.batches(examples), plan.augmentation
+    splits, size = plan.dataset.splits, unlabelled_size(plan.settings, stage)
+    parts = (
+        {"": splits["train"], ".unlabelled": splits[UNLABELLED_SPLIT]} if size else {"": examples}
+    )
 
-    def load(name: str, selection: Selection) -> stored.StoredOutputs:
-        run_teacher = Predictor(augmentation.view, selection)
+    def load_part(name: str, selection: Selection, part: str) -> stored.StoredOutputs:
+        run_teacher = Predictor(plan.augmentation.view, selection)
+        batches = plan.batches(keep_inputs(parts[part], [plan.teachers[name]], ()))
         return stored.load_or_build(
             stored_folder(plan, workdir),
-            store_name(stage, name),
-            _fingerprint(plan, name, teachers[name], examples, selection),
+            store_name(stage, name) + part,
+            _fingerprint(plan, name, teachers[name], parts[part], selection),
             plan.settings.teacher.views,
             lambda view: run_teacher(teachers[name], batches, view),
         )
+
+    def load(name: str, selection: Selection) -> stored.StoredOutputs:
+        labelled, *others = (load_part(name, selection, part) for part in parts)
+        return stored.join(labelled, others[0], size) if others else labelled
 
     return {name: load(name, x) for name, x in selections(plan, trained, stage).items()}
 

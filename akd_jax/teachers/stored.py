@@ -137,6 +137,17 @@ def load_or_build(
     )
 
 
+def join(first: StoredOutputs, second: StoredOutputs, size: int) -> StoredOutputs:
+    """Returns the outputs of the first examples, and of `size` of the second ones, in memory."""
+
+    def concatenate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.concatenate([a, b[:size]])
+
+    pairs = zip(first.views, second.views, strict=True)
+    views = [jax.tree.map(concatenate, a, b) for a, b in pairs]
+    return StoredOutputs(views, first.seconds + second.seconds)
+
+
 def _valid_views(store: Path, views: int) -> dict[str, Any]:
     """Returns the index entries of the views whose files are complete.
 

@@ -270,7 +270,7 @@ def test_tasks_have_the_published_labels_and_metrics(tmp_path, name):
     assert task.outputs == max(len(layout.names), 1)
     assert task.regression == (name == "stsb")
     if name == "stsb":
-        assert task.format_prediction(np.float32(2.5)) == "2.500"
+        assert task.format_prediction(np.float32(2.5)) == "2.500000"
     else:
         assert tuple(map(task.format_prediction, range(task.outputs))) == layout.codes
 

@@ -22,6 +22,7 @@ from tests.support.encoders import (
     in_torch,
     load,
     logits,
+    projections_in_torch,
     random_tokens,
     save,
     start,
@@ -39,10 +40,13 @@ SENTENCES = (
     [
         ("bert", {}),
         ("roberta", {}),
+        ("xlm-roberta", {}),
+        ("distilbert", {}),
         ("bert", {"hidden_act": "relu", "num_attention_heads": 1, "num_hidden_layers": 1}),
         ("roberta", {"hidden_act": "gelu_new", "hidden_size": 24, "layer_norm_eps": 1e-3}),
+        ("distilbert", {"hidden_act": "relu", "num_attention_heads": 1, "pad_token_id": 3}),
     ],
-    ids=["bert", "roberta", "relu", "gelu_new"],
+    ids=[*KINDS, "relu", "gelu_new", "distilbert-relu"],
 )
 def test_logits_equal_those_of_transformers(kind, changes, tmp_path):
     reference = save(tmp_path, kind, **changes)
@@ -106,11 +110,10 @@ def test_features_equal_those_of_transformers(kind, tmp_path):
         scores = features.pop(f"attention_{number}")
         assert scores.dtype == np.float32
         # The probabilities do not depend on a constant that is added to a row of scores.
-        layer = getattr(reference, kind).encoder.layer[number - 1].attention.self
         with torch.no_grad():
             projected = {
-                name: getattr(layer, name)(expected.hidden_states[number - 1]).reshape(3, 12, 4, 8)
-                for name in ("query", "key", "value")
+                name: layer(expected.hidden_states[number - 1]).reshape(3, 12, 4, 8)
+                for name, layer in projections_in_torch(reference, number - 1).items()
             }
             products = torch.einsum("bqhd,bkhd->bhqk", projected["query"], projected["key"])
             products = products.numpy() / np.sqrt(8)
@@ -183,6 +186,45 @@ def test_dropout_is_active_only_in_training(tmp_path):
     without = with_dropout(module.clone(config=config), variables, tokens)
     np.testing.assert_allclose(
         without(jax.random.key(0)), logits(module, variables, tokens), atol=1e-5
+    )
+
+
+class DropoutShapes(torch.utils._python_dispatch.TorchDispatchMode):
+    """Records the shapes of the random masks that PyTorch draws."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if "dropout" in str(function) or "bernoulli" in str(function):
+            self.shapes.append(tuple(args[0].shape))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dropout_is_applied_where_transformers_applies_it(kind, tmp_path):
+    save(tmp_path, kind, num_hidden_layers=2)
+    reference = KINDS[kind][1].from_pretrained(tmp_path, attn_implementation="eager").train()
+    module, variables = load(tmp_path)
+    tokens = random_tokens(module.config, [6, 5], 6)
+    with DropoutShapes() as drawn:
+        in_torch(reference, tokens)
+    with jax.disable_jit():  # All operations are then in one list.
+        program = jax.make_jaxpr(with_dropout(module, variables, tokens))(jax.random.key(0))
+    bits = [x.outvars[0].aval for x in program.eqns if x.primitive.name == "random_bits"]
+    assert len(bits) > 2 * 2
+    assert [mask.shape for mask in bits] == drawn.shapes
+
+
+def test_distilbert_ignores_token_types(tmp_path):
+    save(tmp_path, "distilbert", num_hidden_layers=1)
+    module, variables = load(tmp_path)
+    assert variables["params"]["embeddings"].keys() == {"word", "position", "norm"}
+    tokens = random_tokens(module.config, [6, 5], 6)
+    others = Tokens(tokens.ids, np.ones_like(tokens.ids), tokens.lengths)
+    np.testing.assert_array_equal(
+        logits(module, variables, tokens), logits(module, variables, others)
     )
 
 

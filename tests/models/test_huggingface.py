@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 import pydoc
@@ -18,9 +19,11 @@ from akd_jax.models import huggingface, tokenizer
 from akd_jax.models.huggingface import Folder, Weights
 from akd_jax.types import Task
 from tests.support.encoders import (
+    DISTILBERT_FIELDS,
     KINDS,
     MINILM,
     in_torch,
+    layers_in_torch,
     load,
     logits,
     random_tokens,
@@ -68,7 +71,9 @@ def assert_rejected(folder, match, labels=LABELS, *, fine_tuned=True):
 
 
 @pytest.mark.parametrize(
-    ("kind", "labels"), [("bert", LABELS), ("roberta", ())], ids=["classes", "regression"]
+    ("kind", "labels"),
+    [("bert", LABELS), ("roberta", ()), ("xlm-roberta", ()), ("distilbert", LABELS)],
+    ids=["bert", "roberta-regression", "xlm-roberta-regression", "distilbert"],
 )
 def test_transformers_loads_a_written_folder_with_the_same_logits(kind, labels, tmp_path):
     save(tmp_path / "in", kind, labels=labels or ("LABEL_0",))
@@ -81,6 +86,7 @@ def test_transformers_loads_a_written_folder_with_the_same_logits(kind, labels, 
 
     auto = transformers.AutoModelForSequenceClassification
     reference, info = auto.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert type(reference) is KINDS[kind][1]
     assert not any(info.values()), info  # No missing, unexpected or mismatched tensors.
     tokens = random_tokens(module.config, [12, 1, 7], 12)
     expected = in_torch(reference.eval(), tokens).logits.numpy()
@@ -130,23 +136,35 @@ def test_outputs_without_names_are_used_in_order_with_a_warning(tmp_path, caplog
     np.testing.assert_allclose(logits(module, variables, tokens), expected, atol=1e-4)
 
 
-def test_every_second_layer_is_read(tmp_path):
-    reference = save(tmp_path, "bert", num_hidden_layers=4)
-    folder = Folder.parse(f"{tmp_path},every=2")
-    module = models.build(f"huggingface:{tmp_path},every=2", 3)
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_every_second_layer_is_read_and_written(kind, tmp_path):
+    reference = save(tmp_path / "in", kind, num_hidden_layers=4)
+    folder = Folder.parse(f"{tmp_path / 'in'},every=2")
+    module = models.build(f"huggingface:{tmp_path / 'in'},every=2", 3)
     assert module.config.num_hidden_layers == 2
     tokens = random_tokens(module.config, [5, 4], 5)
     variables = start(module, Weights(folder, Task(LABELS), fine_tuned=True))
     # The second and the fourth layer; the head was trained on the fourth.
-    reference.bert.encoder.layer = torch.nn.ModuleList(reference.bert.encoder.layer[1::2])
+    layers, owner = layers_in_torch(reference)
+    owner.layer = torch.nn.ModuleList(layers[1::2])
     reference.config.num_hidden_layers = 2
     expected = in_torch(reference, tokens).logits.numpy()
     np.testing.assert_allclose(logits(module, variables, tokens), expected, atol=1e-4)
 
+    huggingface.write_folder(tmp_path / "out", folder, module, variables, Task(LABELS))
+    written = KINDS[kind][1].from_pretrained(tmp_path / "out")
+    assert len(layers_in_torch(written)[0]) == written.config.num_hidden_layers == 2
+    np.testing.assert_allclose(in_torch(written.eval(), tokens).logits, expected, atol=1e-5)
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pretrained_encoder_gets_a_random_head(kind, tmp_path):
-    base = {"bert": transformers.BertModel, "roberta": transformers.RobertaForMaskedLM}[kind]
+    base = {
+        "bert": transformers.BertModel,
+        "roberta": transformers.RobertaForMaskedLM,
+        "xlm-roberta": transformers.XLMRobertaModel,
+        "distilbert": transformers.DistilBertForMaskedLM,
+    }[kind]
     reference = save(tmp_path / "head", kind, num_hidden_layers=1)
     base(reference.config).save_pretrained(tmp_path / "base")
     module = models.build(f"huggingface:{tmp_path / 'base'}", 2)
@@ -160,10 +178,39 @@ def test_pretrained_encoder_gets_a_random_head(kind, tmp_path):
     np.testing.assert_array_equal(
         params["classifier"]["kernel"], initial_params["classifier"]["kernel"]
     )
-    # BERT's pooler is pretrained; no layer of RoBERTa's head is.
+    # BERT's pooler is pretrained; no layer of the other heads is.
     random_pooler = np.array_equal(params["pooler"]["kernel"], initial_params["pooler"]["kernel"])
-    assert random_pooler == (kind == "roberta")
+    assert random_pooler == (kind != "bert")
     assert_rejected(tmp_path / "base", "expected a fine-tuned model with a head, got no classifier")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_settings_equal_those_of_transformers_if_config_lacks_them(kind, tmp_path):
+    fields = DISTILBERT_FIELDS if kind == "distilbert" else {}
+    sizes = {
+        "vocab_size": 50,
+        "hidden_size": 12,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "intermediate_size": 20,
+        "max_position_embeddings": 30,
+    }
+    content = {"model_type": kind, **{fields.get(name, name): n for name, n in sizes.items()}}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    expected = transformers.AutoConfig.from_pretrained(tmp_path).to_dict()
+    for name, value in dataclasses.asdict(Folder(tmp_path).encoder_config()).items():
+        if kind != "distilbert" or name not in ("type_vocab_size", "layer_norm_eps"):
+            assert value == expected[fields.get(name, name)], name
+    for name in sizes:
+        field = fields.get(name, name)
+        edit_config(tmp_path, **{field: "many"})
+        with pytest.raises(InputError, match=f": {field}: expected a valid integer, got 'many'"):
+            Folder(tmp_path).encoder_config()
+        rest = {key: value for key, value in content.items() if key != field}
+        (tmp_path / "config.json").write_text(json.dumps(rest))
+        with pytest.raises(InputError, match=f"config.json: expected {field}, got none; fetch"):
+            Folder(tmp_path).encoder_config()
+        (tmp_path / "config.json").write_text(json.dumps(content))
 
 
 def test_student_does_not_start_from_the_head_of_another_task(tmp_path):
@@ -246,9 +293,13 @@ def test_pickle_and_missing_or_damaged_weights_are_rejected(tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"model_type": "distilbert"}, "the model_type bert or roberta, got 'distilbert'"),
+        (
+            {"model_type": "albert"},
+            "the model_type bert, roberta, xlm-roberta or distilbert, got 'albert'; use a",
+        ),
+        ({"model_type": ["bert"]}, r"xlm-roberta or distilbert, got \['bert'\]"),
         ({"hidden_act": "silu"}, "hidden_act: expected 'gelu', 'gelu_new' or 'relu', got 'silu'"),
-        ({"num_attention_heads": 5}, "a hidden_size divisible by the 5 heads, got 32"),
+        ({"num_attention_heads": 5}, "a width divisible by the 5 heads, got 32"),
         ({"num_attention_heads": 0}, "num_attention_heads: expected greater than or equal to 1"),
         ({"hidden_size": "32"}, "hidden_size: expected a valid integer, got '32'"),
         ({"vocab_size": None}, "vocab_size: expected a valid integer, got None"),
@@ -314,7 +365,12 @@ def test_tokens_of_old_tokenizer_files_equal_those_of_transformers(kind, tmp_pat
     vocabulary = save_tokenizer(tmp_path, kind, texts, vocab_size=500)
     assert len(vocabulary) == 500
     assert not (tmp_path / "tokenizer.json").exists()
-    cls = {"bert": transformers.BertTokenizer, "roberta": transformers.RobertaTokenizer}[kind]
+    cls = {
+        "bert": transformers.BertTokenizer,
+        "roberta": transformers.RobertaTokenizer,
+        "xlm-roberta": transformers.XLMRobertaTokenizer,
+        "distilbert": transformers.DistilBertTokenizer,
+    }[kind]
     # The tokenizer.json of published RoBERTas has these settings of <mask>.
     mask = transformers.AddedToken("<mask>", lstrip=True, special=True)
     reference = cls.from_pretrained(tmp_path, **({"mask_token": mask} if kind == "roberta" else {}))

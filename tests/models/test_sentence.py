@@ -16,7 +16,12 @@ from akd_jax.types import Task
 from tests.support.encoders import KINDS, MINILM, in_torch, random_tokens, save, start
 
 LENGTHS = [12, 1, 7, 30, 3]
-BARE = {"bert": transformers.BertModel, "roberta": transformers.RobertaModel}
+BARE = {
+    "bert": transformers.BertModel,
+    "roberta": transformers.RobertaModel,
+    "xlm-roberta": transformers.XLMRobertaModel,
+    "distilbert": transformers.DistilBertModel,
+}
 
 
 def load(folder):

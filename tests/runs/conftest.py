@@ -10,7 +10,7 @@ from tests.support.texts import text_config, write_folders
 
 @pytest.fixture(scope="session")
 def text_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Labelled texts, and encoders in 'bert' and 'roberta'. Tests must not change them."""
+    """Labelled texts, and encoders in 'bert', 'roberta' and so on. Tests must not change them."""
     root = tmp_path_factory.mktemp("texts")
     write_folders(root)
     return root

@@ -53,7 +53,12 @@ def key_of(config):
 
 def transformers_logits(folder, sentences):
     """Logits of the transformers library, one text at a time: no padding and no batches."""
-    cls = {"bert": transformers.BertTokenizer, "roberta": transformers.RobertaTokenizer}
+    cls = {
+        "bert": transformers.BertTokenizer,
+        "roberta": transformers.RobertaTokenizer,
+        "xlm-roberta": transformers.XLMRobertaTokenizer,
+        "distilbert": transformers.DistilBertTokenizer,
+    }
     kind = json.loads((folder / "config.json").read_text())["model_type"]
     auto = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = cls[kind].from_pretrained(folder)
@@ -101,15 +106,21 @@ def test_imported_teacher_can_be_shared(finished, tmp_path):
     assert not (tmp_path / "teacher").exists()
 
 
-def test_teacher_and_student_can_have_different_vocabularies(config, text_folders, tmp_path):
-    config.teacher.path = str(text_folders / "roberta")
-    config.dataset.max_length = 62  # This vocabulary has few whole words.
+def test_teacher_and_student_can_be_of_different_families(config, text_folders, tmp_path):
+    config.teacher.path = str(text_folders / "xlm-roberta")
+    config.student.model = f"huggingface:{text_folders / 'distilbert'},every=2"
+    config.dataset.max_length = 62  # The teacher's vocabulary has few whole words.
     config.method = "kd"
     config.student.epochs = 1
     runs.run(config, tmp_path)
     sentences = [text for text, _ in texts(75, 2)]
-    logits = transformers_logits(text_folders / "roberta", sentences)[:, [1, 0]]
-    np.testing.assert_allclose(runs.predict(tmp_path)["teacher"], logits, atol=1e-4)
+    predictions = runs.predict(tmp_path)
+    logits = transformers_logits(text_folders / "xlm-roberta", sentences)[:, [1, 0]]
+    np.testing.assert_allclose(predictions["teacher"], logits, atol=1e-4)
+    export.export_network(tmp_path, "safetensors", tmp_path / "out", "student")
+    logits = transformers_logits(tmp_path / "out", sentences)
+    np.testing.assert_allclose(predictions["student"], logits, atol=1e-4)
+    # Each of them has a vocabulary of its own.
     assert len(make_plan(config).dataset.splits["test"].inputs) == 2
 
 

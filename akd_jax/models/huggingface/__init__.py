@@ -32,7 +32,7 @@ def build(argument: str, num_classes: int, dtype: Any) -> Encoder:
       dtype: dtype of the computation.
 
     Raises:
-      InputError: the folder does not contain a BERT or RoBERTa, or a package is not installed.
+      InputError: the folder does not contain a supported encoder, or a package is not installed.
     """
     return Encoder(encoder_config(argument), num_classes, dtype)
 
@@ -45,7 +45,7 @@ def encoder_config(argument: str, name: str = "huggingface") -> EncoderConfig:
       name: the name in front of the argument, for messages.
 
     Raises:
-      InputError: the folder does not contain a BERT or RoBERTa, or a package is not installed.
+      InputError: the folder does not contain a supported encoder, or a package is not installed.
     """
     for package in ("tokenizers", "safetensors"):  # Fail before the weights are needed.
         require(package, "text")

@@ -33,12 +33,11 @@ def write_folder(
     assert isinstance(module, Encoder), "expected an encoder"
     safetensors = require("safetensors.numpy", "text")
     config = source.read_config()
-    model_type = config["model_type"]
+    family = source.family
     labels = task.labels or ("LABEL_0",)
-    class_prefix = {"bert": "Bert", "roberta": "Roberta"}[model_type]
     config |= {
-        "architectures": [f"{class_prefix}ForSequenceClassification"],
-        "num_hidden_layers": module.config.num_hidden_layers,
+        "architectures": [f"{family.class_prefix}ForSequenceClassification"],
+        family.field("num_hidden_layers"): module.config.num_hidden_layers,
         "id2label": {str(index): label for index, label in enumerate(labels)},
         "label2id": {label: index for index, label in enumerate(labels)},
         "problem_type": "regression" if task.regression else "single_label_classification",
@@ -46,9 +45,7 @@ def write_folder(
     for field in ("_name_or_path", "torch_dtype", "dtype"):
         config.pop(field, None)
     params = traverse_util.flatten_dict(dict(variables["params"]))
-    modules = names.module_names(
-        model_type, range(module.config.num_hidden_layers), prefix=f"{model_type}."
-    )
+    modules = names.module_names(family, range(module.config.num_hidden_layers), family.prefix)
     tensors = {
         names.tensor_name(modules, path): np.ascontiguousarray(
             names.convert_kernel(path, np.asarray(value, np.float32))

@@ -14,6 +14,7 @@ from akd_jax.host.files import Path, absolute, as_path, local_copy, readable_pat
 from akd_jax.host.settings import problem_message
 from akd_jax.models import tokenizer
 from akd_jax.models.encoder import EncoderConfig
+from akd_jax.models.huggingface.families import FAMILIES, Family
 
 if TYPE_CHECKING:  # tokenizers is an optional package.
     from tokenizers import Tokenizer
@@ -82,7 +83,7 @@ class Folder:
         """Returns the configuration of the encoder with the layers that are used.
 
         Raises:
-          InputError: config.json does not describe a BERT or RoBERTa, or no layer is used.
+          InputError: config.json does not describe an encoder of FAMILIES, or no layer is used.
         """
         config = self._full_encoder_config()
         if not self.layers:
@@ -94,25 +95,40 @@ class Folder:
 
     def _full_encoder_config(self) -> EncoderConfig:
         """Returns the configuration of the encoder with all layers."""
-        settings = self.read_config()
-        if settings.get("model_type") not in ("bert", "roberta"):
-            raise InputError(
-                f"{self.path / CONFIG}: expected the model_type bert or roberta, got"
-                f" {settings.get('model_type')!r}; use a supported model"
-            )
+        settings, family = self.read_config(), self.family
         if settings.get("position_embedding_type", "absolute") != "absolute":
             raise InputError(
                 f"{self.path / CONFIG}: expected the position_embedding_type absolute, got"
                 f" {settings['position_embedding_type']!r}; use a supported model"
             )
-        fields = {field.name for field in dataclasses.fields(EncoderConfig)}
+        fields = {
+            field.name: family.field(field.name) for field in dataclasses.fields(EncoderConfig)
+        }
+        given = {name: settings[field] for name, field in fields.items() if field in settings}
         try:
-            return EncoderConfig(**{k: v for k, v in settings.items() if k in fields})
+            return EncoderConfig(**{**family.defaults, **given, **family.constants})
         except pydantic.ValidationError as error:
+            problem = error.errors()[0]
+            message = problem_message(problem, family.field(".".join(map(str, problem["loc"]))))
             raise InputError(
-                f"{self.path / CONFIG}: {problem_message(error.errors()[0])}; fetch the {CONFIG}"
-                " of the model again"
+                f"{self.path / CONFIG}: {message}; fetch the {CONFIG} of the model again"
             ) from None
+
+    @property
+    def family(self) -> Family:
+        """The family of the encoder.
+
+        Raises:
+          InputError: config.json has none of the model types in FAMILIES.
+        """
+        model_type = self.read_config().get("model_type")
+        if not isinstance(model_type, str) or model_type not in FAMILIES:
+            *others, last = FAMILIES
+            raise InputError(
+                f"{self.path / CONFIG}: expected the model_type {', '.join(others)} or {last}, got"
+                f" {model_type!r}; use a supported model"
+            )
+        return FAMILIES[model_type]
 
     def read_config(self) -> dict[str, Any]:
         """Returns the content of config.json; raises InputError if it is not a JSON object."""

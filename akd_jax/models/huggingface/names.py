@@ -10,53 +10,37 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from akd_jax.models.huggingface.families import FAMILIES, Family
+
 ParameterPath = tuple[str, ...]
 
-# Flax's name of a module to Hugging Face's name.
-_EMBEDDINGS = {
-    "word": "word_embeddings",
-    "position": "position_embeddings",
-    "type": "token_type_embeddings",
-    "norm": "LayerNorm",
-}
-_LAYER = {
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "attention_output": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "intermediate": "intermediate.dense",
-    "output": "output.dense",
-    "output_norm": "output.LayerNorm",
-}
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 
 # Matches the tensors of an encoder. Other tensors belong to heads for other tasks.
-_ENCODER_TENSOR = re.compile(r"(bert\.|roberta\.)?(encoder\.|embeddings\.(?!position_ids$))")
+_ENCODER_TENSOR = re.compile(
+    r"({})?(encoder\.|transformer\.|embeddings\.(?!position_ids$))".format(
+        "|".join(re.escape(family.prefix) for family in FAMILIES.values())
+    )
+)
 
-# The modules that are initialised at random if the folder has no head for the task. BERT's pooler
-# is pretrained together with the encoder, RoBERTa's is not.
-HEAD_MODULES = {"bert": ("classifier",), "roberta": ("pooler", "classifier")}
 
-
-def module_names(model_type: str, layers: Sequence[int], prefix: str) -> dict[ParameterPath, str]:
+def module_names(family: Family, layers: Sequence[int], prefix: str) -> dict[ParameterPath, str]:
     """Returns Hugging Face's name of each module, by the path of the Flax module.
 
     Args:
-      model_type: 'bert' or 'roberta'.
+      family: the family of the encoder.
       layers: the indices of the used layers in the folder. In Flax they are numbered 0, 1, ...
       prefix: prefix of the encoder's tensors, such as 'bert.'.
     """
     modules: dict[ParameterPath, str] = {
         ("embeddings", flax_name): f"{prefix}embeddings.{torch_name}"
-        for flax_name, torch_name in _EMBEDDINGS.items()
+        for flax_name, torch_name in family.embeddings.items()
     }
     for index, layer in enumerate(layers):
-        for flax_name, torch_name in _LAYER.items():
-            modules[f"layer_{index}", flax_name] = f"{prefix}encoder.layer.{layer}.{torch_name}"
-    if model_type == "bert":
-        return modules | {("pooler",): f"{prefix}pooler.dense", ("classifier",): "classifier"}
-    return modules | {("pooler",): "classifier.dense", ("classifier",): "classifier.out_proj"}
+        for flax_name, torch_name in family.layer.items():
+            modules[f"layer_{index}", flax_name] = f"{prefix}{family.layers}.{layer}.{torch_name}"
+    pooler = f"{prefix}{family.pooler}" if family.pretrained_pooler else family.pooler
+    return modules | {("pooler",): pooler, ("classifier",): family.classifier}
 
 
 def tensor_name(modules: Mapping[ParameterPath, str], path: ParameterPath) -> str:

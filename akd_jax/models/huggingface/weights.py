@@ -67,7 +67,7 @@ class Weights:
           InputError: tensors are missing, unknown or have other shapes; or `fine_tuned` is True
             and the head does not fit the task.
         """
-        model_type = self.folder.encoder_config().model_type
+        family = self.folder.family
         with _open_weights(self.folder) as file:
             stored = {
                 name: tuple(file.get_slice(stored_name).get_shape())
@@ -75,13 +75,14 @@ class Weights:
             }
         params = traverse_util.flatten_dict(dict(shapes["params"]))
         # Files of an encoder without a head have no prefix.
-        prefix = "" if "embeddings.word_embeddings.weight" in stored else f"{model_type}."
-        modules = names.module_names(model_type, self.folder.layers, prefix)
-        new = () if self._head_fits(stored) else names.HEAD_MODULES[model_type]
+        prefix = "" if "embeddings.word_embeddings.weight" in stored else family.prefix
+        modules = names.module_names(family, self.folder.layers, prefix)
+        head = ("classifier",) if family.pretrained_pooler else ("pooler", "classifier")
+        new = () if self._head_fits(stored) else head
         tensors = {path: names.tensor_name(modules, path) for path in params if path[0] not in new}
         if not self.fine_tuned:  # BERTs for other uses may lack the pooler.
             tensors = {k: v for k, v in tensors.items() if k[0] != "pooler" or v in stored}
-        all_modules = names.module_names(model_type, self.folder.all_layers, prefix)
+        all_modules = names.module_names(family, self.folder.all_layers, prefix)
         self._check(tensors, params, stored, names.unknown_tensors(list(stored), all_modules))
         return tensors
 
@@ -135,12 +136,8 @@ class Weights:
         Raises:
           InputError: it has none, and `fine_tuned` is True.
         """
-        model_type, path, task = (
-            self.folder.encoder_config().model_type,
-            self.folder.path,
-            self.task,
-        )
-        name = names.module_names(model_type, (), "")["classifier",] + ".weight"
+        path, task = self.folder.path, self.task
+        name = f"{self.folder.family.classifier}.weight"
         if name not in stored and self.fine_tuned:
             raise InputError(
                 f"{path}: expected a fine-tuned model with a head, got no {name}; to fine-tune this"

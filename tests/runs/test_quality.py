@@ -1,0 +1,239 @@
+"""Runs on translations with scores: unlabelled pairs, stored scores, and what users get of them."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from akd_jax import runs
+from akd_jax.host import records
+from akd_jax.host.errors import InputError
+from akd_jax.runs import make_plan
+from experiments import evaluate, export, predict
+from experiments.compare import compare_methods
+from tests.support.killing import Killed, kill_at_record
+from tests.support.quality import HEADER, pairs, quality_config
+from tests.support.runs import assert_same_run, read_metrics
+from tests.support.texts import write
+
+TRAIN, UNLABELLED = 60, 50
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder of pairs, an encoder and a finished teacher, which no test changes."""
+    folder = tmp_path_factory.mktemp("quality")
+    config = quality_config(folder)
+    runs.run(config, folder / "run")
+    return folder
+
+
+@pytest.fixture
+def config(root):
+    config = quality_config(root)
+    config.teacher.path = str(root / "run/teacher")
+    return config
+
+
+def values(root, names, model):
+    """The predictions of a model for the pairs of some files, in the order of the files."""
+    plan, models = runs.load(root / "run")
+    rows = [line.split("\t") for name in names for line in read_lines(root, name)]
+    examples, _ = plan.tokenise(np.array([row[:2] for row in rows], object))
+    return np.float64(models[model](examples.inputs).logits)[:, 0]
+
+
+def read_lines(root, name):
+    return (root / f"pairs/{name}.tsv").read_text(encoding="utf-8").splitlines()[1:]
+
+
+def test_unlabelled_pairs_count_for_the_teacher_alone(root, config, tmp_path):
+    """The losses of the first epoch by hand: the student keeps its initial parameters."""
+    config.kd.weight = 0.75
+    config.dataset.unlabelled_size = 30
+    config.student.epochs = 1
+    config.student.optimizer.learning_rate = 1e-60  # 0 in float32.
+    config.batch_size = TRAIN + 30
+    runs.run(config, tmp_path)
+    (line,) = read_metrics(tmp_path)
+    plan, models = runs.load(tmp_path)
+    scores = np.array([float(row.split("\t")[2]) for row in read_lines(root, "train")])
+    labels = (scores - scores.min()) / np.ptp(scores)
+    rows = [*read_lines(root, "train"), *read_lines(root, "unlabelled")[:30]]
+    examples, _ = plan.tokenise(np.array([row.split("\t")[:2] for row in rows], object))
+    # Dropout is the only difference of training: compare with an expectation over many masks.
+    teacher = np.float64(models["teacher"](examples.inputs).logits)[:, 0]
+    apply = jax.jit(
+        lambda key: plan.student.apply(
+            models["student"].variables, examples.inputs, train=True, rngs={"dropout": key}
+        ).logits[:, 0]
+    )
+    samples = np.stack([apply(jax.random.key(number)) for number in range(200)])
+    soft = np.square(samples - teacher).mean(axis=1)
+    hard = np.square(samples[:, :TRAIN] - labels).mean(axis=1)
+    assert soft.min() < line["train_soft"] < soft.max()
+    assert hard.min() < line["train_hard"] < hard.max()
+    assert np.ptp(soft) < 0.2 * soft.mean()  # So the bounds tell the examples apart.
+    assert line["train_loss"] == pytest.approx(
+        0.25 * line["train_hard"] + 0.75 * line["train_soft"], rel=1e-5
+    )
+
+
+def test_rows_share_the_stored_scores(root, config, tmp_path):
+    """Runs with other numbers of unlabelled pairs and other methods do not score them again."""
+    config.teacher.cache_dir = str(tmp_path / "scores")
+    stores = {}
+    for name, size, method in (("a", 0, "kd"), ("b", 50, "kd"), ("c", 20, "annealing_kd")):
+        config.method, config.dataset.unlabelled_size = method, size
+        results = runs.run(config, tmp_path / name)
+        updates = [-(-(TRAIN + size) // 20), 3]  # Of an epoch with a teacher, and of one without.
+        steps = [stage["steps"] for stage in results["stages"]]
+        expected = [4 * updates[0]] if method == "kd" else [2 * updates[0], 2 * updates[1]]
+        assert steps == expected
+        stores[name] = {
+            path.parent.name: json.loads(path.read_text())["views"]
+            for path in tmp_path.glob("scores/*/index.json")
+        }
+    names = [sorted(name.rpartition("-")[0] for name in stores[x]) for x in "abc"]
+    assert names == [["teacher"], *[["teacher", "teacher.unlabelled"]] * 2]
+    # The entries hold checksums and durations, and so would change.
+    assert stores["b"] == stores["c"]
+    assert stores["a"].items() <= stores["b"].items()
+    arrays = [np.load(path)[:, 0] for path in sorted(tmp_path.glob("scores/*/*.npy"))]
+    np.testing.assert_allclose(arrays[0], values(root, ["train"], "teacher"), atol=1e-5)
+    np.testing.assert_allclose(arrays[1], values(root, ["unlabelled"], "teacher"), atol=1e-5)
+
+
+@pytest.mark.parametrize("views", [0, 1])
+def test_a_student_learns_scores_from_its_teacher(config, tmp_path, views):
+    config.teacher.views = views
+    config.dataset.unlabelled_size = UNLABELLED
+    config.student.epochs = 30
+    results = runs.run(config, tmp_path)
+    metrics = results["student"]["metrics"]["test"]
+    assert set(metrics) == {"pearson", "spearman", "mae", "rmse"}
+    assert metrics["pearson"] > 0.6
+    # The errors are in the units of the files, whose scores reach from 0 to 100.
+    assert 5 < metrics["mae"] < metrics["rmse"] < 40
+
+
+def test_run_killed_while_scores_are_stored_ends_as_if_undisturbed(config, tmp_path, monkeypatch):
+    config.dataset.unlabelled_size = 30
+    runs.run(config, tmp_path / "undisturbed")
+    save = records.write
+
+    def deadly(path, content):
+        if path.name == "index.json" and "unlabelled" in path.parent.name:
+            raise Killed
+        save(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(records, "write", deadly)
+        runs.run(config, tmp_path / "killed")
+    with kill_at_record(monkeypatch, 3):
+        runs.run(config, tmp_path / "killed")
+    runs.run(config, tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "undisturbed")
+
+
+def test_comparison_of_rows_with_other_numbers_of_pairs(config, tmp_path):
+    config.variants = {
+        "gold": {"method": "scratch"},
+        "kd_30": {"dataset": {"unlabelled_size": 30}, "student": {"epochs": 2}},
+    }
+    config.student.epochs = 3
+    comparison = compare_methods(config, ["gold", "kd_30"], 2, tmp_path, ["gold"])
+    assert comparison["headers"][3:5] == ["vs gold", "p vs gold"]
+    rows = {row[0]: row for row in comparison["rows"]}
+    assert rows["gold"][4] == ""
+    p_values = comparison["methods"]["kd_30"]["williams"]["gold"]
+    assert len(p_values) == 2
+    assert rows["kd_30"][4] in (f"{max(p_values):.3f}", "< 0.001")
+    assert "trained for 9 to 10 updates" in comparison["notes"][0]
+    # The rows have 9 and 15 updates, and an epoch has 5 at most.
+    config.variants.kd_30.student.epochs = 3
+    message = r"number of student updates, up to half an epoch, got \{'gold': 9, 'kd_30': 15\}"
+    with pytest.raises(InputError, match=message):
+        compare_methods(config, ["gold", "kd_30"], 1, tmp_path / "unequal")
+
+
+def test_predictions_have_the_units_of_the_files(root, tmp_path):
+    rows = pairs(5, seed=3)
+    write(tmp_path / "new.tsv", [(i, *row) for i, row in enumerate(rows)], ("segment", *HEADER))
+    lines = predict.predict_file(root / "run", tmp_path / "new.tsv")
+    plan, models = runs.load(root / "run")
+    examples, _ = plan.tokenise(np.array([row[:2] for row in rows], object))
+    scores = [float(row.split("\t")[2]) for row in read_lines(root, "train")]
+    expected = min(scores) + np.ptp(scores) * np.asarray(models["student"](examples.inputs).logits)
+    assert lines[0] == "index\tprediction"
+    index, predicted = zip(*(line.split("\t") for line in lines[1:]), strict=True)
+    assert index == ("0", "1", "2", "3", "4")
+    np.testing.assert_allclose([*map(float, predicted)], expected[:, 0], atol=1e-4)
+    with pytest.raises(InputError, match=r"--format: expected glue .*, got wmt and none"):
+        predict.predict_file(root / "run", tmp_path / "new.tsv", format_name="wmt")
+
+
+def test_submission_for_wmt(config, tmp_path):
+    config.dataset.language_pair = "en-es"
+    config.method = "scratch"
+    config.student.epochs = 1
+    runs.run(config, tmp_path / "run")
+    write(tmp_path / "new.tsv", pairs(2, seed=3), HEADER)
+    lines = predict.predict_file(tmp_path / "run", tmp_path / "new.tsv", format_name="wmt")
+    scores = predict.predict_file(tmp_path / "run", tmp_path / "new.tsv")[1:]
+    # Two sides of: embeddings 20 x 8; GRUs 2 x 3 x (8 x 8 + 8 x 8) + 2 x 4 x 8; 16 x 16 + 16; 16.
+    parameters = 2 * (160 + 768 + 64 + 272 + 16) + 33
+    assert lines[:2] == [str(4 * parameters), str(parameters)]
+    assert lines[2:] == [f"en-es\tscratch\t{score}" for score in scores]
+
+
+def test_costs_of_student_and_teacher(root):
+    table = evaluate.cost_table(root / "run", "test").splitlines()
+    cells = {row.split("|")[1].strip(): row.split("|")[2:-1] for row in table}
+    assert [cell.strip() for cell in cells[""]] == [
+        "parameters",
+        "MB",
+        "ms, batch 1",
+        "ms, batch 32",
+    ]
+    assert cells["student"][0].strip() == "2,593"
+    assert set(cells) >= {"student", "teacher"}
+    times = [[float(cell) for cell in cells[name][2:]] for name in ("student", "teacher")]
+    assert np.min(times) > 0
+    scores = evaluate.scores_table(
+        {"student": {"pearson": 0.5, "rmse": 12.25}, "teacher": {"pearson": 1, "rmse": 0}}, "test"
+    )
+    assert "50.00% | 12.2500" in scores
+
+
+def test_stablehlo_of_a_network_for_pairs(root, tmp_path):
+    export.export_network(root / "run", "stablehlo", tmp_path / "student.bin")
+    exported = jax.export.deserialize(bytearray((tmp_path / "student.bin").read_bytes()))
+    plan = make_plan(quality_config(root))
+    tokens = plan.student.preprocess(plan.dataset.splits["test"].inputs)
+    expected = runs.predict(root / "run", teachers=False)["student"]
+    for rows, source, target in ((30, 12, 7), (1, 5, 6)):
+        arguments = []
+        for side, length in (("source", source), ("target", target)):
+            arguments += [tokens[side].ids[:rows, :length], tokens[side].lengths[:rows]]
+        np.testing.assert_allclose(exported.call(*arguments), expected[:rows], atol=1e-6)
+    with pytest.raises(InputError, match="--format: expected stablehlo for a BiRnn"):
+        export.export_network(root / "run", "safetensors", tmp_path / "folder")
+
+
+def test_teachers_of_classes_are_refused(config, root, tmp_path):
+    config.teacher.path = str(root / "encoder")  # Its head has the classes a, b and c.
+    with pytest.raises(InputError, match="expected a head for a regression, got a, b, c") as error:
+        runs.run(config, tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_networks_that_do_not_fit_are_refused(config, tmp_path):
+    config.student.model = "birnn:3,8x8"
+    with pytest.raises(InputError, match=r"config.student.model: .* at most 3 tokens"):
+        runs.run(config, tmp_path)
+    config.student.model = "birnn:20,8x8"
+    config.dataset.name = "tsv"
+    with pytest.raises(InputError, match=r"train.tsv, line 1: expected a header"):
+        runs.run(config, tmp_path)

@@ -17,10 +17,11 @@ spoken_intents is such a folder with 31 intents, which the programs espeak-ng, f
 
 scored_pairs is a folder with train.tsv, dev.tsv and test.tsv, whose columns source, target and
 score hold a text, its translation and a number. unlabelled.tsv holds pairs without a score. Two
-tokenizers for a small student are trained on the texts of train.tsv and unlabelled.tsv.
+tokenizers for a small student are trained on the texts of train.tsv and unlabelled.tsv. mlqe_pe is
+a folder of MLQE-PE, which gets such tokenizers for one pair of languages.
 
-mt_quality is such a folder with texts of Debian packages (a download of 170 MB), which the program
-apertium translates from English into Spanish.
+mt_quality is a folder like scored_pairs, with texts of Debian packages (a download of 170 MB). The
+program apertium translates them from English into Spanish.
 
 The same command continues a preparation that was stopped.
 """
@@ -33,6 +34,7 @@ from absl import flags
 
 from akd_jax import data
 from akd_jax.data import Source
+from akd_jax.data.readers import quality as pairs
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, as_path, lock, not_writable
@@ -51,7 +53,7 @@ _DATASET = flags.DEFINE_string(
     "dataset",
     None,
     "Data set: 'cifar10', 'cifar100', 'fashion_mnist', 'movie_reviews', 'speech_commands_csv',"
-    " 'spoken_intents', 'scored_pairs' or 'mt_quality'.",
+    " 'spoken_intents', 'scored_pairs', 'mlqe_pe' or 'mt_quality'.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data set.")
 _CODES = flags.DEFINE_integer(
@@ -93,9 +95,10 @@ _CATALOGS = flags.DEFINE_list(
 _VOCABULARY_SIZE = flags.DEFINE_integer(
     "vocabulary_size",
     tokenizers.VOCABULARY_SIZE,
-    "scored_pairs and mt_quality: largest number of tokens of each tokenizer.",
+    "scored_pairs, mlqe_pe, mt_quality: largest number of tokens of each tokenizer.",
     lower_bound=tokenizers.SMALLEST,
 )
+_LANGUAGE_PAIR = flags.DEFINE_string("language_pair", "", "mlqe_pe: pair such as ro-en.")
 
 # Downloads that are skipped if the reader of the data set finds all files.
 _DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
@@ -116,6 +119,7 @@ def prepare_dataset(
     sizes: spoken_intents.Sizes = _SIZES,
     seed: int = 0,
     quality: mt_quality.Options = _QUALITY,
+    language_pair: str = "",
 ) -> str:
     """Prepares a data set in a folder; returns a line that describes the result.
 
@@ -125,36 +129,46 @@ def prepare_dataset(
       speech_options: what the codes of recordings are.
       sizes: the numbers of utterances of 'spoken_intents'.
       seed: the seed of 'spoken_intents'.
-      quality: what 'mt_quality' is, and the size of the vocabularies of 'scored_pairs'.
+      quality: what 'mt_quality' is, and the size of all vocabularies of pairs.
+      language_pair: the pair of languages of 'mlqe_pe'.
 
     Raises:
       InputError: the data set is unknown, or could not be downloaded or made. The message names
         the file to download by hand and the folder to put it into, or what else to do.
     """
-    # How each data set is made, and described.
-    makers: Mapping[str, tuple[Callable[[], None], Callable[[Path], str]]] = {
-        "speech_commands_csv": (lambda: speech.prepare(data_dir, speech_options), speech.describe),
-        "spoken_intents": (
-            lambda: spoken_intents.prepare(data_dir, sizes, seed, speech_options),
-            speech.describe,
-        ),
-        "scored_pairs": (
-            lambda: scored_pairs.prepare(data_dir, quality.vocabulary_size),
-            scored_pairs.describe,
-        ),
-        "mt_quality": (lambda: mt_quality.prepare(data_dir, quality), scored_pairs.describe),
+
+    def make_codes() -> str:
+        speech.prepare(data_dir, speech_options)
+        return speech.describe(data_dir)
+
+    def make_intents() -> str:
+        spoken_intents.prepare(data_dir, sizes, seed, speech_options)
+        return speech.describe(data_dir)
+
+    def make_tokenizers() -> str:
+        options = pairs.PairOptions(language_pair=language_pair)
+        source = pairs.LOADERS[dataset](data_dir, options)
+        return scored_pairs.prepare(source, quality.vocabulary_size)
+
+    # Each makes a data set, and describes it.
+    makers: Mapping[str, Callable[[], str]] = {
+        "speech_commands_csv": make_codes,
+        "spoken_intents": make_intents,
+        "scored_pairs": make_tokenizers,
+        "mlqe_pe": make_tokenizers,
+        "mt_quality": lambda: mt_quality.prepare(data_dir, quality),
     }
     if dataset not in {**_DOWNLOADS, **makers}:
         raise InputError(
             f"--dataset: expected one of {', '.join([*_DOWNLOADS, *makers])}, got {dataset!r};"
             " digits need no preparation"
         )
+    if dataset == "mlqe_pe" and not language_pair:
+        raise InputError("--language_pair: expected a pair such as ro-en, got none; give it")
     records.check_writable(data_dir)
     if dataset in makers:
-        make, describe = makers[dataset]
         with _locked(data_dir):
-            make()
-        description = describe(data_dir)
+            description = makers[dataset]()
     else:
         source = _read_or_download(dataset, data_dir)
         description = f"{len(source.train):,} training and {len(source.test):,} test examples"
@@ -201,6 +215,7 @@ def main() -> None:
             vocabulary_size=_VOCABULARY_SIZE.value,
             catalogs=[as_path(folder) for folder in _CATALOGS.value or ()],
         ),
+        language_pair=_LANGUAGE_PAIR.value,
     )
     print(line)
 

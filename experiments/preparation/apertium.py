@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 
+from akd_jax.host import interrupts
 from akd_jax.host.errors import InputError
 from experiments.preparation import parallel
 
@@ -41,12 +42,17 @@ def translate_missing(
     """
     missing = [text for text in texts if text not in translations]
     chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
-    results = parallel.run(translate, chunks, f"translation of {len(missing):,} texts")
+    label = f"translation of {len(missing):,} texts"
+    results = parallel.run(translate, chunks, label)
     try:
         for number, (chunk, result) in enumerate(zip(chunks, results, strict=True), start=1):
             translations.update(zip(chunk, result, strict=True))
             if number % _SAVED_CHUNKS == 0:
                 save()
+    except InputError:
+        # A request to stop can also end apertium, because it goes to a whole group of processes.
+        interrupts.raise_if_stop_requested(label)
+        raise
     finally:
         if missing and translations:
             save()

@@ -8,13 +8,13 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from akd_jax.data.readers import tsv
+from akd_jax.data.readers import quality, tsv
 from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path, not_writable, replace_text
 from experiments.preparation import apertium, catalogs, debian, scored_pairs, tokenizers
 from experiments.preparation.catalogs import Pair
-from experiments.preparation.scored_pairs import SCORE, TEXTS, UNLABELLED
 
+_TEXTS, _SCORE = ("source", "target"), "score"  # The columns of the files.
 _CATALOGS = "catalogs"
 _TRANSLATIONS = "translations.tsv"
 _README = "README.txt"
@@ -25,8 +25,8 @@ catalog: from 0 to 1, where 1 is best. test.tsv, dev.tsv, train.tsv and unlabell
 other in one random order, and no two sources are equal up to case, digits and punctuation.
 
 The texts are parts of programs, and have their licences, such as the GPL, the LGPL and the MPL.
-Read them before you pass the files on. For Debian packages they are in the files copyright below
-the folder catalogs.
+Read them before you pass the files on. Those of most Debian packages are in the files copyright
+below the folder catalogs; the others are on https://packages.debian.org.
 
 Catalogs of
 """
@@ -51,8 +51,8 @@ class Options:
     catalogs: Sequence[Path] = ()
 
 
-def prepare(data_dir: Path, options: Options) -> None:
-    """Makes the corpus and its tokenizers.
+def prepare(data_dir: Path, options: Options) -> str:
+    """Makes the corpus and its tokenizers; describes them in a line.
 
     The pairs are in a fixed random order: first test, then dev and train, and the rest is in
     unlabelled.tsv. The translations are saved in translations.tsv, so that a preparation that was
@@ -84,7 +84,8 @@ def prepare(data_dir: Path, options: Options) -> None:
         replace_text(data_dir / _README, _ABOUT + "".join(f"{path}\n" for path in folders))
     except OSError as error:
         raise not_writable(data_dir, error) from None
-    scored_pairs.prepare(data_dir, options.vocabulary_size)
+    source = quality.load(data_dir, quality.PairOptions())
+    return scored_pairs.prepare(source, options.vocabulary_size)
 
 
 def _sentence_chrf() -> Callable[[str, str], float]:
@@ -131,9 +132,9 @@ def _translate(data_dir: pathlib.Path, texts: Sequence[str]) -> Mapping[str, str
     path = data_dir / _TRANSLATIONS
     translations: dict[str, str] = {}
     if path.exists():
-        translations = {row[0]: row[1] for row in tsv.read(path, TEXTS).rows.values()}
+        translations = {row[0]: row[1] for row in tsv.read(path, _TEXTS).rows.values()}
     apertium.translate_missing(
-        texts, translations, lambda: _write(path, TEXTS, translations.items())
+        texts, translations, lambda: _write(path, _TEXTS, translations.items())
     )
     return translations
 
@@ -152,11 +153,11 @@ def _write_splits(
             translation = translations[pair.source]
             value = score(translation, pair.reference)
             rows.append((pair.source, translation, f"{value:.4f}"))
-        _write(data_dir / f"{name}.tsv", (*TEXTS, SCORE), rows)
+        _write(data_dir / f"{name}.tsv", (*_TEXTS, _SCORE), rows)
         start += size
-    path = data_dir / f"{UNLABELLED}.tsv"
+    path = data_dir / "unlabelled.tsv"
     if pairs[start:]:
-        _write(path, TEXTS, [(pair.source, translations[pair.source]) for pair in pairs[start:]])
+        _write(path, _TEXTS, [(pair.source, translations[pair.source]) for pair in pairs[start:]])
     else:
         path.unlink(missing_ok=True)
 

@@ -1,6 +1,6 @@
 """Tokenizers of a small student, which are trained on the texts of a data set."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from absl import logging
@@ -11,7 +11,6 @@ from akd_jax.host.files import Path, not_writable, reason, replace_text
 if TYPE_CHECKING:  # tokenizers is an optional package.
     from tokenizers import Tokenizer
 
-NAMES = ("source", "target")
 VOCABULARY_SIZE = 8_000
 SMALLEST = 256  # A token for each byte.
 
@@ -23,39 +22,32 @@ _PIECES = f" ?[{_LETTERS}]+| ?\\p{{N}}| ?[^\\s\\p{{N}}{_LETTERS}]+|\\s"
 
 
 def train_tokenizers(
-    folder: Path,
-    sources: Iterable[str],
-    targets: Iterable[str],
+    paths: Sequence[Path],
+    columns: Iterable[Iterable[str]],
     vocabulary_size: int = VOCABULARY_SIZE,
-    *,
-    prefix: str = "",
 ) -> None:
-    """Trains a tokenizer of sources and one of targets; saves them in a folder.
+    """Trains a tokenizer on each column of texts, and saves it.
 
-    The files are PREFIXsource.tokenizer.json and PREFIXtarget.tokenizer.json. An existing file is
-    kept, because the students that were trained with it need it. If the texts and the settings
-    give another tokenizer now, this is logged.
+    An existing file is kept, because the students that were trained with it need it. If the texts
+    and the size give another tokenizer now, this is logged.
 
     Args:
-      folder: the folder to write to.
-      sources: texts in the source language.
-      targets: texts in the target language.
+      paths: the file of each tokenizer.
+      columns: the texts of each tokenizer.
       vocabulary_size: the largest number of tokens of each tokenizer, at least 256.
-      prefix: start of the names of the files.
 
     Raises:
-      InputError: an existing file is not a tokenizer, the folder cannot be written, or the package
+      InputError: an existing file is not a tokenizer, a file cannot be written, or the package
         tokenizers is not installed.
     """
-    for name, texts in zip(NAMES, (sources, targets), strict=True):
-        path = _path(folder, name, prefix)
-        tokenizer = train(texts, vocabulary_size)
+    for path, texts in zip(paths, columns, strict=True):
         existing = _read(path)
+        tokenizer = train(texts, vocabulary_size)
         if existing is None:
             try:
                 replace_text(path, tokenizer.to_str(pretty=True))
             except OSError as error:
-                raise not_writable(folder, error) from None
+                raise not_writable(path.parent, error) from None
         elif existing.to_str() != tokenizer.to_str():
             logging.warning(
                 "%s: the existing tokenizer of %d tokens is used. The texts and"
@@ -64,6 +56,12 @@ def train_tokenizers(
                 existing.get_vocab_size(),
                 vocabulary_size,
             )
+
+
+def vocabulary_sizes(paths: Sequence[Path]) -> list[int]:
+    """Returns the numbers of tokens of saved tokenizers."""
+    existing = (_read(path) for path in paths)
+    return [tokenizer.get_vocab_size() for tokenizer in existing if tokenizer]
 
 
 def train(texts: Iterable[str], vocabulary_size: int) -> "Tokenizer":
@@ -102,16 +100,6 @@ def train(texts: Iterable[str], vocabulary_size: int) -> "Tokenizer":
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
-
-
-def vocabulary_sizes(folder: Path, *, prefix: str = "") -> Mapping[str, int]:
-    """Returns the number of tokens of each tokenizer that `train_tokenizers` saved, by `NAMES`."""
-    tokenizers = {name: _read(_path(folder, name, prefix)) for name in NAMES}
-    return {name: found.get_vocab_size() for name, found in tokenizers.items() if found}
-
-
-def _path(folder: Path, name: str, prefix: str) -> Path:
-    return folder / f"{prefix}{name}.tokenizer.json"
 
 
 def _read(path: Path) -> "Tokenizer | None":

@@ -71,7 +71,7 @@ def test_unknown_data_set_is_refused(network, tmp_path):
     with pytest.raises(
         InputError,
         match="one of cifar10, cifar100, fashion_mnist, movie_reviews, speech_commands_csv,"
-        " spoken_intents, scored_pairs, mt_quality, got 'mnist'",
+        " spoken_intents, scored_pairs, mlqe_pe, mt_quality, got 'mnist'",
     ):
         prepare_dataset("mnist", tmp_path)
 

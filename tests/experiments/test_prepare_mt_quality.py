@@ -9,6 +9,7 @@ import sys
 import pytest
 import sacrebleu
 
+from akd_jax.host import interrupts
 from akd_jax.host.errors import StoppedError
 from experiments import prepare
 from experiments.preparation import apertium, catalogs, mt_quality
@@ -107,9 +108,11 @@ def test_corpus_has_splits_of_the_given_sizes_in_one_random_order(corpus):
     assert sorted(sources) == sorted(texts(120))
     path = folder.parent / f"catalogs_120/{FILE}"
     assert sources == [pair.source for pair in catalogs.read_pairs([path])] != sorted(sources)
-    start = f"mt_quality is ready in {folder}: pairs: 40 train, 20 dev, 30 test, 30 unlabelled; sc"
+    start = f"mt_quality is ready in {folder}: 40 training, 20 validation, 30 test and 30 unlab"
     assert line.startswith(start)
-    assert re.search(r"scores: mean 0\.[3-8]\d\d, standard deviation 0\.[01]\d\d; voc", line)
+    assert re.search(
+        r"scores with mean 0\.[3-8]\d\d and standard deviation 0\.[01]\d\d; vocab", line
+    )
 
 
 @needs_apertium
@@ -154,7 +157,7 @@ def test_normal_forms_of_splits_are_disjoint(tmp_path, upper):
     write_catalog(tmp_path / "catalogs" / FILE, {**one, **texts(50)})
     options = Options(train=20, valid=10, test=10, catalogs=[tmp_path / "catalogs"])
     line = prepare_dataset("mt_quality", tmp_path / "corpus", quality=options)
-    assert "pairs: 20 train, 10 dev, 10 test, 10 unlabelled" in line
+    assert "20 training, 10 validation, 10 test and 10 unlabelled" in line
     splits = read_splits(tmp_path / "corpus")
     forms = [re.sub(r"[\d\W]+", " ", row[0].lower()) for rows in splits.values() for row in rows]
     assert len({form.strip() for form in forms}) == 50
@@ -163,7 +166,7 @@ def test_normal_forms_of_splits_are_disjoint(tmp_path, upper):
 def test_all_pairs_can_have_scores(tmp_path, upper):
     make(tmp_path / "corpus", 90, train=30)
     assert (tmp_path / "corpus/unlabelled.tsv").exists()
-    assert "40 train, 20 dev, 30 test, 0 unlabelled" in make(tmp_path / "corpus", 90)
+    assert "40 training, 20 validation, 30 test and 0 unlabelled" in make(tmp_path / "corpus", 90)
     assert not (tmp_path / "corpus/unlabelled.tsv").exists()
 
 
@@ -202,6 +205,16 @@ def test_stopped_preparation_equals_an_undisturbed_one(tmp_path, upper, check):
     assert done == 250 * (check - 1)
     make(tmp_path / "other", 600)
     assert read(tmp_path / "other") == read(tmp_path / "one")
+
+
+def test_stop_that_also_ends_apertium_is_a_stop(tmp_path, monkeypatch):
+    # The signal goes to the launcher first, and then ends apertium, too.
+    script = 'if [ "$1" = -l ]; then echo eng-spa; else kill -TERM $PPID; kill $$; fi'
+    replace_program(monkeypatch, tmp_path / "bin", "apertium", script)
+    with interrupts.listen(), pytest.raises(StoppedError, match="run the same command to resume"):
+        make(tmp_path / "corpus", 90)
+    replace_program(monkeypatch, tmp_path / "bin", "apertium", UPPER)
+    assert "0 unlabelled" in make(tmp_path / "corpus", 90)
 
 
 def test_killed_preparation_resumes_and_equals_an_undisturbed_one(tmp_path, monkeypatch):
@@ -292,7 +305,7 @@ def test_launcher_passes_its_flags_on(tmp_path, upper, run_launcher):
         *("--train=50", "--valid=6", "--test=7", "--vocabulary_size=260"),
     )
     assert ended.code == 0, ended.stderr
-    assert "pairs: 50 train, 6 dev, 7 test, 27 unlabelled;" in ended.stdout
-    assert ended.stdout.endswith("260 tokens of source, 260 tokens of target\n")
+    assert "50 training, 6 validation, 7 test and 27 unlabelled pairs;" in ended.stdout
+    assert ended.stdout.endswith("vocabularies of 260 and 260 tokens\n")
     tokenizer = json.loads((tmp_path / "corpus/source.tokenizer.json").read_text(encoding="utf-8"))
     assert len(tokenizer["model"]["vocab"]) == 260

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from akd_jax.data.readers import quality
 from experiments import prepare
 from experiments.preparation import mt_quality, tokenizers
 from experiments.prepare import prepare_dataset
@@ -34,6 +35,13 @@ TEXTS = [
 
 def read(folder):
     return [(folder / name).read_bytes() for name in FILES]
+
+
+def train(folder, sources=SOURCES, targets=TARGETS, size=280):
+    folder.mkdir(exist_ok=True)
+    paths = quality.tokenizer_paths(folder)
+    tokenizers.train_tokenizers(paths, [iter(sources), targets], size)
+    return tokenizers.vocabulary_sizes(paths)
 
 
 def test_decoded_tokens_are_the_text_in_any_script():
@@ -73,13 +81,11 @@ def test_vocabulary_has_at_most_the_given_size(wanted, size):
 
 
 def test_same_texts_give_the_same_files_in_another_process_and_order(tmp_path):
-    tokenizers.train_tokenizers(tmp_path, iter(SOURCES), iter(TARGETS), 280)
+    train(tmp_path)
     code = (
-        "import pathlib; from experiments.preparation.tokenizers import train_tokenizers;"
-        f"train_tokenizers(pathlib.Path({str(tmp_path / 'other')!r}), {SOURCES[::-1]!r},"
-        f" {TARGETS!r}, 280)"
+        "import pathlib; from tests.experiments.test_prepare_tokenizers import SOURCES, train;"
+        f"train(pathlib.Path({str(tmp_path / 'other')!r}), SOURCES[::-1])"
     )
-    (tmp_path / "other").mkdir()
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=GUARD_SECONDS)
     assert read(tmp_path) == read(tmp_path / "other")
     assert read(tmp_path)[0] != read(tmp_path)[1]
@@ -88,25 +94,18 @@ def test_same_texts_give_the_same_files_in_another_process_and_order(tmp_path):
 
 
 def test_existing_tokenizers_are_kept_and_differences_are_said(tmp_path, caplog):
-    tokenizers.train_tokenizers(tmp_path, SOURCES, TARGETS, 280)
+    train(tmp_path)
     before = read(tmp_path)
     with caplog.at_level(logging.WARNING):
-        tokenizers.train_tokenizers(tmp_path, SOURCES, TARGETS, 280)
+        assert train(tmp_path) == [280, 280]
         assert caplog.records == []
-        tokenizers.train_tokenizers(tmp_path, SOURCES, TARGETS[3:], 270)
+        assert train(tmp_path, targets=TARGETS[3:], size=270) == [280, 280]
     assert read(tmp_path) == before
     for record, name in zip(caplog.records, FILES, strict=True):
         assert record.getMessage() == (
             f"{tmp_path / name}: the existing tokenizer of 280 tokens is used. The texts and"
             " --vocabulary_size=270 give another one now; delete the file to train it again"
         )
-    assert tokenizers.vocabulary_sizes(tmp_path) == {"source": 280, "target": 280}
-
-
-def test_prefix_starts_the_names_of_the_files(tmp_path):
-    tokenizers.train_tokenizers(tmp_path, SOURCES, TARGETS, 280, prefix="roen.")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"roen.{name}" for name in FILES]
-    assert tokenizers.vocabulary_sizes(tmp_path, prefix="roen.") == {"source": 280, "target": 280}
 
 
 def write_pairs(folder, name, rows, header=("source", "target", "score")):
@@ -125,49 +124,63 @@ def write_folder(folder, unlabelled=True):
     return folder
 
 
+OPTIONS = mt_quality.Options(vocabulary_size=280)
+
+
+def prepare_pairs(folder, dataset="scored_pairs", **options):
+    return prepare_dataset(dataset, folder, quality=OPTIONS, **options)
+
+
 def test_scored_pairs_get_tokenizers_of_train_and_unlabelled(tmp_path):
-    options = mt_quality.Options(vocabulary_size=280)
-    line = prepare_dataset("scored_pairs", write_folder(tmp_path), quality=options)
+    line = prepare_pairs(write_folder(tmp_path))
     scores = [n / 8 for n in range(8)] + [0.5] * 3 + [-1.5] * 2
     assert line == (
-        f"scored_pairs is ready in {tmp_path}: pairs: 8 train, 3 dev, 2 test, 8 unlabelled; scores:"
-        f" mean {np.mean(scores):.3f}, standard deviation {np.std(scores):.3f}; vocabularies: 280"
-        " tokens of source, 280 tokens of target"
+        f"scored_pairs is ready in {tmp_path}: 8 training, 3 validation, 2 test and 8 unlabelled"
+        f" pairs; scores with mean {np.mean(scores):.3f} and standard deviation"
+        f" {np.std(scores):.3f}; vocabularies of 280 and 280 tokens"
     )
-    tokenizers.train_tokenizers(write_folder(tmp_path / "own"), SOURCES, TARGETS, 280)
-    assert read(tmp_path) == read(tmp_path / "own")
+    train(tmp_path / "all")
+    assert read(tmp_path) == read(tmp_path / "all")
+
+
+def test_unlabelled_pairs_and_a_validation_split_are_optional(tmp_path):
     write_folder(tmp_path / "scored", unlabelled=False)
-    line = prepare_dataset("scored_pairs", tmp_path / "scored", quality=options)
-    assert "8 train, 3 dev, 2 test, 0 unlabelled" in line
-    tokenizers.train_tokenizers(tmp_path / "own", SOURCES[:8], TARGETS[:8], 280, prefix="8.")
-    sizes = tokenizers.vocabulary_sizes(tmp_path / "own", prefix="8.")
-    assert f"{sizes['source']} tokens of source, {sizes['target']} tokens of target" in line
+    (tmp_path / "scored/dev.tsv").unlink()
+    line = prepare_pairs(tmp_path / "scored")
+    assert "8 training, 0 validation, 2 test and 0 unlabelled pairs" in line
+    sizes = train(tmp_path / "own", SOURCES[:8], TARGETS[:8])
+    assert line.endswith(f"vocabularies of {sizes[0]} and {sizes[1]} tokens")
+    assert read(tmp_path / "scored") == read(tmp_path / "own")
 
 
-def test_files_of_pairs_that_are_not_valid_are_reported(tmp_path):
-    def message():
-        return error_of(prepare_dataset, "scored_pairs", write_folder(tmp_path))
+def test_mlqe_pe_has_tokenizers_for_each_pair_of_languages(tmp_path):
+    header = ("index", "original", "translation", "z_mean")
+    rows = [(n, *pair, n / 8) for n, pair in enumerate(zip(SOURCES, TARGETS, strict=True))]
+    for name in ("train", "dev", "test20"):
+        write_pairs(tmp_path, f"{name}.roen.df.short", rows, header)
+    line = prepare_pairs(tmp_path, "mlqe_pe", language_pair="ro-en")
+    assert "16 training, 16 validation, 16 test and 0 unlabelled pairs" in line
+    train(tmp_path / "own")
+    written = [(tmp_path / f"roen.{name}").read_bytes() for name in FILES]
+    assert written == read(tmp_path / "own")
+    assert error_of(prepare_dataset, "mlqe_pe", tmp_path) == (
+        "--language_pair: expected a pair such as ro-en, got none; give it"
+    )
 
+
+def test_damaged_tokenizer_is_reported(tmp_path):
     write_folder(tmp_path)
     (tmp_path / FILES[0]).write_text("{}")
-    assert message().startswith(f"{tmp_path / FILES[0]}: expected a tokenizer, got: ")
-    (tmp_path / FILES[0]).unlink()
-    for name, rows, header, expected in [
-        ("dev", [("a", "b", "good")], ("source", "target", "score"), "line 2: expected a finite"),
-        ("test", [("a", "b")], ("source", "target"), "line 1: expected a header with source, tar"),
-        ("train", [("a", "b")], ("source", "target", "score"), "line 2: expected at least 3 col"),
-        ("unlabelled", [], ("source", "target"), "expected rows, got only a header"),
-    ]:
-        write_folder(tmp_path)
-        write_pairs(tmp_path, name, rows, header)
-        found = error_of(prepare_dataset, "scored_pairs", tmp_path)
-        assert found.startswith(str(tmp_path / f"{name}.tsv"))
-        assert expected in found
-    write_folder(tmp_path)
-    (tmp_path / "test.tsv").unlink()
-    assert error_of(prepare_dataset, "scored_pairs", tmp_path).startswith(
-        f"{tmp_path / 'test.tsv'}: expected a file, got none"
-    )
+    message = error_of(prepare_pairs, tmp_path)
+    assert message.startswith(f"{tmp_path / FILES[0]}: expected a tokenizer, got: ")
+    assert message.endswith("; delete the file")
+
+
+def test_damaged_pairs_are_reported_with_their_line(tmp_path):
+    write_pairs(write_folder(tmp_path), "dev", [("a", "b", "good")])
+    message = error_of(prepare_pairs, tmp_path)
+    assert message.startswith(f"{tmp_path / 'dev.tsv'}, line 2: expected a finite number")
+    assert not (tmp_path / FILES[0]).exists()
 
 
 def test_launcher_passes_the_size_of_the_vocabularies_on(tmp_path, run_launcher):
@@ -178,7 +191,7 @@ def test_launcher_passes_the_size_of_the_vocabularies_on(tmp_path, run_launcher)
         "--vocabulary_size=275",
     )
     assert ended.code == 0, ended.stderr
-    assert ended.stdout.endswith("275 tokens of source, 275 tokens of target\n")
+    assert ended.stdout.endswith("vocabularies of 275 and 275 tokens\n")
     ended = run_launcher(
         prepare.main, "--dataset=scored_pairs", f"--data_dir={tmp_path}", "--vocabulary_size=255"
     )

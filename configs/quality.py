@@ -63,13 +63,13 @@ def get_config(argument: str = "catalogs") -> ConfigDict:
     config.kd.weight = 1.0
     if name == "catalogs":
         config.dataset.name = "mt_quality"
-        size, unlabelled = _CATALOGS_TRAIN, _CATALOGS_UNLABELLED
+        size, unlabelled = _CATALOGS_TRAIN, list(_CATALOGS_UNLABELLED)
     else:
         config.dataset.name = "mlqe_pe"
         config.dataset.language_pair = options[0]
         config.dataset.train_size = int(labelled) if labelled.isdigit() else 0
         size = config.dataset.train_size or _MLQE_TRAIN
-        unlabelled = (_MLQE_TRAIN - size,) if size < _MLQE_TRAIN else ()
+        unlabelled = [_MLQE_TRAIN - size] if size < _MLQE_TRAIN else []
     if labelled == "paper":
         _use_paper_sizes(config)
     else:
@@ -105,7 +105,7 @@ def _use_paper_sizes(config: ConfigDict) -> None:
     config.teacher.optimizer.clip_norm = 1.0
 
 
-def _set_rows(config: ConfigDict, labelled: int, unlabelled: tuple[int, ...]) -> None:
+def _set_rows(config: ConfigDict, labelled: int, unlabelled: list[int]) -> None:
     """Sets the variants, and the stages of the annealing methods.
 
     Args:

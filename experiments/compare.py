@@ -106,7 +106,7 @@ def _summary(
     """Returns the contents of comparison.json."""
     plan = next(iter(plans.values()))
     task, labels = plan.dataset.task, plan.dataset.splits["test"].labels
-    all_logits, teacher_logits = test_logits(grid, workdir), teacher_test_logits(grid, plan)
+    all_logits, teacher_logits = test_logits(grid, workdir), teacher_test_logits(grid, plans)
     entries: dict[str, Any] = {}
     for method, logits in all_logits.items():
         others = {name: all_logits[name] for name in references if name != method}

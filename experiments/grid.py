@@ -94,9 +94,11 @@ def test_logits(grid: Grid, workdir: Path) -> dict[str, list[np.ndarray]]:
     }
 
 
-def teacher_test_logits(grid: Grid, plan: Plan) -> np.ndarray | None:
+def teacher_test_logits(grid: Grid, plans: Mapping[str, Plan]) -> np.ndarray | None:
     """Returns the logits [N, C] of the teacher; None if no method shares it."""
-    if TEACHER not in grid.teachers:
+    # Only the plans with the teacher tokenise texts for it.
+    plan = next((plan for plan in plans.values() if TEACHER in plan.recipes), None)
+    if plan is None or TEACHER not in grid.teachers:
         return None
     outputs = Predictor()(grid.teachers[TEACHER].model, plan.batches("test"))
     return np.asarray(outputs.logits)

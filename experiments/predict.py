@@ -8,9 +8,9 @@ recordings, relative to its folder. The output has one row per example: its inde
 the predicted class or, for a regression, the predicted number in the units of the task. Without
 --output, the rows are printed.
 
-That is --format=glue. --format=wmt writes the submission of the quality estimation tasks of WMT: a line with the size of
-the student in bytes, one with its number of parameters, and for each pair of texts its languages,
-the name of the method, its index and its score.
+That is --format=glue. --format=wmt writes the submission of the quality estimation tasks of WMT: a
+line with the size of the student in bytes, one with its number of parameters, and for each pair of
+texts its languages, the name of the method, its index and its score.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Suite 'recurrent': training steps of bidirectional GRUs and LSTMs, against PyTorch."""
+"""Suite 'recurrent': training steps of recurrent layers and networks, against PyTorch."""
 
 import functools
 from collections.abc import Callable
@@ -8,22 +8,33 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from akd_jax.models.birnn import SOURCE, TARGET, BiRnn
 from akd_jax.models.recurrent import Recurrent
-from akd_jax.types import Variables
+from akd_jax.types import Tokens, Variables
 from experiments.benchmarks import timing
 from experiments.benchmarks.losses.series import measure_series
-from experiments.benchmarks.shapes import RECURRENT_WIDTH, SEQUENCES, sequences
+from experiments.benchmarks.shapes import (
+    PAIRS_VOCABULARY,
+    PAIRS_WIDTH,
+    RECURRENT_WIDTH,
+    SEQUENCES,
+    pairs,
+    sequences,
+)
 from experiments.benchmarks.torch_process import check_installed, torch_process
 
 _LENGTHS = (40, 160)
 _CELLS: tuple[Literal["gru", "lstm"], ...] = ("gru", "lstm")
+_STUDENT_LENGTH = 40
 
 
 def measure(repeats: int) -> dict[str, Any]:
     """Measures the seconds of training steps of JAX and PyTorch in turn.
 
-    A step computes the mean square of the states of all real positions, its gradients with respect
-    to parameters and inputs, and an update by SGD with momentum. PyTorch packs the sequences.
+    A step of a layer computes the mean square of the states of all real positions, its gradients
+    with respect to parameters and inputs, and an update by SGD with momentum. A step of the student
+    for quality estimation computes the squared error of the scores and an update by Adagrad, with
+    dropout. PyTorch packs the sequences.
 
     Raises:
       InputError: PyTorch is not installed.
@@ -34,19 +45,29 @@ def measure(repeats: int) -> dict[str, Any]:
     notes = [
         f"Batches of {SEQUENCES} sequences of 1 to T positions, padded to T. Inputs and states of a"
         f" direction have the width {RECURRENT_WIDTH}.",
+        f"The student, birnn:{PAIRS_VOCABULARY},{PAIRS_WIDTH}x{PAIRS_WIDTH}, reads {SEQUENCES}"
+        f" pairs of 1 to {_STUDENT_LENGTH} tokens a side.",
     ]
+    steps: dict[str, tuple[str, Callable[[], Any]]] = {
+        f"bidirectional {cell.upper()}, T {length}": (
+            f"{cell} {length}",
+            training_step(cell, length),
+        )
+        for cell in _CELLS
+        for length in _LENGTHS
+    }
+    name = f"student for quality estimation, T {_STUDENT_LENGTH}"
+    steps[name] = (f"student {_STUDENT_LENGTH}", student_step(_STUDENT_LENGTH))
     with torch_process("experiments.benchmarks.recurrent_pytorch") as pytorch:
-        for cell in _CELLS:
-            for length in _LENGTHS:
-                name = f"bidirectional {cell.upper()}, T {length}"
-                pair = timing.pair(
-                    measure_series(training_step(cell, length), jax.block_until_ready),
-                    functools.partial(pytorch, f"{cell} {length}"),
-                    repeats,
-                )
-                seconds |= {f"{name}, JAX": pair.baseline, f"{name}, PyTorch": pair.variant}
-                ratios[f"PyTorch / JAX, {name}"] = pair.ratio
-                notes.append(f"{name}: {pair.spread}")
+        for name, (request, step) in steps.items():
+            pair = timing.pair(
+                measure_series(step, jax.block_until_ready),
+                functools.partial(pytorch, request),
+                repeats,
+            )
+            seconds |= {f"{name}, JAX": pair.baseline, f"{name}, PyTorch": pair.variant}
+            ratios[f"PyTorch / JAX, {name}"] = pair.ratio
+            notes.append(f"{name}: {pair.spread}")
     return {"seconds": seconds, "ratios": ratios, "notes": notes}
 
 
@@ -86,5 +107,42 @@ def training_step(
         nonlocal state
         state, result = update(state)
         return result
+
+    return step
+
+
+def student_step(length: int) -> Callable[[], jax.Array]:
+    """Returns a function that starts a training step of the student and returns its loss.
+
+    Args:
+      length: L, the largest number of tokens of a text.
+    """
+    module = BiRnn(PAIRS_VOCABULARY, PAIRS_WIDTH, PAIRS_WIDTH)
+    optimizer = optax.adagrad(0.001)
+    sides, scores = jax.device_put(pairs(length))
+    texts = {
+        name: Tokens(ids, jnp.zeros_like(ids), lengths)
+        for name, (ids, lengths) in zip((SOURCE, TARGET), sides, strict=True)
+    }
+
+    def loss(variables: Any, key: jax.Array) -> jax.Array:
+        outputs: Any = module.apply(variables, texts, train=True, rngs={"dropout": key})
+        return jnp.square(outputs.logits[:, 0] - scores).mean()
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def update(state: Any) -> tuple[Any, jax.Array]:
+        variables, opt_state, key = state
+        key, dropout = jax.random.split(key)
+        value, gradients = jax.value_and_grad(loss)(variables, dropout)
+        updates, opt_state = optimizer.update(gradients, opt_state, variables)
+        return (optax.apply_updates(variables, updates), opt_state, key), value
+
+    variables = jax.jit(module.init)(jax.random.key(0), texts)
+    state = (variables, optimizer.init(variables), jax.random.key(1))
+
+    def step() -> jax.Array:
+        nonlocal state
+        state, value = update(state)
+        return value
 
     return step

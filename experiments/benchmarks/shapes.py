@@ -25,6 +25,8 @@ TEXTS = 32  # Texts per batch.
 BATCH_SIZE = 128  # Images per batch.
 SEQUENCES = 32  # Sequences per batch of a recurrent layer.
 RECURRENT_WIDTH = 128  # Of its inputs, and of the states of each direction.
+PAIRS_VOCABULARY = 8000  # Tokens of each side of the quality estimation student.
+PAIRS_WIDTH = 50  # Of its embeddings, and of the states of each direction.
 
 
 def tokens(length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,3 +43,20 @@ def sequences(length: int) -> tuple[np.ndarray, np.ndarray]:
     lengths = rng.integers(1, length + 1, SEQUENCES).astype(np.int32)
     lengths[0] = length
     return inputs, lengths
+
+
+def pairs(length: int) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+    """Returns pairs of texts of up to `length` tokens with scores from 0 to 1.
+
+    Returns:
+      The random token ids int32 [B, L] and lengths int32 [B] of the sources and of the targets;
+      and the scores, float32 [B].
+    """
+    rng = np.random.default_rng(0)
+    sides = []
+    for _ in range(2):
+        ids = rng.integers(0, PAIRS_VOCABULARY, (SEQUENCES, length)).astype(np.int32)
+        lengths = rng.integers(1, length + 1, SEQUENCES).astype(np.int32)
+        lengths[0] = length
+        sides.append((ids, lengths))
+    return sides, rng.uniform(size=SEQUENCES).astype(np.float32)

@@ -86,3 +86,37 @@ def test_difference_of_unequal_numbers_of_students_is_refused():
     logits = [np.zeros((5, 2))]
     with pytest.raises(ValueError, match="equal numbers of students, got 2 and 1"):
         statistics.difference(logits * 2, logits, np.zeros(5, int), Task(("a", "b")))
+
+
+def columns_with(between, first, second, count):
+    """Two predictions and labels with exactly these correlations."""
+    random = np.random.default_rng(0).normal(size=(count, 3))
+    orthogonal, _ = np.linalg.qr(random - random.mean(axis=0))
+    correlations = [[1, between, first], [between, 1, second], [first, second, 1]]
+    return (orthogonal @ np.linalg.cholesky(correlations).T).T
+
+
+def test_williams_test_by_hand():
+    # N = 103, r_1 = 0.4, r_2 = 0.5 and r = 0.1, so K = 1 - 0.16 - 0.25 - 0.01 + 0.04 = 0.62 and
+    # m^2 = 0.2025: t = -0.1 sqrt(102 * 1.1 / (1.24 * 102 / 100 + 0.2025 * 0.729)) = -0.8913.
+    t, p = statistics.williams(*columns_with(0.1, 0.4, 0.5, 103))
+    np.testing.assert_allclose(t, -0.1 * np.sqrt(112.2 / (1.2648 + 0.1476225)), rtol=1e-9)
+    np.testing.assert_allclose(p, 2 * scipy.stats.t.cdf(t, 100), rtol=1e-9)
+    t_reversed, p_reversed = statistics.williams(*columns_with(0.1, 0.5, 0.4, 103))
+    np.testing.assert_allclose([t_reversed, p_reversed], [-t, p], rtol=1e-9)
+
+
+def test_williams_test_of_equal_predictions():
+    predictions, _, labels = columns_with(0.1, 0.4, 0.5, 20)
+    assert statistics.williams(predictions, 3 * predictions + 1, labels) == (0, 1)
+
+
+def test_williams_test_refuses_equal_correlations_rarely():
+    # Both predictions are the labels and noise of the same size: p is uniform.
+    rng = np.random.default_rng(0)
+    p_values = []
+    for _ in range(1000):
+        labels = rng.normal(size=50)
+        one, other = labels + rng.normal(size=(2, 50))
+        p_values.append(statistics.williams(one, other, labels)[1])
+    assert scipy.stats.kstest(p_values, "uniform").pvalue > 0.01

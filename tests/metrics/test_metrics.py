@@ -24,7 +24,9 @@ REFERENCES = {
     "accuracy": sklearn.metrics.accuracy_score,
     "f1": lambda *args: sklearn.metrics.f1_score(*args, zero_division=0),
     "matthews": sklearn.metrics.matthews_corrcoef,
+    "mae": sklearn.metrics.mean_absolute_error,
     "pearson": lambda *args: scipy.stats.pearsonr(*args).statistic,
+    "rmse": sklearn.metrics.root_mean_squared_error,
     "spearman": lambda *args: scipy.stats.spearmanr(*args).statistic,
 }
 BINARY = Task(("no", "yes"), ("accuracy", "f1", "matthews"))

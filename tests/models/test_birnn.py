@@ -10,7 +10,8 @@ from akd_jax import models
 from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.types import Batch, Tokens
-from tests.support.recurrent import gradients_of, parameters_of, reference_layer
+from experiments.benchmarks.recurrent_pytorch import Student
+from tests.support.recurrent import gradients_of, parameters_of
 from tests.support.steps import arrays, assert_close, make_state, update_on_four, update_on_one
 
 SPEC = "birnn:11,4x3"
@@ -37,46 +38,6 @@ def alone(inputs, row):
     return single
 
 
-class Side(torch.nn.Module):
-    """One side of the student in PyTorch, on packed sequences."""
-
-    def __init__(self):
-        super().__init__()
-        self.embedding = torch.nn.Embedding(11, 4)
-        self.gru = reference_layer("gru", 4, 3)
-        self.projection = torch.nn.Linear(6, 6)
-        self.context = torch.nn.Parameter(torch.randn(6))
-
-    def forward(self, tokens):
-        packed = torch.nn.utils.rnn.pack_padded_sequence(
-            self.embedding(torch.tensor(tokens.ids)),
-            torch.tensor(tokens.lengths),
-            batch_first=True,
-            enforce_sorted=False,
-        )
-        states, _ = torch.nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-        projected = self.projection(states)
-        vectors = []
-        for row, length in zip(projected, tokens.lengths, strict=True):
-            real = row[: int(length)]
-            vectors.append(torch.softmax(real @ self.context, dim=0) @ real)
-        return torch.stack(vectors)
-
-
-class Reference(torch.nn.Module):
-    """The student in PyTorch."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(1)
-        self.source, self.target = Side(), Side()
-        self.output = torch.nn.Linear(12, 1)
-
-    def forward(self, inputs):
-        vectors = [self.source(inputs["source"]), self.target(inputs["target"])]
-        return torch.sigmoid(self.output(torch.cat(vectors, dim=1)))
-
-
 def converted(reference, read, read_gru):
     """The parameters of the reference, or their gradients, in Flax's tree."""
 
@@ -99,9 +60,9 @@ def converted(reference, read, read_gru):
 
 
 def test_scores_and_gradients_equal_pytorch():
-    reference, inputs = Reference(), texts()
-    labels = np.float32([[0.1], [0.9], [0.4], [0.5]])
-    expected = reference(inputs)
+    reference, inputs = Student(11, 4, 3).eval(), texts()
+    labels = np.float32([0.1, 0.9, 0.4, 0.5])
+    expected = reference([(torch.tensor(x.ids), torch.tensor(x.lengths)) for x in inputs.values()])
     (expected - torch.tensor(labels)).square().sum().backward()
     parameters = converted(reference, lambda x: x, parameters_of)
     module = models.build(SPEC, 1)
@@ -111,10 +72,11 @@ def test_scores_and_gradients_equal_pytorch():
     @jax.jit
     def run(parameters):
         outputs = module.apply({"params": parameters}, inputs)
-        return ((outputs.logits - labels) ** 2).sum(), outputs
+        return ((outputs.logits[:, 0] - labels) ** 2).sum(), outputs
 
     gradients, outputs = jax.grad(run, has_aux=True)(parameters)
-    np.testing.assert_allclose(outputs.logits, expected.detach(), rtol=1e-5, atol=1e-6)
+    scores = expected.detach().numpy()[:, None]
+    np.testing.assert_allclose(outputs.logits, scores, rtol=1e-5, atol=1e-6)
     assert 0 < outputs.logits.min() < outputs.logits.max() < 1
     expected_gradients = converted(reference, lambda x: x.grad, gradients_of)
     for (path, actual), expected in zip(

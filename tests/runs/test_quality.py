@@ -50,11 +50,12 @@ def read_lines(root, name):
 
 def test_unlabelled_pairs_count_for_the_teacher_alone(root, config, tmp_path):
     """The losses of the first epoch by hand: the student keeps its initial parameters."""
+    config.student.model = config.teacher.model  # A network without dropout.
     config.kd.weight = 0.75
     config.dataset.unlabelled_size = 30
     config.student.epochs = 1
     config.student.optimizer.learning_rate = 1e-60  # 0 in float32.
-    config.batch_size = TRAIN + 30
+    config.batch_size = TRAIN + 32  # A multiple of the devices; two rows only fill it up.
     runs.run(config, tmp_path)
     (line,) = read_metrics(tmp_path)
     plan, models = runs.load(tmp_path)
@@ -62,19 +63,13 @@ def test_unlabelled_pairs_count_for_the_teacher_alone(root, config, tmp_path):
     labels = (scores - scores.min()) / np.ptp(scores)
     rows = [*read_lines(root, "train"), *read_lines(root, "unlabelled")[:30]]
     examples, _ = plan.tokenise(np.array([row.split("\t")[:2] for row in rows], object))
-    # Dropout is the only difference of training: compare with an expectation over many masks.
-    teacher = np.float64(models["teacher"](examples.inputs).logits)[:, 0]
-    apply = jax.jit(
-        lambda key: plan.student.apply(
-            models["student"].variables, examples.inputs, train=True, rngs={"dropout": key}
-        ).logits[:, 0]
+    student, teacher = (
+        np.float64(models[name](examples.inputs).logits)[:, 0] for name in ("student", "teacher")
     )
-    samples = np.stack([apply(jax.random.key(number)) for number in range(200)])
-    soft = np.square(samples - teacher).mean(axis=1)
-    hard = np.square(samples[:, :TRAIN] - labels).mean(axis=1)
-    assert soft.min() < line["train_soft"] < soft.max()
-    assert hard.min() < line["train_hard"] < hard.max()
-    assert np.ptp(soft) < 0.2 * soft.mean()  # So the bounds tell the examples apart.
+    soft = np.square(student - teacher).mean()
+    hard = np.square(student[:TRAIN] - labels).mean()
+    assert line["train_soft"] == pytest.approx(soft, rel=1e-4)
+    assert line["train_hard"] == pytest.approx(hard, rel=1e-4)
     assert line["train_loss"] == pytest.approx(
         0.25 * line["train_hard"] + 0.75 * line["train_soft"], rel=1e-5
     )
@@ -83,14 +78,15 @@ def test_unlabelled_pairs_count_for_the_teacher_alone(root, config, tmp_path):
 def test_rows_share_the_stored_scores(root, config, tmp_path):
     """Runs with other numbers of unlabelled pairs and other methods do not score them again."""
     config.teacher.cache_dir = str(tmp_path / "scores")
+    config.student.epochs = 2
+    config.annealing_kd.update({"stage_1": {"epochs": 1}, "max_temperature": 1})
     stores = {}
     for name, size, method in (("a", 0, "kd"), ("b", 50, "kd"), ("c", 20, "annealing_kd")):
         config.method, config.dataset.unlabelled_size = method, size
         results = runs.run(config, tmp_path / name)
         updates = [-(-(TRAIN + size) // 20), 3]  # Of an epoch with a teacher, and of one without.
         steps = [stage["steps"] for stage in results["stages"]]
-        expected = [4 * updates[0]] if method == "kd" else [2 * updates[0], 2 * updates[1]]
-        assert steps == expected
+        assert steps == ([2 * updates[0]] if method == "kd" else updates)
         stores[name] = {
             path.parent.name: json.loads(path.read_text())["views"]
             for path in tmp_path.glob("scores/*/index.json")
@@ -101,13 +97,14 @@ def test_rows_share_the_stored_scores(root, config, tmp_path):
     assert stores["b"] == stores["c"]
     assert stores["a"].items() <= stores["b"].items()
     arrays = [np.load(path)[:, 0] for path in sorted(tmp_path.glob("scores/*/*.npy"))]
-    np.testing.assert_allclose(arrays[0], values(root, ["train"], "teacher"), atol=1e-5)
-    np.testing.assert_allclose(arrays[1], values(root, ["unlabelled"], "teacher"), atol=1e-5)
+    # The training split has an order of its own.
+    train, unlabelled = (values(root, [name], "teacher") for name in ("train", "unlabelled"))
+    np.testing.assert_allclose(np.sort(arrays[0]), np.sort(train), atol=1e-5)
+    np.testing.assert_allclose(arrays[1], unlabelled, atol=1e-5)
 
 
-@pytest.mark.parametrize("views", [0, 1])
-def test_a_student_learns_scores_from_its_teacher(config, tmp_path, views):
-    config.teacher.views = views
+def test_a_student_learns_scores_from_its_teacher(config, tmp_path):
+    config.checkpoint_every = 30
     config.dataset.unlabelled_size = UNLABELLED
     config.student.epochs = 30
     results = runs.run(config, tmp_path)
@@ -120,6 +117,7 @@ def test_a_student_learns_scores_from_its_teacher(config, tmp_path, views):
 
 def test_run_killed_while_scores_are_stored_ends_as_if_undisturbed(config, tmp_path, monkeypatch):
     config.dataset.unlabelled_size = 30
+    config.student.epochs = 3
     runs.run(config, tmp_path / "undisturbed")
     save = records.write
 
@@ -143,13 +141,12 @@ def test_comparison_of_rows_with_other_numbers_of_pairs(config, tmp_path):
         "kd_30": {"dataset": {"unlabelled_size": 30}, "student": {"epochs": 2}},
     }
     config.student.epochs = 3
-    comparison = compare_methods(config, ["gold", "kd_30"], 2, tmp_path, ["gold"])
+    comparison = compare_methods(config, ["gold", "kd_30"], 1, tmp_path, ["gold"])
     assert comparison["headers"][3:5] == ["vs gold", "p vs gold"]
     rows = {row[0]: row for row in comparison["rows"]}
     assert rows["gold"][4] == ""
-    p_values = comparison["methods"]["kd_30"]["williams"]["gold"]
-    assert len(p_values) == 2
-    assert rows["kd_30"][4] in (f"{max(p_values):.3f}", "< 0.001")
+    (p_value,) = comparison["methods"]["kd_30"]["williams"]["gold"]
+    assert rows["kd_30"][4] in (f"{p_value:.3f}", "< 0.001")
     assert "trained for 9 to 10 updates" in comparison["notes"][0]
     # The rows have 9 and 15 updates, and an epoch has 5 at most.
     config.variants.kd_30.student.epochs = 3

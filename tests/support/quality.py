@@ -65,6 +65,8 @@ def write_encoder(folder):
         intermediate_size=32,
         max_position_embeddings=32,
         initializer_range=0.1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
     )
     return folder
 

@@ -98,7 +98,10 @@ _VOCABULARY_SIZE = flags.DEFINE_integer(
     "scored_pairs, mlqe_pe, mt_quality: largest number of tokens of each tokenizer.",
     lower_bound=tokenizers.SMALLEST,
 )
-_LANGUAGE_PAIR = flags.DEFINE_string("language_pair", "", "mlqe_pe: pair such as ro-en.")
+_PAIR_OPTIONS = {
+    name: flags.DEFINE_string(name, "", f"scored_pairs, mlqe_pe: {field.description}")
+    for name, field in pairs.PairOptions.model_fields.items()
+}
 
 # Downloads that are skipped if the reader of the data set finds all files.
 _DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
@@ -108,7 +111,8 @@ _DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
     "movie_reviews": movie_reviews.prepare,
 }
 # The settings without flags.
-_OPTIONS, _SIZES, _QUALITY = speech.Options(), spoken_intents.Sizes(), mt_quality.Options()
+_OPTIONS, _SIZES = speech.Options(), spoken_intents.Sizes()
+_QUALITY, _PAIRS = mt_quality.Options(), pairs.PairOptions()
 
 
 def prepare_dataset(
@@ -119,7 +123,7 @@ def prepare_dataset(
     sizes: spoken_intents.Sizes = _SIZES,
     seed: int = 0,
     quality: mt_quality.Options = _QUALITY,
-    language_pair: str = "",
+    pair_options: pairs.PairOptions = _PAIRS,
 ) -> str:
     """Prepares a data set in a folder; returns a line that describes the result.
 
@@ -130,7 +134,7 @@ def prepare_dataset(
       sizes: the numbers of utterances of 'spoken_intents'.
       seed: the seed of 'spoken_intents'.
       quality: what 'mt_quality' is, and the size of all vocabularies of pairs.
-      language_pair: the pair of languages of 'mlqe_pe'.
+      pair_options: the languages of 'mlqe_pe', and the columns of it and of 'scored_pairs'.
 
     Raises:
       InputError: the data set is unknown, or could not be downloaded or made. The message names
@@ -146,8 +150,7 @@ def prepare_dataset(
         return speech.describe(data_dir)
 
     def make_tokenizers() -> str:
-        options = pairs.PairOptions(language_pair=language_pair)
-        source = pairs.LOADERS[dataset](data_dir, options)
+        source = pairs.LOADERS[dataset](data_dir, pair_options)
         return scored_pairs.prepare(source, quality.vocabulary_size)
 
     # Each makes a data set, and describes it.
@@ -163,7 +166,7 @@ def prepare_dataset(
             f"--dataset: expected one of {', '.join([*_DOWNLOADS, *makers])}, got {dataset!r};"
             " digits need no preparation"
         )
-    if dataset == "mlqe_pe" and not language_pair:
+    if dataset == "mlqe_pe" and not pair_options.language_pair:
         raise InputError("--language_pair: expected a pair such as ro-en, got none; give it")
     records.check_writable(data_dir)
     if dataset in makers:
@@ -215,7 +218,9 @@ def main() -> None:
             vocabulary_size=_VOCABULARY_SIZE.value,
             catalogs=[as_path(folder) for folder in _CATALOGS.value or ()],
         ),
-        language_pair=_LANGUAGE_PAIR.value,
+        pair_options=pairs.PairOptions(
+            **{name: flag.value for name, flag in _PAIR_OPTIONS.items()}
+        ),
     )
     print(line)
 

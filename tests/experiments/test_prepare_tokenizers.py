@@ -158,7 +158,9 @@ def test_mlqe_pe_has_tokenizers_for_each_pair_of_languages(tmp_path):
     rows = [(n, *pair, n / 8) for n, pair in enumerate(zip(SOURCES, TARGETS, strict=True))]
     for name in ("train", "dev", "test20"):
         write_pairs(tmp_path, f"{name}.roen.df.short", rows, header)
-    line = prepare_pairs(tmp_path, "mlqe_pe", language_pair="ro-en")
+    line = prepare_pairs(
+        tmp_path, "mlqe_pe", pair_options=quality.PairOptions(language_pair="ro-en")
+    )
     assert "16 training, 16 validation, 16 test and 0 unlabelled pairs" in line
     train(tmp_path / "own")
     written = [(tmp_path / f"roen.{name}").read_bytes() for name in FILES]

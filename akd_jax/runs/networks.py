@@ -17,8 +17,7 @@ from akd_jax.models.network import Network, Preprocess
 
 _INPUTS = {"text": "texts", "codes": "codes of speech"}
 _NETWORKS = {
-    "text": "huggingface:DIR, ngrams:BUCKETSxWIDTH or birnn:VOCABULARY,EMBEDDINGxWIDTH, a network"
-    " for the texts",
+    "text": "huggingface:DIR or ngrams:BUCKETSxWIDTH, a network for the texts",
     "codes": "speech:CODES,LAYERSxWIDTH, a network for the recordings",
 }
 

@@ -135,7 +135,7 @@ def _use_small_sizes(config: ConfigDict, *, tenth: bool) -> None:
     config.textual_kd.sentence.weight = 10.0  # With 1 the vectors are learned more slowly.
     config.textual_kd.masked_codes.optimizer.warmup_epochs = 1
     config.textual_kd.sentence.optimizer.warmup_epochs = 1
-    config.teacher.optimizer.learning_rate = 5e-5
+    config.teacher.optimizer.learning_rate = 2e-4
 
 
 def _use_paper_sizes(config: ConfigDict) -> None:

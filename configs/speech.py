@@ -26,7 +26,8 @@ before:
 Two further rows have no frozen encoder: `scratch` starts from random values, and `ft_kd_only` adds
 the logits of the text classifier to it.
 
-With `tenth`, a tenth of the training examples is read, and as many updates are made.
+With `tenth`, the student learns the intents of a tenth of the training examples, in about two
+thirds of the updates. The pretrainings read the transcripts of all.
 """
 
 from typing import Any
@@ -102,7 +103,7 @@ def get_config(argument: str = "pt_kd") -> ConfigDict:
 
 
 def _use_small_sizes(config: ConfigDict, *, tenth: bool) -> None:
-    """Sets networks and epochs for two CPU cores; a tenth of the examples gets more epochs."""
+    """Sets networks and epochs for two CPU cores; a tenth of the labels gets more epochs."""
     minilm = movie_reviews.minilm_folder()
     config.dataset.name = "spoken_intents"
     config.dataset.max_length = 16
@@ -116,7 +117,7 @@ def _use_small_sizes(config: ConfigDict, *, tenth: bool) -> None:
     config.textual_kd.sentence.encoder = f"sentence:{minilm}"
     for name, epochs in {"masked_codes": 6, "sentence": 10, "ctc": 6}.items():
         config.textual_kd[name].examples = "all"
-        config.textual_kd[name].epochs = epochs * 9 // 4 if tenth else epochs
+        config.textual_kd[name].epochs = epochs
     # The codes are three times as long as the paper's, and the spans last as long as there.
     config.textual_kd.masked_codes.span = 7
     config.textual_kd.augmentation.codes_span = 2

@@ -59,6 +59,8 @@ def _create_teacher(plan: Plan, name: str, workdir: Path) -> None:
     del config["dataset"]["data_dir"]  # The data can be moved.
     if isinstance(recipe, Trained) and recipe.method.teachers:
         config["stored"] = stored_key(settings)
+    else:
+        del config["dataset"]["unlabelled_size"]  # Labels alone train it.
     with records.lock_workdir(folder, "teacher", config | recipe_key(recipe)):
         if processes.on_primary(lambda: records.read(folder / records.RESULTS)) is not None:
             return

@@ -141,6 +141,7 @@ def test_comparison_of_rows_with_other_numbers_of_pairs(config, tmp_path):
         "kd_30": {"dataset": {"unlabelled_size": 30}, "student": {"epochs": 2}},
     }
     config.student.epochs = 3
+    config.teacher.path, config.teacher.epochs = "", 1
     comparison = compare_methods(config, ["gold", "kd_30"], 1, tmp_path, ["gold"])
     assert comparison["headers"][3:5] == ["vs gold", "p vs gold"]
     rows = {row[0]: row for row in comparison["rows"]}
@@ -148,6 +149,10 @@ def test_comparison_of_rows_with_other_numbers_of_pairs(config, tmp_path):
     (p_value,) = comparison["methods"]["kd_30"]["williams"]["gold"]
     assert rows["kd_30"][4] in (f"{p_value:.3f}", "< 0.001")
     assert "trained for 9 to 10 updates" in comparison["notes"][0]
+    # A row without unlabelled pairs has the same teacher.
+    trained = (tmp_path / "teacher/results.json").read_text()
+    compare_methods(config, ["kd"], 1, tmp_path, ["gold"])
+    assert (tmp_path / "teacher/results.json").read_text() == trained
     # The rows have 9 and 15 updates, and an epoch has 5 at most.
     config.variants.kd_30.student.epochs = 3
     message = r"number of student updates, up to half an epoch, got \{'gold': 9, 'kd_30': 15\}"

@@ -15,7 +15,14 @@ from experiments.export import export_network
 from tests.support import combined
 from tests.support.launching import GUARD_SECONDS, launch
 from tests.support.runs import assert_trees_equal, read_checkpoint, read_metrics, without_times
-from tests.support.steps import arrays, assert_close, means, update_on_four, update_on_one
+from tests.support.steps import (
+    arrays,
+    assert_close,
+    means,
+    update_on_four,
+    update_on_one,
+    with_optimizer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +61,7 @@ def stage(folders):
         views=0,
     )
     sgd = optax.sgd(1e-2, momentum=0.9)
-    state = run.state.replace(optimizer=sgd, opt_state=sgd.init(run.state.params))
+    state = with_optimizer(run.state, sgd)
     batches = sorted(run.train.epoch(), key=lambda batch: -batch.weights.sum())[-3:]
     assert 0 < np.sum(batches[-1].weights == 0) < len(batches[-1].weights)
     return state, run.teachers, batches

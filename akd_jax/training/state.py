@@ -41,7 +41,7 @@ class Prepare(Protocol):
 class TrainState(struct.PyTreeNode):
     """The state that a training step reads and returns.
 
-    The last nine fields are static: a state with another loss or optimizer is compiled again.
+    The last ten fields are static: a state with another loss or optimizer is compiled again.
 
     Attributes:
       step: number of updates in this stage, int32 [].
@@ -49,12 +49,13 @@ class TrainState(struct.PyTreeNode):
       frozen: the student's parameters that keep their values, with their place in its tree.
       model_state: the student's other collections, such as {'batch_stats': ...}.
       loss_state: the other collections of a loss that is a module.
-      opt_state: the state of the optimizers.
+      opt_state: the states of the two optimizers, {'student': ..., 'loss': ...}.
       key: PRNG key of the stage, or its key data; a step folds its number into it.
       apply_fn: the student's apply function.
       training_options: further keyword arguments of the apply function in training, as pairs.
       frozen_paths: the paths of the frozen submodules and parameters.
-      optimizer: maps gradients to updates.
+      optimizer: maps gradients of the student's parameters to updates.
+      loss_optimizer: the same for the parameters of the loss.
       loss: the loss, a function or a Flax module.
       prepare: changes the batch before teachers and student read it; None to use it as it is.
       steps_per_epoch: number of updates per epoch, for the clock.
@@ -69,12 +70,13 @@ class TrainState(struct.PyTreeNode):
     frozen: Any
     model_state: Variables
     loss_state: Variables
-    opt_state: optax.OptState
+    opt_state: Mapping[str, optax.OptState]
     key: jax.Array
     apply_fn: ApplyFn = struct.field(pytree_node=False)
     training_options: tuple[tuple[str, Any], ...] = struct.field(pytree_node=False)
     frozen_paths: tuple[str, ...] = struct.field(pytree_node=False)
     optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
+    loss_optimizer: optax.GradientTransformation = struct.field(pytree_node=False)
     loss: Loss = struct.field(pytree_node=False)
     prepare: Prepare | None = struct.field(pytree_node=False)
     steps_per_epoch: int = struct.field(pytree_node=False)
@@ -121,23 +123,23 @@ class TrainState(struct.PyTreeNode):
         student_params, model_state = _split(variables)
         student_params, frozen_params = split_frozen(student_params, frozen)
         loss_params, loss_state = _split(loss_variables or {})
-        params = {"student": student_params, "loss": loss_params}
-        optimizer = optax.partition(
-            {"student": optimizer, "loss": loss_optimizer or optimizer},
-            {"student": "student", "loss": "loss"},
-        )
+        loss_optimizer = loss_optimizer or optimizer
         return cls(
             step=jnp.zeros((), jnp.int32),
-            params=params,
+            params={"student": student_params, "loss": loss_params},
             frozen=frozen_params,
             model_state=model_state,
             loss_state=loss_state,
-            opt_state=optimizer.init(params),
+            opt_state={
+                "student": optimizer.init(student_params),
+                "loss": loss_optimizer.init(loss_params) if loss_params else optax.EmptyState(),
+            },
             key=key,
             apply_fn=apply_fn,
             training_options=tuple((training_options or {}).items()),
             frozen_paths=tuple(frozen),
             optimizer=optimizer,
+            loss_optimizer=loss_optimizer,
             loss=loss,
             prepare=prepare,
             steps_per_epoch=steps_per_epoch,
@@ -157,6 +159,30 @@ class TrainState(struct.PyTreeNode):
         if not self.params["loss"]:
             return self.loss_state
         return {"params": self.params["loss"], **self.loss_state}
+
+
+def update_student(state: TrainState, gradients: Any) -> TrainState:
+    """Returns the state after an update of the student's parameters."""
+    return _update(state, "student", state.optimizer, gradients)
+
+
+def update_loss(state: TrainState, gradients: Any) -> TrainState:
+    """Returns the state after an update of the parameters of the loss."""
+    return _update(state, "loss", state.loss_optimizer, gradients)
+
+
+def _update(
+    state: TrainState, name: str, optimizer: optax.GradientTransformation, gradients: Any
+) -> TrainState:
+    """Returns the state after an update of the parameters of this name."""
+    params = state.params[name]
+    if not params:
+        return state
+    updates, opt_state = optimizer.update(gradients, state.opt_state[name], params)
+    return state.replace(
+        params={**state.params, name: optax.apply_updates(params, updates)},
+        opt_state={**state.opt_state, name: opt_state},
+    )
 
 
 def prepare_batch(

@@ -1,4 +1,4 @@
-"""Training step and prediction step: the only code with gradients and collectives.
+"""Training step and prediction step, which run on each device.
 
 The steps are pure functions. They run under `jax.pmap` with the name of its axis, or on a
 single device under `jax.jit` with axis_name=None. The results are the same for the same
@@ -16,11 +16,12 @@ import optax
 
 from akd_jax import losses
 from akd_jax.losses.compose import value_weights
-from akd_jax.losses.rows import sum_devices
 from akd_jax.models.network import Model
 from akd_jax.training import terms as loss_terms
 from akd_jax.training.frozen import inference_mode, merge_frozen
-from akd_jax.training.state import TrainState, prepare_batch
+from akd_jax.training.gradients import gradients_of
+from akd_jax.training.state import TrainState, prepare_batch, update_loss, update_student
+from akd_jax.training.terms import AFTER_UPDATE, learns_after_update
 from akd_jax.types import Batch, Clock, Metrics, Outputs, Teacher, Term, Variables, WeightedSum
 
 # Numbers that are folded into the key of an update. No device has such an index.
@@ -77,7 +78,7 @@ def train_step(
         batch: Batch,
         teacher_outputs: Mapping[str, Outputs],
         key: jax.Array,
-    ) -> tuple[dict[str, Term], Outputs, _Collections]:
+    ) -> tuple[dict[str, Term], Metrics, _Collections]:
         """Applies student and loss to a part of the batch."""
         model_state, loss_state = collections
         with inference_mode(state.frozen_paths):
@@ -100,61 +101,64 @@ def train_step(
             key=jax.random.fold_in(key, _LOSS_KEY),
             axis_name=axis_name,
         )
-        return terms, outputs, (model_state, loss_state)
+        return terms, label_metrics(outputs, batch), (model_state, loss_state)
 
-    def part_weights(
-        collections: _Collections, batch: Batch, key: jax.Array
-    ) -> tuple[dict[str, jax.Array], _Collections]:
-        """Returns the weight of each term. XLA removes the outputs that only values need."""
-        teacher_outputs = {name: teacher(batch) for name, teacher in teachers.items()}
-        terms, _, collections = evaluate(state.params, collections, batch, teacher_outputs, key)
-        return {name: x.weight for name, x in loss_terms.sums(terms).items()}, collections
-
-    def part_gradients(
-        collections: _Collections, batch: Batch, key: jax.Array
-    ) -> tuple[tuple[Any, Metrics], _Collections]:
-        """Returns the gradient of a part's share of the loss, and the metrics of the part."""
-        # Run the teachers outside the differentiated function: no backward pass needs them.
-        teacher_outputs = {name: teacher(batch) for name, teacher in teachers.items()}
-
-        def share(params: Any) -> tuple[jax.Array, tuple[Metrics, _Collections]]:
-            terms, outputs, changed = evaluate(params, collections, batch, teacher_outputs, key)
-            sums = loss_terms.sums(terms)
-            weights = total_weights
-            if weights is None:
-                weights = sum_devices({n: x.weight for n, x in sums.items()}, axis_name)
-            loss = loss_terms.scaled_loss(terms, sums, weights)
-            metrics = {
-                "loss": WeightedSum(loss, jnp.sum(batch.weights)),
-                **loss_terms.metrics(terms, sums),
-                **label_metrics(outputs, batch),
-            }
-            return loss, (metrics, changed)
-
-        gradients, (metrics, changed) = jax.grad(share, has_aux=True)(state.params)
-        return (gradients, metrics), changed
-
-    # The weights of all parts are needed before the gradient of the first part.
-    collections, parts = (state.model_state, state.loss_state), state.grad_accumulation_steps
-    total_weights = None
-    if parts > 1:
-        weights, _ = _sum_over_parts(part_weights, parts, collections, batch, key)
-        total_weights = sum_devices(weights, axis_name)
-    sums, collections = _sum_over_parts(part_gradients, parts, collections, batch, key)
-    gradients, metrics = sum_devices(sums, axis_name)
-
+    gradients, metrics, (model_state, loss_state) = gradients_of(
+        evaluate,
+        state.params,
+        (state.model_state, state.loss_state),
+        teachers,
+        batch,
+        key,
+        parts=state.grad_accumulation_steps,
+        axis_name=axis_name,
+    )
     # The shares of the loss add up to the loss of the batch. Its weight is that of the examples.
     loss = metrics["loss"]
     metrics = {**metrics, "loss": WeightedSum(loss.total * loss.weight, loss.weight)}
-    finite = jnp.isfinite(loss.total) & jnp.isfinite(optax.tree.norm(gradients))
-    updates, opt_state = state.optimizer.update(gradients, state.opt_state, state.params)
-    model_state, loss_state = collections
-    updated = state.replace(
-        params=optax.apply_updates(state.params, updates),
-        model_state=model_state,
-        loss_state=loss_state,
-        opt_state=opt_state,
+    updated = update_student(state, gradients["student"]).replace(
+        model_state=model_state, loss_state=loss_state
     )
+    if learns_after_update(state.loss):
+        student = updated.model
+
+        def evaluate_again(
+            params: Any,
+            loss_state: Variables,
+            batch: Batch,
+            teacher_outputs: Mapping[str, Outputs],
+            key: jax.Array,
+        ) -> tuple[dict[str, Term], Metrics, Variables]:
+            """Applies the updated student, and the loss that learns from it, to a part."""
+            terms, loss_state = loss_terms.evaluate_loss(
+                state.loss,
+                {"params": params, **loss_state},
+                student(batch.inputs),
+                teacher_outputs,
+                batch,
+                clock,
+                key=jax.random.fold_in(key, _LOSS_KEY),
+                axis_name=axis_name,
+                method=AFTER_UPDATE,
+            )
+            return terms, {}, loss_state
+
+        of_loss, others, loss_state = gradients_of(
+            evaluate_again,
+            state.params["loss"],
+            loss_state,
+            teachers,
+            batch,
+            key,
+            parts=state.grad_accumulation_steps,
+            axis_name=axis_name,
+        )
+        gradients["loss"] = jax.tree.map(jnp.add, gradients["loss"], of_loss)
+        # 'loss' is that of the student.
+        metrics |= {name: value for name, value in others.items() if name != "loss"}
+        updated = updated.replace(loss_state=loss_state)
+    updated = update_loss(updated, gradients["loss"])
+    finite = jnp.isfinite(loss.total) & jnp.isfinite(optax.tree.norm(gradients))
     if state.skip_nonfinite:
         updated = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
         metrics = jax.tree.map(lambda total: jnp.where(finite, total, 0), metrics)
@@ -231,31 +235,3 @@ def label_metrics(outputs: Outputs, batch: Batch) -> Metrics:
         return {"squared_error": WeightedSum.of(errors, weights)}
     correct = jnp.argmax(outputs.logits, axis=-1) == labels
     return {"accuracy": WeightedSum.of(correct.astype(jnp.float32), weights)}
-
-
-def _sum_over_parts(
-    function: Callable[[_Collections, Batch, jax.Array], tuple[Any, _Collections]],
-    parts: int,
-    collections: _Collections,
-    batch: Batch,
-    key: jax.Array,
-) -> tuple[Any, _Collections]:
-    """Returns the summed results of a function of the parts of a batch, computed one by one."""
-    if parts == 1:
-        return function(collections, batch, key)
-    rows = len(batch.weights)
-    if rows % parts:
-        raise ValueError(f"batch: expected a multiple of {parts} rows per device, got {rows}")
-    split = jax.tree.map(lambda x: x.reshape(parts, rows // parts, *x.shape[1:]), batch)
-    first = jax.tree.map(lambda x: x[0], split)
-    result, _ = jax.eval_shape(function, collections, first, key)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), result)
-
-    def add(carry: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
-        sums, collections = carry
-        part_batch, number = part
-        result, collections = function(collections, part_batch, jax.random.fold_in(key, number))
-        return (jax.tree.map(jnp.add, sums, result), collections), None
-
-    (sums, collections), _ = jax.lax.scan(add, (zeros, collections), (split, jnp.arange(parts)))
-    return sums, collections

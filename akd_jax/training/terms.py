@@ -12,7 +12,18 @@ from akd_jax.host.errors import InputError
 from akd_jax.losses.compose import UNNAMED, takes_axis_name
 from akd_jax.types import Batch, Clock, Loss, Metrics, Outputs, Term, Variables, WeightedSum
 
+AFTER_UPDATE = "after_update"  # The method of a loss that learns from the updated student.
 _RESERVED = ("loss", "accuracy", "squared_error", "nonfinite")
+
+
+def learns_after_update(loss: Loss) -> bool:
+    """Returns whether the parameters of a loss learn from the student after its update.
+
+    Such a loss is a module with a method `after_update`, which has the arguments of a loss and
+    returns terms. The student's outputs are those of the updated student in inference mode, and the
+    random numbers are those of the call before. Only the loss's parameters learn from the terms.
+    """
+    return isinstance(loss, nn.Module) and hasattr(loss, AFTER_UPDATE)
 
 
 def evaluate_loss(
@@ -25,6 +36,7 @@ def evaluate_loss(
     *,
     key: jax.Array,
     axis_name: str | None,
+    method: str | None = None,
 ) -> tuple[dict[str, Term], Variables]:
     """Returns the terms of a loss by name, and the changed collections of a loss module.
 
@@ -37,6 +49,7 @@ def evaluate_loss(
       clock: the time of the update.
       key: PRNG key of the module's random numbers.
       axis_name: the axis of the surrounding pmap, for losses that combine rows of all devices.
+      method: the name of the module's method to call; None for `__call__`.
 
     Raises:
       ValueError: the loss returns no term, a term has the wrong shape, or the name of a term is
@@ -56,6 +69,7 @@ def evaluate_loss(
                 clock,
                 rngs={"loss": key},
                 mutable=mutable,
+                method=method,
                 **options,
             )
         else:

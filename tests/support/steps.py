@@ -48,6 +48,12 @@ def make_state(module, inputs, *, loss, optimizer=None, variables=None, **option
     )
 
 
+def with_optimizer(state, optimizer):
+    """The state at its beginning with another optimizer, of the student and of the loss."""
+    opt_state = {name: optimizer.init(params) for name, params in state.params.items()}
+    return state.replace(optimizer=optimizer, loss_optimizer=optimizer, opt_state=opt_state)
+
+
 def update_on_one(state, teachers, batches, k=0):
     """Returns the state after updates on one device, and the metrics of each update."""
     step, metrics = jax.jit(train_step), []

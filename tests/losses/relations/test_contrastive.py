@@ -21,7 +21,14 @@ from tests.support.loss_checks import (
     check_pytorch,
     check_transforms,
 )
-from tests.support.steps import Linear, make_state, means, update_on_four, update_on_one
+from tests.support.steps import (
+    Linear,
+    make_state,
+    means,
+    update_on_four,
+    update_on_one,
+    with_optimizer,
+)
 
 STUDENT, TEACHERS = Linear(3), {"teacher": StoredTeacher("teacher")}
 
@@ -194,7 +201,7 @@ def test_drawn_negatives_are_the_same_on_four_devices_and_trained_with_the_stude
     batches = [memory_batch(seed) for seed in range(2)]
     start = state_of(loss, batches[0])
     sgd = optax.sgd(0.1)
-    start = start.replace(optimizer=sgd, opt_state=sgd.init(start.params))
+    start = with_optimizer(start, sgd)
     one, expected = update_on_one(start, TEACHERS, batches)
     four, actual = update_on_four(start, TEACHERS, batches)
     for a, b in zip(actual, expected, strict=True):

@@ -44,6 +44,7 @@ from experiments.preparation import (
     movie_reviews,
     mt_quality,
     scored_pairs,
+    sentiment_domains,
     speech,
     spoken_intents,
     tokenizers,
@@ -52,8 +53,8 @@ from experiments.preparation import (
 _DATASET = flags.DEFINE_string(
     "dataset",
     None,
-    "Data set: 'cifar10', 'cifar100', 'fashion_mnist', 'movie_reviews', 'speech_commands_csv',"
-    " 'spoken_intents', 'scored_pairs', 'mlqe_pe' or 'mt_quality'.",
+    "Data set: 'cifar10', 'cifar100', 'fashion_mnist', 'movie_reviews', 'sentiment_domains',"
+    " 'speech_commands_csv', 'spoken_intents', 'scored_pairs', 'mlqe_pe' or 'mt_quality'.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data set.")
 _CODES = flags.DEFINE_integer(
@@ -109,6 +110,7 @@ _DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
     "cifar100": functools.partial(images.prepare_cifar, "cifar100"),
     "fashion_mnist": images.prepare_fashion_mnist,
     "movie_reviews": movie_reviews.prepare,
+    "sentiment_domains": sentiment_domains.prepare,
 }
 # The settings without flags.
 _OPTIONS, _SIZES = speech.Options(), spoken_intents.Sizes()

@@ -12,7 +12,17 @@ from akd_jax.data.dataset import (
     Source,
     hold_out,
 )
-from akd_jax.data.readers import cifar, digits, glue, idx, language_names, quality, speech, tsv
+from akd_jax.data.readers import (
+    cifar,
+    digits,
+    domains,
+    glue,
+    idx,
+    language_names,
+    quality,
+    speech,
+    tsv,
+)
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, readable_path
@@ -33,10 +43,12 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
     "cifar10": cifar.load_cifar10,
     "cifar100": cifar.load_cifar100,
     "digits": digits.load,
+    "domains": domains.load,
     "fashion_mnist": idx.load_fashion_mnist,
     "idx": idx.load,
     "language_names": language_names.load,
     "movie_reviews": tsv.load_movie_reviews,
+    "sentiment_domains": domains.load_sentiment,
     "speech_commands_csv": speech.load,
     "spoken_intents": speech.load,
     "tsv": tsv.load,

@@ -24,10 +24,12 @@ class Examples:
       inputs: an array [N, ...] or a tree of such arrays. Texts are str [N, 1], and pairs of texts
         str [N, 2], until they are tokenised.
       labels: class indices, int32 [N]; or regression targets, float32 [N].
+      groups: the group of each example, such as its domain, str [N]; None if there are no groups.
     """
 
     inputs: Any
     labels: np.ndarray
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,7 +37,8 @@ class Examples:
     def take(self, indices: np.ndarray) -> "Examples":
         """Returns the examples at `indices`, in that order."""
         inputs = jax.tree.map(lambda array: array[indices], self.inputs)
-        return Examples(inputs, self.labels[indices])
+        groups = None if self.groups is None else self.groups[indices]
+        return Examples(inputs, self.labels[indices], groups)
 
 
 def concatenate(parts: Sequence[Examples]) -> Examples:
@@ -43,7 +46,12 @@ def concatenate(parts: Sequence[Examples]) -> Examples:
     if len(parts) == 1:
         return parts[0]
     inputs = jax.tree.map(lambda *arrays: np.concatenate(arrays), *(part.inputs for part in parts))
-    return Examples(inputs, np.concatenate([part.labels for part in parts]))
+    groups = [part.groups for part in parts if part.groups is not None]
+    return Examples(
+        inputs,
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate(groups) if len(groups) == len(parts) else None,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +146,7 @@ def _without_labels(examples: Examples) -> Examples:
     """Returns examples whose labels are missing."""
     labels = examples.labels
     missing = np.nan if np.issubdtype(labels.dtype, np.floating) else UNLABELLED
-    return Examples(examples.inputs, np.full_like(labels, missing))
+    return dataclasses.replace(examples, labels=np.full_like(labels, missing))
 
 
 def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, Examples]:

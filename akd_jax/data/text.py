@@ -111,8 +111,8 @@ class TokenisedSplits(Mapping[str, Examples]):
         self._splits, self._vocabularies, self._read = splits, list(vocabularies), read
 
     def __getitem__(self, name: str) -> Examples:
-        labels = self._splits[name].labels
-        return Examples({v.key: self._read(name, v)[0] for v in self._vocabularies}, labels)
+        inputs = {v.key: self._read(name, v)[0] for v in self._vocabularies}
+        return dataclasses.replace(self._splits[name], inputs=inputs)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._splits)

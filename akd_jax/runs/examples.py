@@ -1,5 +1,6 @@
 """The training examples of a stage."""
 
+import dataclasses
 from collections.abc import Iterable
 
 import jax
@@ -80,4 +81,4 @@ def keep_inputs(
         return examples
     keys |= {vocabulary.key for vocabulary in vocabularies}
     inputs = {key: tokens for key, tokens in examples.inputs.items() if key in keys}
-    return Examples(inputs, examples.labels)
+    return dataclasses.replace(examples, inputs=inputs)

@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Collection
 
-from experiments.preparation import movie_reviews
+from experiments.preparation import vader
 
 _FILES = ("movieReviewSnippets", "amazonReviewSnippets", "nytEditorialSnippets")
 _BREAK = re.compile(r"[,.!?;:()]+|\s-+\s|--")  # What ends a sentence or a part of it.
@@ -31,7 +31,7 @@ def collect(archive: bytes, excluded: Collection[str]) -> list[str]:
     unwanted = {sentence.lower() for sentence in excluded}
     found = set()
     for name in _FILES:
-        for line in movie_reviews.read_ratings(archive, name):
+        for line in vader.read_ratings(archive, name).decode("latin-1").splitlines():
             text = html.unescape(line.split("\t")[-1]).replace('"', "").lower()
             for part in _BREAK.split(text):
                 sentence = " ".join(part.split())

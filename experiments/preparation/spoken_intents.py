@@ -15,7 +15,7 @@ import numpy as np
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, not_writable, replace_text
-from experiments.preparation import movie_reviews, parallel, sentences, speech, voices
+from experiments.preparation import parallel, sentences, speech, vader, voices
 from experiments.preparation.commands import WORDINGS
 from experiments.preparation.voices import Voice
 
@@ -106,7 +106,7 @@ def _sentences(data_dir: Path) -> list[str]:
     path = data_dir / _SENTENCES
     if not path.exists():
         commands = [wording for wordings in WORDINGS.values() for wording in wordings]
-        texts = sentences.collect(movie_reviews.download_vader(), commands)
+        texts = sentences.collect(vader.download(), commands)
         replace_text(path, "\n".join(texts) + "\n")
     texts = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     if not texts:

@@ -14,7 +14,7 @@ from akd_jax.host.files import Path
 from akd_jax.types import Task
 
 _TEXT_COLUMNS = (("sentence1", "sentence2"), ("sentence",))
-_LABEL = "label"
+LABEL = "label"
 MOVIE_REVIEWS = {"0": "negative", "1": "positive"}  # Maps the labels in the files to classes.
 
 
@@ -48,9 +48,9 @@ def _load(data_dir: Path | None, labels: Mapping[str, str] | None) -> Source:
             "config.dataset.data_dir: expected the folder of the TSV files, got none; set it"
         )
     train = data_dir / "train.tsv"
-    columns = _text_columns(train)
+    columns = text_columns(train)
     tables = {
-        path.stem: read(path, [*columns, _LABEL])
+        path.stem: read(path, [*columns, LABEL])
         for path in (train, data_dir / "dev.tsv", data_dir / "test.tsv")
         if path == train or path.exists()
     }
@@ -58,7 +58,7 @@ def _load(data_dir: Path | None, labels: Mapping[str, str] | None) -> Source:
         raise InputError(
             f"{data_dir}: expected dev.tsv or test.tsv beside train.tsv, got neither; add one"
         )
-    labels = _classes(tables["train"]) if labels is None else labels
+    labels = classes([tables["train"]]) if labels is None else labels
     train_split, *splits = (examples(table, labels) for table in tables.values())
     return Source(
         train=train_split,
@@ -163,12 +163,16 @@ def texts(table: Table, end: int | None = None) -> np.ndarray:
     return np.array([row[:end] for row in table.rows.values()], object)
 
 
-def _classes(table: Table) -> dict[str, str]:
-    """Returns the sorted labels of a table, as a mapping of each label to itself."""
-    names = {row[-1] for row in table.rows.values()}
+def classes(tables: Sequence[Table]) -> dict[str, str]:
+    """Returns the sorted labels of tables, as a mapping of each label to itself.
+
+    Raises:
+      InputError: there are fewer than two labels, or one of them is empty.
+    """
+    names = {row[-1] for table in tables for row in table.rows.values()}
     if len(names) < 2 or "" in names:
         raise InputError(
-            f"{table.path}: expected at least two different labels and no empty one, got"
+            f"{tables[0].path}: expected at least two different labels and no empty one, got"
             f" {', '.join(map(repr, sorted(names)[:3]))}"
         )
     numbers = all(re.fullmatch("-?[0-9]+", name) for name in names)
@@ -176,8 +180,12 @@ def _classes(table: Table) -> dict[str, str]:
     return {name: name for name in order}
 
 
-def _text_columns(path: Path) -> tuple[str, ...]:
-    """Returns the names of the columns that hold the texts of a file, from its header."""
+def text_columns(path: Path) -> tuple[str, ...]:
+    """Returns the names of the columns that hold the texts of a file, from its header.
+
+    Raises:
+      InputError: the file is missing or empty, or its header has no such columns.
+    """
     header = _read_lines(path)[0].split("\t")
     for columns in _TEXT_COLUMNS:
         if set(columns) <= set(header):

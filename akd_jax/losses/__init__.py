@@ -23,6 +23,7 @@ from akd_jax.losses.logits.alignments import ctc, ctc_alignable
 from akd_jax.losses.logits.annealing import ClassReduction, annealed_mse, continuation
 from akd_jax.losses.logits.correlation import dist
 from akd_jax.losses.logits.divergences import generalized_jsd, kl, reverse_kl, total_variation
+from akd_jax.losses.logits.ensembles import Average, average_teachers
 from akd_jax.losses.logits.errors import absolute_error
 from akd_jax.losses.logits.labels import cross_entropy, label_smoothing, squared_error, supervised
 from akd_jax.losses.logits.learned_temperature import CTKD
@@ -50,6 +51,7 @@ __all__ = [
     "OFA",
     "SRRL",
     "VID",
+    "Average",
     "Balanced",
     "ClassReduction",
     "FactorTransfer",
@@ -71,6 +73,7 @@ __all__ = [
     "attention_kl",
     "attention_mse",
     "attention_transfer",
+    "average_teachers",
     "balance",
     "bind",
     "chunked",

@@ -5,6 +5,7 @@ from akd_jax.methods import (
     compose,
     continuation_kd,
     kd,
+    multi_teacher,
     scratch,
     simkd,
     takd,
@@ -21,6 +22,7 @@ METHODS: dict[str, MethodSpec] = {
     "continuation_kd": continuation_kd.SPEC,
     "simkd": simkd.SPEC,
     "compose": compose.SPEC,
+    "multi_teacher": multi_teacher.SPEC,
     "textual_kd": textual_kd.SPEC,
 }
 

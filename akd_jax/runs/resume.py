@@ -103,6 +103,12 @@ def read_teacher_results(field: str, folder: Path) -> dict[str, Any]:
 
 def _without_teachers(section: Section) -> dict[str, Any]:
     """Returns a section without the descriptions of teachers, which their recipes contain."""
+
+    def describes_teachers(value: Any) -> bool:
+        values = value.values() if isinstance(value, dict) else [value]
+        return any(isinstance(x, TrainingConfig) for x in values)
+
     fields = type(section).model_fields
-    teachers = {name for name in fields if isinstance(getattr(section, name), TrainingConfig)}
-    return section.model_dump(exclude=teachers)
+    return section.model_dump(
+        exclude={name for name in fields if describes_teachers(getattr(section, name))}
+    )

@@ -1,0 +1,102 @@
+r"""KD from the average of several teachers.
+
+config.multi_teacher.teachers maps the name of each teacher to its settings. A configuration's file
+adds the teachers; their fields can be changed on the command line, such as
+--config.multi_teacher.teachers.NAME.path=DIR.
+
+Source: You et al., "Learning from Multiple Teacher Networks", KDD 2017.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from pydantic import Field
+
+from akd_jax import losses, schedules
+from akd_jax.host.errors import InputError
+from akd_jax.host.settings import Fraction, NonNegative, Positive, Section
+from akd_jax.methods.base import MethodSpec, RunSettings
+from akd_jax.methods.named_teachers import NamedTeacher, teacher_recipes
+from akd_jax.training.method import Method
+from akd_jax.training.stage import Stage
+from akd_jax.types import Batch, Clock, Outputs, Task
+
+
+class Config(Section):
+    """Settings of KD from several teachers."""
+
+    teachers: dict[str, NamedTeacher] = Field(
+        default={}, description="The teachers by name, at least two."
+    )
+    weights: dict[str, NonNegative] = Field(
+        default={},
+        description="Weight of each teacher by name, divided by their sum; empty for equal ones.",
+    )
+    average: Literal["probabilities", "logits"] = Field(
+        default="probabilities", description="What is averaged: 'probabilities' or 'logits'."
+    )
+    temperature: Positive = Field(default=1.0, description="Softmax temperature T, greater than 0.")
+    weight: Fraction = Field(
+        default=0.7,
+        description="Weight of the soft-label loss, from 0 to 1; the hard-label loss has the"
+        " weight 1 - weight.",
+    )
+
+
+def build(config: RunSettings, task: Task) -> Method:
+    """Returns one stage with (1 - a) CE(z_s, label) + a T^2 KL(p || softmax(z_s / T)).
+
+    p is the average of the teachers. A regression has the squared errors in place of both losses.
+
+    Raises:
+      InputError: there are fewer than two teachers, or the weights are not those of the teachers.
+    """
+    settings = config.section(Config)
+    teachers = teacher_recipes("multi_teacher.teachers", settings.teachers)
+    weights = _weights(settings)
+
+    def soft_loss(
+        student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, clock: Clock
+    ) -> jax.Array:
+        del batch, clock
+        target = losses.average_teachers(
+            jnp.stack([teachers[name].logits for name in settings.teachers]),
+            weights,
+            temperature=settings.temperature,
+            average=settings.average,
+        )
+        if task.regression:
+            return losses.annealed_mse(student.logits, target)
+        return losses.kl(student.logits, target, settings.temperature)
+
+    recorded = {} if task.regression else {"temperature": schedules.constant(settings.temperature)}
+    stage = Stage(
+        "multi_teacher",
+        config.student.epochs,
+        losses.compose(
+            hard=(1 - settings.weight, losses.supervised), soft=(settings.weight, soft_loss)
+        ),
+        config.student.optimizer,
+        teachers=tuple(teachers),
+        schedules=recorded,
+    )
+    return Method("multi_teacher", (stage,), teachers)
+
+
+def _weights(settings: Config) -> jax.Array | None:
+    """Returns the weights in the order of the teachers; None for equal ones."""
+    weights = settings.weights
+    if not weights:
+        return None
+    if set(weights) != set(settings.teachers) or not any(weights.values()):
+        given = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+        raise InputError(
+            "config.multi_teacher.weights: expected a weight for each of"
+            f" {', '.join(settings.teachers)}, not all 0, got {given}; correct the names"
+        )
+    return jnp.float32([weights[name] for name in settings.teachers])
+
+
+SPEC = MethodSpec(build, Config)

@@ -39,6 +39,7 @@ from akd_jax.losses.relations.contrastive import InBatchCRD, crd_in_batch
 from akd_jax.losses.relations.crd import CRD
 from akd_jax.losses.relations.rkd import rkd_angle, rkd_distance
 from akd_jax.losses.relations.similarities import CC, correlation_congruence, pkt, sp
+from akd_jax.losses.selection import ReinforcedSelection
 
 __all__ = [
     "AB",
@@ -64,6 +65,7 @@ __all__ = [
     "MiniLM",
     "MiniLMv2",
     "ModuleSum",
+    "ReinforcedSelection",
     "ReviewKD",
     "SemCKD",
     "Sum",

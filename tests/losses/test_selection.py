@@ -1,0 +1,247 @@
+"""Reinforced selection of teachers: the policy's gradient, the student's, and the actions."""
+
+import functools
+import itertools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from akd_jax import losses
+from akd_jax.teachers.live import StoredTeacher
+from akd_jax.types import Batch, Clock, Outputs
+from tests.support.steps import (
+    Linear,
+    arrays,
+    assert_close,
+    make_state,
+    means,
+    update_on_four,
+    update_on_one,
+)
+
+NAMES, B, C, D = ("one", "two"), 8, 3, 4
+CLOCK = Clock.at()
+TEACHERS: Mapping[str, StoredTeacher] = {name: StoredTeacher(name) for name in NAMES}
+
+
+def batch_of(weights=(1.0,) * B, seed=0):
+    rng = np.random.default_rng(seed)
+    return Batch(
+        np.float32(rng.normal(size=(B, D))),
+        np.int32(rng.integers(0, C, B)),
+        np.float32(weights),
+        ids=np.arange(B, dtype=np.int32),
+        stored={name: Outputs(np.float32(2 * rng.normal(size=(B, C)))) for name in NAMES},
+    )
+
+
+def state_of(batch, loss, optimizer=None, loss_optimizer=None, key=1):
+    teachers = {name: outputs.replace(features={}) for name, outputs in batch.stored.items()}
+    variables = loss.init(
+        {"params": jax.random.key(0), "loss": jax.random.key(0)},
+        Outputs(jnp.zeros((B, C))),
+        teachers,
+        batch,
+        CLOCK,
+    )
+    return make_state(
+        Linear(),
+        batch.inputs,
+        loss=loss,
+        loss_variables=variables,
+        optimizer=optimizer or optax.sgd(0.1),
+        loss_optimizer=loss_optimizer or optax.sgd(0.1),
+        key=jax.random.key(key),
+    )
+
+
+def policy_inputs(batch):
+    """The state of each example, by hand: probabilities, then cross-entropies."""
+    p = [np.asarray(jax.nn.softmax(x.logits)) for x in batch.stored.values()]
+    errors = [-np.log(x[np.arange(B), batch.labels]) for x in p]
+    return np.concatenate([*p, np.stack(errors, axis=1)], axis=1)
+
+
+def losses_of(student, batch, actions):
+    """Cross-entropy and KL divergence to the mean of the chosen teachers, or of all, by hand."""
+    weights = np.where(actions.any(axis=1, keepdims=True), actions, 1)
+    p = np.stack([np.asarray(jax.nn.softmax(x.logits)) for x in batch.stored.values()], axis=1)
+    q = np.einsum("bk,bkc->bc", weights / weights.sum(axis=1, keepdims=True), p)
+    log_s = np.asarray(jax.nn.log_softmax(student))
+    return -log_s[np.arange(B), batch.labels], (q * (np.log(q) - log_s)).sum(axis=1)
+
+
+@pytest.mark.parametrize("baseline", ["none", "running"])
+def test_policy_gradient_is_that_of_the_expected_reward(baseline):
+    """The mean over many draws, against the sum over all four actions of each example."""
+    batch, loss = batch_of(), losses.ReinforcedSelection(NAMES, baseline=baseline)
+    state, rng = state_of(batch, loss), np.random.default_rng(5)
+    student = np.float32(rng.normal(size=(B, C)))
+    kernel, bias = np.float32(0.3 * rng.normal(size=(8, 2))), np.float32([0.2, -0.4])
+    inputs = policy_inputs(batch)
+    rewards = {
+        actions: -sum(losses_of(student, batch, np.tile(actions, (B, 1))))
+        for actions in itertools.product((False, True), repeat=2)
+    }
+
+    def expected_reward(kernel, bias):
+        rates = jax.nn.sigmoid(inputs @ kernel + bias)
+        total = 0.0
+        for actions, reward in rewards.items():
+            chosen = jnp.where(jnp.array(actions), rates, 1 - rates).prod(axis=1)
+            total += (chosen * reward).mean()
+        return total
+
+    expected = jax.grad(expected_reward, (0, 1))(kernel, bias)
+    others = {**state.loss_state}
+    if baseline == "running":
+        others = {"baseline": {"mean": jnp.float32(-2.0), "batches": jnp.float32(3.0)}}
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=0)
+    def sampled(key):
+        def value(params):
+            terms, _ = loss.apply(
+                {"params": {"policy": params}, **others},
+                Outputs(student),
+                batch.stored,
+                batch,
+                CLOCK,
+                rngs={"loss": key},
+                method="after_update",
+                mutable=["baseline"],
+            )
+            return terms["policy"].values.mean()
+
+        return jax.grad(value)({"kernel": kernel, "bias": bias})
+
+    gradients = sampled(jax.random.split(jax.random.key(0), 20_000))
+    spread, clear = [], []
+    for actual, exact in zip((gradients["kernel"], gradients["bias"]), expected, strict=True):
+        error = np.std(actual, axis=0) / np.sqrt(len(actual))
+        assert (np.abs(-np.mean(actual, axis=0) - exact) < 4.5 * error).all()
+        clear.append((np.abs(exact) > 10 * error).any())
+        spread.append(np.std(actual, axis=0).mean())
+    assert any(clear)  # So the comparison says something.
+    if baseline == "running":  # A baseline near the mean reward makes the draws less scattered.
+        assert np.mean(spread) < 0.5
+
+
+def test_policy_chooses_the_teacher_that_is_rewarded():
+    batch = batch_of()
+    loss = losses.ReinforcedSelection(NAMES, labels=False)
+    state = state_of(batch, loss, optax.sgd(0.0), optax.sgd(3.0))
+    # The student is as the first teacher: the KL divergence is 0 if that one alone is chosen.
+    weights = np.asarray(state.params["student"]["Dense_0"]["kernel"])
+    first = Outputs(batch.inputs @ weights)
+    batch = batch.replace(stored={"one": first, "two": Outputs(-3 * first.logits)})
+    state, records = update_on_one(state, TEACHERS, [batch] * 300)
+    start, end = means(records[0]), means(records[-1])
+    assert 0.1 < start["rate_one"] < 0.9
+    assert end["rate_one"] == 1
+    assert end["rate_two"] == end["empty"] == 0
+    assert end["reward"] > start["reward"]
+    assert end["entropy"] < 0.3 < start["entropy"] == pytest.approx(2 * np.log(2))
+
+
+def with_bias(state, bias):
+    """The state with a policy that ignores its input."""
+    policy = {**state.params["loss"]["policy"], "bias": jnp.float32(bias)}
+    return state.replace(params={**state.params, "loss": {"policy": policy}})
+
+
+def test_student_learns_from_all_teachers_as_from_their_mean():
+    batch = batch_of(weights=[1, 1, 2, 1, 0.5, 1, 0, 1])
+    loss = losses.ReinforcedSelection(NAMES, temperature=2.0)
+
+    def soft(student, teachers, batch, clock):
+        logits = jnp.stack([teachers[name].logits for name in NAMES])
+        return losses.kl(student.logits, losses.average_teachers(logits, temperature=2.0), 2.0)
+
+    uniform = losses.compose(labels=(1 - 0.7, losses.supervised), soft=(0.7, soft))
+    reference = make_state(
+        Linear(), batch.inputs, loss=uniform, optimizer=optax.sgd(0.1), key=jax.random.key(1)
+    )
+    expected, _ = update_on_one(reference, TEACHERS, [batch] * 3)
+    always = with_bias(state_of(batch, loss, loss_optimizer=optax.sgd(0.0)), [50.0, 50.0])
+    actual, records = update_on_one(always, TEACHERS, [batch] * 3)
+    assert means(records[-1])["rate_one"] == means(records[-1])["rate_two"] == 1
+    jax.tree.map(
+        np.testing.assert_array_equal, actual.params["student"], expected.params["student"]
+    )
+    # Without a chosen teacher, the fallback decides.
+    never = with_bias(state_of(batch, loss, loss_optimizer=optax.sgd(0.0)), [-50.0, -50.0])
+    actual, records = update_on_one(never, TEACHERS, [batch] * 3)
+    assert means(records[-1])["empty"] == 1
+    jax.tree.map(
+        np.testing.assert_array_equal, actual.params["student"], expected.params["student"]
+    )
+
+
+def test_nothing_chosen_leaves_only_the_labels_without_a_fallback():
+    batch = batch_of()
+    loss = losses.ReinforcedSelection(NAMES, fallback="none", weight=0.5)
+    never = with_bias(state_of(batch, loss, loss_optimizer=optax.sgd(0.0)), [-50.0, -50.0])
+    reference = make_state(
+        Linear(),
+        batch.inputs,
+        loss=losses.compose(labels=(0.5, losses.supervised)),
+        optimizer=optax.sgd(0.1),
+        key=jax.random.key(1),
+    )
+    expected, _ = update_on_one(reference, TEACHERS, [batch])
+    actual, records = update_on_one(never, TEACHERS, [batch])
+    assert_close(actual.params["student"], expected.params["student"], 1e-7)
+    assert means(records[0])["reward"] == pytest.approx(
+        -losses_of(
+            batch.inputs @ actual.params["student"]["Dense_0"]["kernel"], batch, np.ones((B, 2))
+        )[0].mean(),
+        rel=1e-5,
+    )
+
+
+@pytest.mark.parametrize("reward", ["r1", "r2"])
+def test_reward_is_that_of_the_updated_student(reward):
+    batch = batch_of()
+    loss = losses.ReinforcedSelection(NAMES, reward=reward)
+    always = with_bias(state_of(batch, loss), [50.0, 50.0])
+    state, records = update_on_one(always, TEACHERS, [batch])
+    logits = batch.inputs @ np.asarray(state.params["student"]["Dense_0"]["kernel"])
+    hard, soft = losses_of(logits, batch, np.ones((B, 2), bool))
+    expected = -hard if reward == "r1" else -hard - soft
+    assert means(records[0])["reward"] == pytest.approx(expected.mean(), rel=1e-5)
+    assert means(records[0])["baseline"] == pytest.approx(expected.mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("baseline", ["batch", "running"])
+def test_four_devices_choose_like_one_and_padding_counts_for_nothing(baseline):
+    weights = [1, 1, 2, 1, 0.5, 1, 0, 0]  # A device has only rows that fill up the batch.
+    batches = [batch_of(weights, seed) for seed in range(3)]
+    loss = losses.ReinforcedSelection(NAMES, baseline=baseline)
+    start = state_of(batches[0], loss)
+    one, records = update_on_one(start, TEACHERS, batches)
+    four, others = update_on_four(start, TEACHERS, batches)
+    assert_close(arrays(four), arrays(one), 1e-6)
+    for a, b in zip(records, others, strict=True):
+        assert means(a) == pytest.approx(means(b), abs=1e-6)
+    changed = [
+        batch.replace(inputs=np.where(batch.weights[:, None] > 0, batch.inputs, 9.0))
+        for batch in batches
+    ]
+    padded, _ = update_on_one(start, TEACHERS, changed)
+    jax.tree.map(np.testing.assert_array_equal, arrays(padded), arrays(one))
+
+
+def test_actions_differ_between_updates_and_repeat_with_the_key():
+    batch, loss = batch_of(), losses.ReinforcedSelection(NAMES)
+    start = state_of(batch, loss, optax.sgd(0.0), optax.sgd(0.0))
+    _, first = update_on_one(start, TEACHERS, [batch] * 20)
+    _, again = update_on_one(start, TEACHERS, [batch] * 20)
+    rates = [means(x)["rate_one"] for x in first]
+    assert rates == [means(x)["rate_one"] for x in again]
+    assert len(set(rates)) > 3
+    assert 0.4 < np.mean(rates) < 0.6

@@ -27,6 +27,8 @@ def build(config, method, task=DIGITS, **fields):
     if method == "textual_kd":
         config.student.model = "speech:8,1x16"
         config.textual_kd.sentence.encoder = "sentence:encoder"
+    if method == "multi_teacher":
+        config.multi_teacher.teachers = {"one": {}, "two": {}}
     config.update_from_flattened_dict(fields)
     return methods.METHODS[method].build(parse(config), task)
 
@@ -349,7 +351,8 @@ def test_method_has_its_own_name_and_can_be_built_twice(config, name, task):
     assert first.name == second.name == name
     assert [stage.name for stage in first.stages] == [stage.name for stage in second.stages]
     pretrainings = {"masked_codes", "sentence", "sentence_encoder"}
-    assert dict(first.all_teachers()).keys() <= {"teacher", "assistant", *pretrainings}
+    known = {"teacher", "assistant", "one", "two", *pretrainings}
+    assert dict(first.all_teachers()).keys() <= known
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,16 @@ from akd_jax.runs.resume import resume_key
 from akd_jax.runs.setup import make_plan
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.types import Task
-from configs import cifar10, cifar100, cifar100_benchmark, default, digits, fashion_mnist, speech
+from configs import (
+    cifar10,
+    cifar100,
+    cifar100_benchmark,
+    default,
+    digits,
+    fashion_mnist,
+    quality,
+    speech,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +38,8 @@ from configs import cifar10, cifar100, cifar100_benchmark, default, digits, fash
         (fashion_mnist, "small"),
         (speech, "augmentation"),
         (speech, "ft_kd,tenth"),
+        (quality, "catalogs"),
+        (quality, "mlqe,ro-en,2000"),
     ],
 )
 def test_shipped_configs_are_valid_and_survive_a_round_trip(module, argument):
@@ -38,14 +49,17 @@ def test_shipped_configs_are_valid_and_survive_a_round_trip(module, argument):
     assert schema.parse(parsed.model_dump()) == parsed
     # The epochs and temperatures fit every method that reads what the network reads.
     of_speech = models.input_kind(parsed.student.model) == "codes"
+    task = Task((), ("pearson",)) if module is quality else Task.numbered(10)
     for name in methods.METHODS:
-        if name == "textual_kd" and not of_speech:
+        if (
+            name == "textual_kd" and not of_speech
+        ) or name == "multi_teacher":  # It needs teachers.
             continue
-        built = methods.METHODS[name].build(parsed, Task.numbered(10))
+        built = methods.METHODS[name].build(parsed, task)
         assert built.epochs == parsed.student.epochs
-    models.build(parsed.student.model, 10)
-    models.build(parsed.teacher.model, 10)
-    models.build(parsed.takd.assistant.model, 10)
+    models.build(parsed.student.model, task.outputs)
+    models.build(parsed.teacher.model, task.outputs)
+    models.build(parsed.takd.assistant.model, task.outputs)
 
 
 @pytest.mark.parametrize(

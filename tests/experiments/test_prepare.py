@@ -71,8 +71,8 @@ def test_incomplete_download_is_detected_by_its_checksum(network, tmp_path):
 def test_unknown_data_set_is_refused(network, tmp_path):
     with pytest.raises(
         InputError,
-        match="one of cifar10, cifar100, fashion_mnist, movie_reviews, speech_commands_csv,"
-        " spoken_intents, scored_pairs, mlqe_pe, mt_quality, got 'mnist'",
+        match="one of cifar10, cifar100, fashion_mnist, movie_reviews, sentiment_domains,"
+        " speech_commands_csv, spoken_intents, scored_pairs, mlqe_pe, mt_quality, got 'mnist'",
     ):
         prepare_dataset("mnist", tmp_path)
 

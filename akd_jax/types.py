@@ -194,6 +194,11 @@ class Batch(struct.PyTreeNode):
             return ~jnp.isnan(labels)
         return labels != UNLABELLED
 
+    @property
+    def filled_labels(self) -> jax.Array:
+        """The labels, with 0 in place of those that are missing; of the labels' shape."""
+        return jnp.where(self.labelled, jnp.asarray(self.labels), 0)
+
 
 class Term(struct.PyTreeNode):
     """One summand of a loss, with its own normaliser.

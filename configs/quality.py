@@ -40,7 +40,7 @@ _ARGUMENTS = "catalogs, mlqe,PAIR, mlqe,PAIR,LABELLED or mlqe,PAIR,paper"
 
 
 def get_config(argument: str = "catalogs") -> ConfigDict:
-    """Returns the settings for a data set; the method is kd on the teacher's scores alone.
+    """Returns the settings for a data set; the method is kd, without the scores of the data set.
 
     Args:
       argument: catalogs, mlqe,PAIR, mlqe,PAIR,LABELLED or mlqe,PAIR,paper.

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from akd_jax.data import Batches, Examples
-from akd_jax.models.network import Model, Network
+from akd_jax.models.network import Model, Network, count_parameters
 from akd_jax.runs import Plan
 from akd_jax.runs.examples import keep_inputs
 
@@ -33,7 +33,7 @@ class Size:
     @classmethod
     def of(cls, model: Model) -> "Size":
         """Returns the size of a model."""
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"]))
+        parameters = count_parameters(model.variables)
         return cls(parameters, sum(leaf.nbytes for leaf in jax.tree.leaves(model.variables)))
 
 

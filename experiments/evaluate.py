@@ -3,7 +3,7 @@
 python -m experiments.evaluate --workdir=DIR --split=test
 
 The second table has the number of parameters, the size of the weights in megabytes, and the
-milliseconds that a network takes for an example on one device, alone and in batches of 32. The time
+milliseconds that a network takes for an example on one device, in batches of 1 and of 32. The time
 does not include the tokenisation of texts.
 """
 
@@ -13,8 +13,8 @@ from absl import flags
 
 from akd_jax import runs
 from akd_jax.host import processes
-from akd_jax.host.files import Path
-from akd_jax.runs import STUDENT
+from akd_jax.models.network import Model
+from akd_jax.runs import STUDENT, Plan
 from experiments import cli, cost, options
 from experiments.tables import markdown_table, percent
 
@@ -48,14 +48,14 @@ def scores_table(scores: Mapping[str, Mapping[str, float]], split: str) -> str:
     return markdown_table((split, *names), rows)
 
 
-def cost_table(workdir: Path, split: str) -> str:
+def cost_table(plan: Plan, models: Mapping[str, Model], split: str) -> str:
     """Returns the size of the student and of each teacher, and the time for an example, as a table.
 
     Args:
-      workdir: the folder of a finished run.
+      plan: the plan of a finished run.
+      models: the student and its teachers.
       split: the name of the split that the examples come from.
     """
-    plan, models = runs.load(workdir)
     networks = {STUDENT: plan.student, **plan.teachers}
     examples = plan.dataset.splits[split]
     rows = []
@@ -73,10 +73,10 @@ def cost_table(workdir: Path, split: str) -> str:
 
 def main() -> None:
     """Prints the metrics and the cost of the student and its teachers."""
-    workdir = options.path(_WORKDIR)
-    cli.print_on_primary(scores_table(runs.evaluate(workdir, _SPLIT.value), _SPLIT.value))
+    (plan, models), split = runs.load(options.path(_WORKDIR)), _SPLIT.value
+    cli.print_on_primary(scores_table(runs.evaluate_models(plan, models, split), split))
     if _COST.value and processes.is_primary():
-        cli.print_on_primary("\n" + cost_table(workdir, _SPLIT.value))
+        cli.print_on_primary("\n" + cost_table(plan, models, split))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Pairs of texts, for networks that read each text in a vocabulary of its own."""
 
 import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -27,19 +26,21 @@ def vocabulary(paths: Sequence[Path], sides: Sequence[str], limit: int) -> text.
     Raises:
       InputError: a file is missing or damaged, or a tokenizer has too many tokens.
     """
-    tokenizers = {side: _load(path, limit) for side, path in zip(sides, paths, strict=True)}
-    content = "\n".join(tokenizer.to_str() for tokenizer in tokenizers.values())
-    key = hashlib.sha256(content.encode()).hexdigest()[:12]
-    return text.Vocabulary(key, functools.partial(tokenise, tokenizers), limit=limit)
+    vocabularies = {
+        side: text.Vocabulary.of(_load(path, limit))
+        for side, path in zip(sides, paths, strict=True)
+    }
+    key = "-".join(vocabulary.key for vocabulary in vocabularies.values())
+    return text.Vocabulary(key, functools.partial(_tokenise, vocabularies), limit=limit)
 
 
-def tokenise(
-    tokenizers: Mapping[str, "Tokenizer"], texts: np.ndarray, max_length: int
+def _tokenise(
+    vocabularies: Mapping[str, text.Vocabulary], texts: np.ndarray, max_length: int
 ) -> tuple[dict[str, Tokens], np.ndarray]:
     """Tokenises each text of pairs by itself, padded or truncated to `max_length`.
 
     Args:
-      tokenizers: the tokenizer of each side, in the order of the columns.
+      vocabularies: the vocabulary of each side, in the order of the columns.
       texts: str [N, 2].
       max_length: L.
 
@@ -47,15 +48,15 @@ def tokenise(
       The tokens [N, L] by side, and whether either text was truncated, bool [N].
     """
     results = {
-        side: text.tokenise(tokenizer, texts[:, column : column + 1], max_length)
-        for column, (side, tokenizer) in enumerate(tokenizers.items())
+        side: vocabulary.tokenise(texts[:, column : column + 1], max_length)
+        for column, (side, vocabulary) in enumerate(vocabularies.items())
     }
     tokens = {side: side_tokens for side, (side_tokens, _) in results.items()}
     return tokens, np.any([truncated for _, truncated in results.values()], axis=0)
 
 
 def _load(path: Path, limit: int) -> "Tokenizer":
-    """Loads a tokenizer, without padding and truncation."""
+    """Loads a tokenizer of at most `limit` tokens."""
     tokenizers = require("tokenizers", "text")
     if not path.exists():
         raise InputError(
@@ -75,6 +76,4 @@ def _load(path: Path, limit: int) -> "Tokenizer":
             f"{path}: expected at most {limit} tokens, the vocabulary of the network, got {size};"
             " choose birnn:VOCABULARY,EMBEDDINGxWIDTH with a larger vocabulary"
         )
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     return tokenizer

@@ -50,8 +50,8 @@ class Vocabulary:
         tree of `Tokens`, and to whether each text was truncated, bool [N].
       kind: the kind of the columns that it tokenises.
       limit: the number of codes that exist, of letters of a transcript, or of tokens that a network
-        has embeddings for; 0 for none. Vocabularies
-        with the same key but other limits are not equal, so that none reads the other's tokens.
+        has embeddings for; 0 for none. Vocabularies with the same key but other limits are not
+        equal, so that none reads the other's tokens.
     """
 
     key: str

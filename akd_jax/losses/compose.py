@@ -102,7 +102,7 @@ def bind(
             "teacher_features": lambda: teachers[teacher].features[teacher_layer],
             "student_head": lambda: student.head,
             "teacher_head": lambda: teachers[teacher].head,
-            "labels": lambda: jnp.where(batch.labelled, batch.labels, 0),
+            "labels": lambda: batch.filled_labels,
             "weights": lambda: batch.weights,
             "mask": lambda: student.mask,
             "axis_name": lambda: axis_name,

@@ -10,6 +10,7 @@ from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.settings import NonNegativeInt, PositiveInt, Section, Seed
 from akd_jax.training.method import Method, Pretrained, Recipe, Trained
 from akd_jax.training.optimizers import OptimizerConfig
+from akd_jax.training.stage import Stage
 from akd_jax.types import Task
 
 _Section = TypeVar("_Section", bound=Section)
@@ -144,6 +145,10 @@ class RunSettings(Section):
         description="Rows of a comparison besides the methods: the name of each row, with the"
         " fields that it changes. Only experiments.compare reads it.",
     )
+
+    def unlabelled_examples(self, stage: Stage) -> int:
+        """Returns how many unlabelled examples a stage trains on beside the labelled ones."""
+        return self.dataset.unlabelled_size if stage.teachers and stage.data is None else 0
 
     def section(self, kind: type[_Section]) -> _Section:
         """Returns the section of the given class, such as `kd.Config`."""

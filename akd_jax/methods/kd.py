@@ -1,6 +1,6 @@
 """Vanilla knowledge distillation (Hinton et al., 2015, https://arxiv.org/abs/1503.02531)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 from pydantic import Field
@@ -29,6 +29,39 @@ class Config(Section):
 def kd_stage(
     name: str, epochs: int, optimizer: OptimizerConfig, config: Config, task: Task, teacher: str
 ) -> Stage:
+    """Returns a stage of KD from one teacher, see `soft_target_stage`.
+
+    Args:
+      name: the name of the stage.
+      epochs: its epochs.
+      optimizer: the settings of its optimizer.
+      config: the settings of the loss.
+      task: the task.
+      teacher: the name of the teacher.
+    """
+    return soft_target_stage(
+        name,
+        epochs,
+        optimizer,
+        task,
+        weight=config.weight,
+        temperature=config.temperature,
+        teachers=(teacher,),
+        target=lambda outputs: outputs[teacher].logits,
+    )
+
+
+def soft_target_stage(
+    name: str,
+    epochs: int,
+    optimizer: OptimizerConfig,
+    task: Task,
+    *,
+    weight: float,
+    temperature: float,
+    teachers: tuple[str, ...],
+    target: Callable[[Mapping[str, Outputs]], jax.Array],
+) -> Stage:
     """Returns a stage with (1 - a) CE(z_s, label) + a T^2 KL(softmax(z_t/T) || softmax(z_s/T)).
 
     A regression has no class probabilities. Its loss is
@@ -38,30 +71,29 @@ def kd_stage(
       name: the name of the stage.
       epochs: its epochs.
       optimizer: the settings of its optimizer.
-      config: the settings of the loss; a is `weight`, T is `temperature`.
       task: the task.
-      teacher: the name of the teacher.
+      weight: a.
+      temperature: T.
+      teachers: the names of the teachers.
+      target: returns z_t from the teachers' outputs by name.
     """
 
     def soft_loss(
         student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, clock: Clock
     ) -> jax.Array:
         del batch, clock
-        target = teachers[teacher].logits
         if task.regression:
-            return losses.annealed_mse(student.logits, target)
-        return losses.kl(student.logits, target, config.temperature)
+            return losses.annealed_mse(student.logits, target(teachers))
+        return losses.kl(student.logits, target(teachers), temperature)
 
     # A regression has no distribution to soften, and so no temperature.
-    recorded = {} if task.regression else {"temperature": schedules.constant(config.temperature)}
+    recorded = {} if task.regression else {"temperature": schedules.constant(temperature)}
     return Stage(
         name,
         epochs,
-        losses.compose(
-            hard=(1 - config.weight, losses.supervised), soft=(config.weight, soft_loss)
-        ),
+        losses.compose(hard=(1 - weight, losses.supervised), soft=(weight, soft_loss)),
         optimizer,
-        teachers=(teacher,),
+        teachers=teachers,
         schedules=recorded,
     )
 

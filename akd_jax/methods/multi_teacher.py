@@ -14,14 +14,14 @@ import jax
 import jax.numpy as jnp
 from pydantic import Field
 
-from akd_jax import losses, schedules
+from akd_jax import losses
 from akd_jax.host.errors import InputError
 from akd_jax.host.settings import Fraction, NonNegative, Positive, Section
+from akd_jax.methods import kd
 from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.methods.named_teachers import NamedTeacher, teacher_recipes
 from akd_jax.training.method import Method
-from akd_jax.training.stage import Stage
-from akd_jax.types import Batch, Clock, Outputs, Task
+from akd_jax.types import Outputs, Task
 
 
 class Config(Section):
@@ -57,30 +57,23 @@ def build(config: RunSettings, task: Task) -> Method:
     teachers = teacher_recipes("multi_teacher.teachers", settings.teachers)
     weights = _weights(settings)
 
-    def soft_loss(
-        student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, clock: Clock
-    ) -> jax.Array:
-        del batch, clock
-        target = losses.average_teachers(
-            jnp.stack([teachers[name].logits for name in settings.teachers]),
+    def average(outputs: Mapping[str, Outputs]) -> jax.Array:
+        return losses.average_teachers(
+            jnp.stack([outputs[name].logits for name in teachers]),
             weights,
             temperature=settings.temperature,
             average=settings.average,
         )
-        if task.regression:
-            return losses.annealed_mse(student.logits, target)
-        return losses.kl(student.logits, target, settings.temperature)
 
-    recorded = {} if task.regression else {"temperature": schedules.constant(settings.temperature)}
-    stage = Stage(
+    stage = kd.soft_target_stage(
         "multi_teacher",
         config.student.epochs,
-        losses.compose(
-            hard=(1 - settings.weight, losses.supervised), soft=(settings.weight, soft_loss)
-        ),
         config.student.optimizer,
+        task,
+        weight=settings.weight,
+        temperature=settings.temperature,
         teachers=tuple(teachers),
-        schedules=recorded,
+        target=average,
     )
     return Method("multi_teacher", (stage,), teachers)
 

@@ -1,6 +1,5 @@
 """Several teachers of one student, each with a name."""
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,10 +7,10 @@ from pydantic import Field
 
 from akd_jax.data import Examples
 from akd_jax.host.errors import InputError
-from akd_jax.methods.base import TrainedConfig, teacher_recipe
-from akd_jax.methods.scratch import supervised_loss
-from akd_jax.training.method import Method, Recipe
-from akd_jax.training.stage import Stage, StageContext, StageData
+from akd_jax.methods.base import TrainedConfig
+from akd_jax.methods.scratch import supervised_teacher
+from akd_jax.training.method import Recipe
+from akd_jax.training.stage import StageContext, StageData
 
 
 class NamedTeacher(TrainedConfig):
@@ -43,13 +42,8 @@ def teacher_recipes(field: str, teachers: Mapping[str, NamedTeacher]) -> dict[st
 
 
 def _recipe(field: str, section: NamedTeacher) -> Recipe:
-    def method() -> Method:
-        stage = Stage("scratch", section.epochs, supervised_loss, section.optimizer)
-        if section.group:
-            stage = dataclasses.replace(stage, data=_examples_of(section.group, field))
-        return Method("teacher", (stage,))
-
-    return teacher_recipe(section, field, method, group=section.group)
+    data = _examples_of(section.group, field) if section.group else None
+    return supervised_teacher(section, field, data, group=section.group)
 
 
 def _examples_of(group: str, field: str) -> StageData:

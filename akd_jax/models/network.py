@@ -68,6 +68,11 @@ class Network:
         return self.module.apply(variables, self.preprocess(inputs), **kwargs)
 
 
+def count_parameters(variables: Variables) -> int:
+    """Returns the number of parameters among the variables of a network, or their shapes."""
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
 class Model(struct.PyTreeNode):
     """Variables and the function that applies them in inference mode."""
 

@@ -2,7 +2,17 @@
 
 from akd_jax.runs.dry_run import rehearse
 from akd_jax.runs.entry import run
-from akd_jax.runs.finished import evaluate, load, predict
+from akd_jax.runs.finished import evaluate, evaluate_models, load, predict
 from akd_jax.runs.setup import STUDENT, Plan, make_plan
 
-__all__ = ["STUDENT", "Plan", "evaluate", "load", "make_plan", "predict", "rehearse", "run"]
+__all__ = [
+    "STUDENT",
+    "Plan",
+    "evaluate",
+    "evaluate_models",
+    "load",
+    "make_plan",
+    "predict",
+    "rehearse",
+    "run",
+]

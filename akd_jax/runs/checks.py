@@ -59,9 +59,7 @@ def check_methods(
         for stage in method.stages:
             _check_selection(stage, dataset)
             if stage.data is None:
-                size = len(labels)
-                if stage.teachers:
-                    size += settings.dataset.unlabelled_size
+                size = len(labels) + settings.unlabelled_examples(stage)
                 check_schedules(stage, -(-size // settings.batch_size))
             teachers = {
                 other: LiveTeacher(models[other], _add_top_k(top_k) if views else None)

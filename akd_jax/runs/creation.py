@@ -60,7 +60,7 @@ def _create_teacher(plan: Plan, name: str, workdir: Path) -> None:
     if isinstance(recipe, Trained) and recipe.method.teachers:
         config["stored"] = stored_key(settings)
     else:
-        del config["dataset"]["unlabelled_size"]  # Labels alone train it.
+        del config["dataset"]["unlabelled_size"]  # It learns only from labels.
     with records.lock_workdir(folder, "teacher", config | recipe_key(recipe)):
         if processes.on_primary(lambda: records.read(folder / records.RESULTS)) is not None:
             return

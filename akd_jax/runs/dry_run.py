@@ -11,7 +11,7 @@ import numpy as np
 
 from akd_jax import metrics
 from akd_jax.data import Examples
-from akd_jax.models.network import Model
+from akd_jax.models.network import Model, count_parameters
 from akd_jax.runs.examples import stage_examples
 from akd_jax.runs.resume import creates_teacher
 from akd_jax.runs.setup import STUDENT, Plan, make_plan
@@ -52,13 +52,13 @@ def rehearse(run_config: Any) -> dict[str, Any]:
     key = jax.random.key(plan.settings.seed)
     start = plan.student.initial_variables(key, plan.dataset.example)
     student = Model(start, plan.student.apply)
-    networks: dict[str, dict[str, Any]] = {STUDENT: {"parameters": _count_parameters(start)}}
+    networks: dict[str, dict[str, Any]] = {STUDENT: {"parameters": count_parameters(start)}}
     teachers: dict[str, Model] = {}
     for name in plan.method.teachers:
         finished = _finished_variables(plan, name)
         variables = finished or plan.teachers[name].initial_variables(key, plan.dataset.example)
         teachers[name] = Model(variables, plan.teachers[name].apply)
-        networks[name] = {"parameters": _count_parameters(variables)}
+        networks[name] = {"parameters": count_parameters(variables)}
         if finished is not None:
             networks[name] |= _evaluate_teacher(plan, teachers[name])
     start = plan.method.initial_variables(student, teachers, plan.dataset.example)
@@ -159,10 +159,6 @@ def _evaluate_teacher(plan: Plan, model: Model) -> dict[str, float]:
     split = plan.dataset.splits["validation"]
     first = split.take(np.arange(min(count, len(split))))
     return TaskMetrics(Predictor(), plan.batches(first), plan.dataset.task)(model)
-
-
-def _count_parameters(variables: Variables) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
 def _num_bytes(tree: Batch | list[Outputs]) -> int:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
+from akd_jax import data
 from akd_jax.data import Examples
 from akd_jax.data.dataset import UNLABELLED_SPLIT, concatenate
 from akd_jax.data.text import Vocabulary
 from akd_jax.host.errors import InputError
-from akd_jax.methods.base import RunSettings
 from akd_jax.models.network import Network
 from akd_jax.runs.setup import Plan
 from akd_jax.training.stage import Stage, StageContext
@@ -26,7 +26,7 @@ def stage_examples(plan: Plan, stage: Stage, context: StageContext) -> Examples:
       InputError: there are none, or their inputs differ in shape or type from the data set's.
     """
     if stage.data is None:
-        train, size = plan.dataset.splits["train"], unlabelled_size(plan.settings, stage)
+        train, size = plan.dataset.splits["train"], plan.settings.unlabelled_examples(stage)
         if not size:
             return train
         unlabelled = plan.dataset.splits[UNLABELLED_SPLIT]
@@ -49,19 +49,16 @@ def stage_examples(plan: Plan, stage: Stage, context: StageContext) -> Examples:
     return examples
 
 
-def unlabelled_size(settings: RunSettings, stage: Stage) -> int:
-    """Returns the number of unlabelled examples that a stage trains on beside the labelled ones."""
-    return settings.dataset.unlabelled_size if stage.teachers and stage.data is None else 0
-
-
 def planned_updates(plan: Plan) -> int:
     """Returns the number of updates of the student.
 
     A stage with a data function counts as if it trained on the training split.
     """
-    labelled, batch_size = len(plan.dataset.splits["train"]), plan.settings.batch_size
+    # The data set of a plan tokenises all its texts when a split is accessed, so read another one.
+    labelled = len(data.load(plan.settings.dataset).splits["train"])
+    batch_size = plan.settings.batch_size
     return sum(
-        stage.epochs * -(-(labelled + unlabelled_size(plan.settings, stage)) // batch_size)
+        stage.epochs * -(-(labelled + plan.settings.unlabelled_examples(stage)) // batch_size)
         for stage in plan.method.stages
     )
 

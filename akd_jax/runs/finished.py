@@ -1,5 +1,7 @@
 """Loads, evaluates and applies a finished run."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from akd_jax.host import processes, records
@@ -48,7 +50,13 @@ def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, fl
     Raises:
       InputError: the folder contains no finished run, or the data set has no such split.
     """
-    plan, models = load(workdir)
+    return evaluate_models(*load(workdir), split)
+
+
+def evaluate_models(
+    plan: Plan, models: Mapping[str, Model], split: str
+) -> dict[str, dict[str, float]]:
+    """Computes the metrics of models that `load` returned; see `evaluate`."""
     _check_split(plan, split)
     metrics = TaskMetrics(Predictor(), plan.batches(split), plan.dataset.task)
     return {name: metrics(model) for name, model in models.items()}

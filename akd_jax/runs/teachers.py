@@ -16,7 +16,7 @@ from akd_jax.host.checkpoint import Checkpoints
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.models.network import Model, Network
-from akd_jax.runs.examples import keep_inputs, unlabelled_size
+from akd_jax.runs.examples import keep_inputs
 from akd_jax.runs.networks import variable_shapes
 from akd_jax.runs.resume import creates_teacher, read_teacher_results
 from akd_jax.runs.setup import STORED_OUTPUTS, Plan
@@ -133,7 +133,7 @@ def stored_outputs(
     Returns:
       The outputs by the names of the teachers.
     """
-    splits, size = plan.dataset.splits, unlabelled_size(plan.settings, stage)
+    splits, size = plan.dataset.splits, plan.settings.unlabelled_examples(stage)
     parts = (
         {"": splits["train"], ".unlabelled": splits[UNLABELLED_SPLIT]} if size else {"": examples}
     )

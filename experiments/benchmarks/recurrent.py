@@ -101,14 +101,7 @@ def training_step(
         updates, opt_state = optimizer.update(gradients, opt_state, variables)
         return (optax.apply_updates(variables, updates), opt_state), (value, of_inputs)
 
-    state = (jax.tree.map(jnp.array, variables), optimizer.init(variables))
-
-    def step() -> tuple[jax.Array, jax.Array]:
-        nonlocal state
-        state, result = update(state)
-        return result
-
-    return step
+    return _repeated(update, (jax.tree.map(jnp.array, variables), optimizer.init(variables)))
 
 
 def student_step(length: int) -> Callable[[], jax.Array]:
@@ -138,11 +131,15 @@ def student_step(length: int) -> Callable[[], jax.Array]:
         return (optax.apply_updates(variables, updates), opt_state, key), value
 
     variables = jax.jit(module.init)(jax.random.key(0), texts)
-    state = (variables, optimizer.init(variables), jax.random.key(1))
+    return _repeated(update, (variables, optimizer.init(variables), jax.random.key(1)))
 
-    def step() -> jax.Array:
+
+def _repeated(update: Callable[[Any], tuple[Any, Any]], state: Any) -> Callable[[], Any]:
+    """Returns a function that updates a state in place and returns the other result."""
+
+    def step() -> Any:
         nonlocal state
-        state, value = update(state)
-        return value
+        state, result = update(state)
+        return result
 
     return step

@@ -33,8 +33,8 @@ def write(archive: bytes, data_dir: Path) -> None:
     """Writes the files of all domains from vaderSentiment's archive.
 
     The sign of a sentence's mean rating gives its label: positive (1) or negative (0). Sentences
-    with a rating between -0.5 and 0.5 are left out. A hash of a sentence decides on its split, and
-    each sentence occurs once, whatever its case.
+    with a rating between -0.5 and 0.5 are left out. A hash of a sentence decides on its split.
+    Sentences that differ only in upper and lower case count as one, and each occurs once.
     """
     seen: set[str] = set()
     for domain, name in DOMAINS.items():

@@ -135,7 +135,7 @@ def test_policy_chooses_the_teacher_that_is_rewarded():
     batch = batch_of()
     loss = losses.ReinforcedSelection(NAMES, labels=False)
     state = state_of(batch, loss, optax.sgd(0.0), optax.sgd(3.0))
-    # The student is as the first teacher: the KL divergence is 0 if that one alone is chosen.
+    # The student equals the first teacher: the KL divergence is 0 if only that one is chosen.
     weights = np.asarray(state.params["student"]["Dense_0"]["kernel"])
     first = Outputs(batch.inputs @ weights)
     batch = batch.replace(stored={"one": first, "two": Outputs(-3 * first.logits)})

@@ -28,8 +28,8 @@ def texts(extra=0):
     return pairs
 
 
-def alone(inputs, row):
-    """One of the pairs without padding."""
+def single_pair(inputs, row):
+    """One of the pairs, without padding."""
     single = {}
     for side, tokens in inputs.items():
         length = tokens.lengths[row]
@@ -103,7 +103,7 @@ def test_a_score_is_the_same_alone_and_in_a_longer_batch():
     assert np.ptp(scores) > 1e-3
     np.testing.assert_allclose(apply(variables, texts(extra=7)).logits, scores, rtol=1e-6)
     for row in (1, 2):
-        single = apply(variables, alone(inputs, row)).logits[0]
+        single = apply(variables, single_pair(inputs, row)).logits[0]
         np.testing.assert_allclose(single, scores[row], rtol=1e-6)
 
 

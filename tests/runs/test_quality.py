@@ -191,7 +191,7 @@ def test_submission_for_wmt(config, tmp_path):
 
 
 def test_costs_of_student_and_teacher(root):
-    table = evaluate.cost_table(root / "run", "test").splitlines()
+    table = evaluate.cost_table(*runs.load(root / "run"), "test").splitlines()
     cells = {row.split("|")[1].strip(): row.split("|")[2:-1] for row in table}
     assert [cell.strip() for cell in cells[""]] == [
         "parameters",

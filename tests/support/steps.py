@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from akd_jax.models.network import Model
 from akd_jax.training import parallel
-from akd_jax.training.state import TrainState
+from akd_jax.training.state import TrainState, init_loss
 from akd_jax.training.step import train_step
 from akd_jax.types import Batch, Outputs
 
@@ -46,6 +47,25 @@ def make_state(module, inputs, *, loss, optimizer=None, variables=None, **option
         loss=loss,
         **options,
     )
+
+
+def make_module_state(student, loss, teachers, batch):
+    """A state whose loss is a module, with seeded parameters of student and loss."""
+    model = Model(student.init(jax.random.key(1), batch.inputs), student.apply)
+    return make_state(
+        student,
+        batch.inputs,
+        loss=loss,
+        variables=model.variables,
+        loss_variables=init_loss(loss, jax.random.key(3), model, teachers, batch),
+        optimizer=optax.sgd(0.1),
+    )
+
+
+def assert_all_trained(start, end):
+    """Checks that each parameter of student and loss has changed."""
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), end.params, start.params)
+    assert min(jax.tree.leaves(moved)) > 0
 
 
 def with_optimizer(state, optimizer):

@@ -54,18 +54,10 @@ def load(data_dir: Path | None, options: PairOptions) -> Source:
       InputError: a file is missing or malformed, a text is empty, a score is no finite number, all
         scores of train.tsv are equal, or an unlabelled pair is also in dev.tsv or test.tsv.
     """
-    if data_dir is None:
-        raise InputError(
-            "config.dataset.data_dir: expected the folder of the TSV files, got none; set it"
-        )
-    paths = [data_dir / f"{name}.tsv" for name in ("train", "dev", "test")]
-    paths = [path for path in paths if path == paths[0] or path.exists()]
-    if len(paths) == 1:
-        raise InputError(
-            f"{data_dir}: expected dev.tsv or test.tsv beside train.tsv, got neither; add one"
-        )
+    paths = tsv.split_paths(data_dir)
+    tsv.check_split_paths(paths)
     columns = (options.source_column or "source", options.target_column or "target")
-    return _source(paths, columns, options.score_column or "score", data_dir, "")
+    return _source(paths, columns, options.score_column or "score")
 
 
 def load_mlqe_pe(data_dir: Path | None, options: PairOptions) -> Source:
@@ -96,7 +88,7 @@ def load_mlqe_pe(data_dir: Path | None, options: PairOptions) -> Source:
     paths = [_mlqe_file(data_dir, pair, split) for split in _MLQE_SPLITS]
     columns = (options.source_column or "original", options.target_column or "translation")
     prefix = f"{pair.replace('-', '')}."
-    return _source(paths, columns, options.score_column or "z_mean", paths[0].parent, prefix)
+    return _source(paths, columns, options.score_column or "z_mean", prefix)
 
 
 LOADERS: Mapping[str, Callable[[Path | None, PairOptions], Source]] = {
@@ -135,31 +127,32 @@ def _mlqe_file(folder: Path, pair: str, split: str) -> Path:
     )
 
 
-def _source(
-    paths: list[Path], columns: tuple[str, str], score: str, folder: Path, prefix: str
-) -> Source:
-    """Reads the splits.
+def _source(paths: list[Path], columns: tuple[str, str], score: str, prefix: str = "") -> Source:
+    """Reads the splits; unlabelled.tsv and the tokenizers are beside the training file.
 
     Args:
       paths: the files of train, validation and test; or of train and test.
       columns: the columns of the texts.
       score: the column of the scores.
-      folder: the folder of unlabelled.tsv and of the tokenizers.
       prefix: the beginning of the names of the tokenizers' files.
     """
+    folder = paths[0].parent
     tables = [tsv.read(path, [*columns, score]) for path in paths]
-    splits = [tsv.examples(_without_empty_texts(table), {}) for table in tables]
+    for table in tables:
+        _check_texts(table)
+    splits = [tsv.examples(table, {}) for table in tables]
     low, high = (float(bound(splits[0].labels)) for bound in (np.min, np.max))
     if low == high:
         raise InputError(
             f"{paths[0]}: expected at least two different scores, got only {low:g}; correct the"
             f" column {score}"
         )
-    # The training split alone defines the scale, so that nothing is known of the others.
+    # Only the training split defines the scale: the others must not influence the training.
     scaled = [Examples(x.inputs, (x.labels - low) / np.float32(high - low)) for x in splits]
     unlabelled = None
     if (folder / _UNLABELLED).exists():
-        table = _without_empty_texts(tsv.read(folder / _UNLABELLED, columns))
+        table = tsv.read(folder / _UNLABELLED, columns)
+        _check_texts(table)
         _check_disjoint(table, tables[1:])
         texts = tsv.texts(table)
         unlabelled = Examples(texts, np.full(len(texts), np.nan, np.float32))
@@ -175,15 +168,14 @@ def _source(
     )
 
 
-def _without_empty_texts(table: tsv.Table) -> tsv.Table:
-    """Returns a table; raises InputError if a source or a translation is empty."""
+def _check_texts(table: tsv.Table) -> None:
+    """Raises InputError if a source or a translation is empty."""
     for number, row in table.rows.items():
         if not row[0].strip() or not row[1].strip():
             raise InputError(
                 f"{table.path}, line {number}: expected a source and a translation, got an empty"
                 f" {'source' if not row[0].strip() else 'translation'}; remove the row"
             )
-    return table
 
 
 def _check_disjoint(unlabelled: tsv.Table, evaluated: list[tsv.Table]) -> None:

@@ -43,21 +43,10 @@ def load_movie_reviews(data_dir: Path | None) -> Source:
 
 
 def _load(data_dir: Path | None, labels: Mapping[str, str] | None) -> Source:
-    if data_dir is None:
-        raise InputError(
-            "config.dataset.data_dir: expected the folder of the TSV files, got none; set it"
-        )
-    train = data_dir / "train.tsv"
-    columns = text_columns(train)
-    tables = {
-        path.stem: read(path, [*columns, LABEL])
-        for path in (train, data_dir / "dev.tsv", data_dir / "test.tsv")
-        if path == train or path.exists()
-    }
-    if len(tables) == 1:
-        raise InputError(
-            f"{data_dir}: expected dev.tsv or test.tsv beside train.tsv, got neither; add one"
-        )
+    paths = split_paths(data_dir)
+    columns = text_columns(paths[0])
+    tables = {path.stem: read(path, [*columns, LABEL]) for path in paths}
+    check_split_paths(paths)
     labels = classes([tables["train"]]) if labels is None else labels
     train_split, *splits = (examples(table, labels) for table in tables.values())
     return Source(
@@ -68,6 +57,29 @@ def _load(data_dir: Path | None, labels: Mapping[str, str] | None) -> Source:
         normalise=None,
         columns=columns,
     )
+
+
+def split_paths(data_dir: Path | None) -> list[Path]:
+    """Returns train.tsv of a folder, and dev.tsv and test.tsv if they exist.
+
+    Raises:
+      InputError: no folder is given.
+    """
+    if data_dir is None:
+        raise InputError(
+            "config.dataset.data_dir: expected the folder of the TSV files, got none; set it"
+        )
+    train, *others = (data_dir / f"{name}.tsv" for name in ("train", "dev", "test"))
+    return [train, *(path for path in others if path.exists())]
+
+
+def check_split_paths(paths: Sequence[Path]) -> None:
+    """Raises InputError if the paths from `split_paths` have neither dev.tsv nor test.tsv."""
+    if len(paths) == 1:
+        raise InputError(
+            f"{paths[0].parent}: expected dev.tsv or test.tsv beside train.tsv, got neither; add"
+            " one"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

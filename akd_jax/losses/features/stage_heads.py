@@ -66,7 +66,7 @@ class OFA(nn.Module):
             logits[name] = nn.Dense(classes, name=f"head_{name}")(pooled)
         if self.final_logits:
             logits[FINAL] = student.logits
-        labels = jnp.where(batch.labelled, batch.labels, 0)
+        labels = batch.filled_labels
         terms = {}
         for name, student_logits in logits.items():
             values = ofa(student_logits, teacher_logits, labels, exponent=self.exponent)

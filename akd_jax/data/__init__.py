@@ -79,6 +79,7 @@ def load(config: DatasetConfig) -> Dataset:
         validation_size=config.validation_size,
         train_size=config.train_size,
         train_fraction=config.train_fraction,
+        reward_size=config.reward_size,
         seed=config.seed,
     )
     unlabelled = len(dataset.splits.get(UNLABELLED_SPLIT, ()))

@@ -14,6 +14,7 @@ from akd_jax.types import UNLABELLED, Task
 
 Kind = Literal["text", "codes"]
 UNLABELLED_SPLIT = "unlabelled"  # The split of examples without labels.
+REWARD_SPLIT = "reward"  # Validation examples that do not choose the best student.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,8 @@ class Dataset:
 
     Attributes:
       splits: 'train', 'validation', 'test' and the additional test splits, by name; and
-        'unlabelled', if there are examples without labels, or training examples that are left out.
+        'unlabelled', if there are examples without labels, or training examples that are left out;
+        and 'reward', if validation examples are set apart.
       task: what a model predicts.
       normalise: the normalisation of the inputs; None for texts, which each network tokenises
         with its own vocabulary.
@@ -137,9 +139,8 @@ class Dataset:
     @property
     def test_splits(self) -> list[str]:
         """The names of the test split and of the additional ones."""
-        return [
-            name for name in self.splits if name not in ("train", "validation", UNLABELLED_SPLIT)
-        ]
+        others = ("train", "validation", UNLABELLED_SPLIT, REWARD_SPLIT)
+        return [name for name in self.splits if name not in others]
 
 
 def _without_labels(examples: Examples) -> Examples:
@@ -163,7 +164,13 @@ def split(examples: Examples, sizes: Mapping[str, int], seed: int) -> dict[str, 
 
 
 def hold_out(
-    source: Source, *, validation_size: int, train_size: int, seed: int, train_fraction: float = 1.0
+    source: Source,
+    *,
+    validation_size: int,
+    train_size: int,
+    seed: int,
+    train_fraction: float = 1.0,
+    reward_size: int = 0,
 ) -> Dataset:
     """Holds out a validation split from the training examples of a source.
 
@@ -177,11 +184,12 @@ def hold_out(
       seed: seed of the random split.
       train_fraction: share of the remaining examples for the training split, in place of
         `train_size`; 1 uses all.
+      reward_size: validation examples that are set apart, at random, as the split 'reward'.
 
     Raises:
       InputError: both `train_size` and `train_fraction` are given; the source has too few
-        examples; `validation_size` is 0 and the source has no validation split; or
-        `validation_size` is not 0 and the source has one.
+        examples; `reward_size` leaves no validation example; `validation_size` is 0 and the source
+        has no validation split; or `validation_size` is not 0 and the source has one.
     """
     if validation_size and source.validation is not None:
         raise InputError(
@@ -213,6 +221,15 @@ def hold_out(
     splits = {**split(source.train, sizes, seed), "test": source.test, **source.others}
     if source.validation is not None:
         splits["validation"] = source.validation
+    if reward_size:
+        size = len(splits["validation"])
+        if reward_size >= size:
+            raise InputError(
+                f"config.dataset.reward_size: expected fewer than the {size} validation examples,"
+                f" got {reward_size}; reduce it"
+            )
+        sizes = {REWARD_SPLIT: reward_size, "validation": size - reward_size}
+        splits |= split(splits["validation"], sizes, seed)
     unlabelled = [_without_labels(splits.pop(UNLABELLED_SPLIT)), source.unlabelled]
     parts = [part for part in unlabelled if part is not None and len(part)]
     if parts:

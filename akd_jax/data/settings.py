@@ -38,6 +38,11 @@ class DatasetConfig(ImageOptions, TextOptions, SpeechOptions, PairOptions):
         description="Number of unlabelled examples that the stages with a teacher train on, beside"
         " the labelled ones: first the training examples that train_size leaves out.",
     )
+    reward_size: NonNegativeInt = Field(
+        default=0,
+        description="Number of validation examples that are set apart for the reward r3 of rl_kd;"
+        " they do not choose the best student.",
+    )
     seed: Seed = Field(
         default=0,
         description="Seed of the validation split and of the augmentation, from 0 to 2^32 - 1;"

@@ -39,7 +39,12 @@ from akd_jax.losses.relations.contrastive import InBatchCRD, crd_in_batch
 from akd_jax.losses.relations.crd import CRD
 from akd_jax.losses.relations.rkd import rkd_angle, rkd_distance
 from akd_jax.losses.relations.similarities import CC, correlation_congruence, pkt, sp
-from akd_jax.losses.selection import ReinforcedSelection
+from akd_jax.losses.selection import (
+    REWARD_EXAMPLES,
+    ReinforcedSelection,
+    TeacherSelection,
+    fold_names,
+)
 
 __all__ = [
     "AB",
@@ -50,6 +55,7 @@ __all__ = [
     "FSP",
     "MGD",
     "OFA",
+    "REWARD_EXAMPLES",
     "SRRL",
     "VID",
     "Average",
@@ -70,6 +76,7 @@ __all__ = [
     "SemCKD",
     "Sum",
     "Tail",
+    "TeacherSelection",
     "absolute_error",
     "annealed_mse",
     "attention_kl",
@@ -90,6 +97,7 @@ __all__ = [
     "dist",
     "dkd",
     "feature_mse",
+    "fold_names",
     "fsp_matrix",
     "generalized_jsd",
     "hcl",

@@ -6,6 +6,7 @@ from akd_jax.methods import (
     continuation_kd,
     kd,
     multi_teacher,
+    rl_kd,
     scratch,
     simkd,
     takd,
@@ -23,6 +24,7 @@ METHODS: dict[str, MethodSpec] = {
     "simkd": simkd.SPEC,
     "compose": compose.SPEC,
     "multi_teacher": multi_teacher.SPEC,
+    "rl_kd": rl_kd.SPEC,
     "textual_kd": textual_kd.SPEC,
 }
 

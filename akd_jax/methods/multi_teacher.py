@@ -15,11 +15,10 @@ import jax.numpy as jnp
 from pydantic import Field
 
 from akd_jax import losses
-from akd_jax.host.errors import InputError
 from akd_jax.host.settings import Fraction, NonNegative, Positive, Section
 from akd_jax.methods import kd
 from akd_jax.methods.base import MethodSpec, RunSettings
-from akd_jax.methods.named_teachers import NamedTeacher, teacher_recipes
+from akd_jax.methods.named_teachers import NamedTeacher, teacher_recipes, teacher_weights
 from akd_jax.training.method import Method
 from akd_jax.types import Outputs, Task
 
@@ -55,12 +54,12 @@ def build(config: RunSettings, task: Task) -> Method:
     """
     settings = config.section(Config)
     teachers = teacher_recipes("multi_teacher.teachers", settings.teachers)
-    weights = _weights(settings)
+    weights = teacher_weights("multi_teacher.weights", settings.weights, settings.teachers)
 
     def average(outputs: Mapping[str, Outputs]) -> jax.Array:
         return losses.average_teachers(
             jnp.stack([outputs[name].logits for name in teachers]),
-            weights,
+            jnp.float32(weights) if weights else None,
             temperature=settings.temperature,
             average=settings.average,
         )
@@ -76,20 +75,6 @@ def build(config: RunSettings, task: Task) -> Method:
         target=average,
     )
     return Method("multi_teacher", (stage,), teachers)
-
-
-def _weights(settings: Config) -> jax.Array | None:
-    """Returns the weights in the order of the teachers; None for equal ones."""
-    weights = settings.weights
-    if not weights:
-        return None
-    if set(weights) != set(settings.teachers) or not any(weights.values()):
-        given = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
-        raise InputError(
-            "config.multi_teacher.weights: expected a weight for each of"
-            f" {', '.join(settings.teachers)}, not all 0, got {given}; correct the names"
-        )
-    return jnp.float32([weights[name] for name in settings.teachers])
 
 
 SPEC = MethodSpec(build, Config)

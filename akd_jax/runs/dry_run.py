@@ -67,16 +67,16 @@ def rehearse(run_config: Any) -> dict[str, Any]:
     stores: dict[str, int] = {}
     models = dict(teachers)
     for stage in plan.method.stages:
-        examples = stage_examples(
-            plan, stage, StageContext(plan.dataset, models, plan.batches, plan.settings.seed)
-        )
+        context = StageContext(plan.dataset, models, plan.batches, plan.settings.seed)
+        examples = stage_examples(plan, stage, context)
         stored: dict[str, StoredOutputs] = {}
         if plan.settings.teacher.views:
             stored = {
                 name: _placeholder(plan, teachers[name], selection, len(examples))
                 for name, selection in selections(plan, STUDENT, stage).items()
             }
-        stages.append(_measure_stage(plan, stage, student, teachers, examples, stored))
+        loss_data = None if stage.loss_data is None else stage.loss_data(context)
+        stages.append(_measure_stage(plan, stage, student, teachers, examples, stored, loss_data))
         stores |= {store_name(stage, name): _num_bytes(x.views) for name, x in stored.items()}
         models = {**models, stage.name: student}
     return {
@@ -93,6 +93,7 @@ def _measure_stage(
     teachers: Mapping[str, Model],
     examples: Examples,
     stored: Mapping[str, StoredOutputs],
+    loss_data: Variables | None,
 ) -> dict[str, Any]:
     """Runs and measures the first steps of a stage, from the student's initial variables."""
     run = build_run(
@@ -105,6 +106,7 @@ def _measure_stage(
         key=jax.random.key(0),
         seed=plan.settings.seed,
         views=1,
+        loss_data=loss_data,
     )
     step = parallel.compile_train_step(train_step)
     state, stage_teachers = parallel.replicate((run.state, dict(run.teachers)))

@@ -30,7 +30,7 @@ from akd_jax.training.loop import Position, StageResult, train_stage
 from akd_jax.training.method import Method
 from akd_jax.training.stage import Stage, StageContext
 from akd_jax.training.stage_run import StageRun, build_stage
-from akd_jax.types import Teacher
+from akd_jax.types import Teacher, Variables
 
 
 def train_method(
@@ -109,6 +109,10 @@ def train_method(
             key=jax.random.fold_in(key, number),
             seed=seed,
             views=views,
+            loss_variables=(
+                None if stage.loss_start is None else results[stage.loss_start].loss_variables
+            ),
+            loss_data=None if stage.loss_data is None else stage.loss_data(context),
         )
         stage_label = label if len(method.stages) == 1 else f"{label} {stage.name}"
         with Checkpoints(folder / stage.name) as checkpoints:
@@ -151,6 +155,8 @@ def build_run(
     key: jax.Array,
     seed: int,
     views: int,
+    loss_variables: Variables | None = None,
+    loss_data: Variables | None = None,
 ) -> StageRun:
     """Builds a stage with the settings of a run.
 
@@ -164,6 +170,8 @@ def build_run(
       key: PRNG key of the stage.
       seed: the seed of the order of the examples.
       views: number of views of each example; 0 for a new one in every epoch.
+      loss_variables: the variables that the loss starts from; None for its initial ones.
+      loss_data: collections of the loss that hold data; None for no such collection.
     """
     train = plan.batches(
         examples,
@@ -181,6 +189,8 @@ def build_run(
         stage_teachers,
         train,
         key=key,
+        loss_variables=loss_variables,
+        loss_data=loss_data,
         augmentation=plan.augmentation if plan.augmentation.active else None,
         grad_accumulation_steps=plan.settings.grad_accumulation_steps,
         skip_nonfinite=plan.settings.skip_nonfinite,

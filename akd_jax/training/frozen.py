@@ -9,6 +9,8 @@ from flax import traverse_util
 
 from akd_jax.host.errors import InputError
 
+EVERYTHING = "*"  # The path of all submodules and parameters.
+
 
 def split_frozen(params: Any, frozen: Sequence[str]) -> tuple[Any, Any]:
     """Divides a tree of parameters into those that are trained and those that are frozen.
@@ -16,16 +18,18 @@ def split_frozen(params: Any, frozen: Sequence[str]) -> tuple[Any, Any]:
     Args:
       params: the parameters of a network.
       frozen: the paths of submodules or parameters, the names on the way to them joined by '/',
-        such as 'encoder' or 'encoder/layer_0'.
+        such as 'encoder' or 'encoder/layer_0'; or EVERYTHING.
 
     Returns:
       Two trees; `merge_frozen` joins them.
 
     Raises:
-      InputError: there is nothing at a path, or no parameter remains to be trained.
+      InputError: there is nothing at a path, or the paths are those of all parameters.
     """
     if not frozen:
         return params, {}
+    if EVERYTHING in frozen:
+        return {}, params
     flat = traverse_util.flatten_dict(params, sep="/")
     for path in frozen:
         if not any(_is_within(name, path) for name in flat):
@@ -50,6 +54,8 @@ def merge_frozen(trained: Any, frozen: Any) -> Any:
     """Returns the whole tree of parameters from the two parts of `split_frozen`."""
     if not frozen:
         return trained
+    if not trained:
+        return frozen
     flat = {**traverse_util.flatten_dict(trained), **traverse_util.flatten_dict(frozen)}
     return traverse_util.unflatten_dict(flat)
 
@@ -67,7 +73,8 @@ def inference_mode(frozen: Sequence[str]) -> Iterator[None]:
         kwargs: dict[str, Any],
         context: nn.module.InterceptorContext,
     ) -> Any:
-        if "train" in kwargs and "/".join(context.module.path) in frozen:
+        path = "/".join(context.module.path)
+        if "train" in kwargs and (path in frozen or EVERYTHING in frozen):
             kwargs = {**kwargs, "train": False}
         return method(*args, **kwargs)
 

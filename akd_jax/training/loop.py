@@ -7,6 +7,7 @@ import math
 import operator
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,11 +33,13 @@ class StageResult:
     Attributes:
       best: the student's variables after the epoch with the best validation score.
       last: the student's variables after the last epoch.
+      loss_variables: the variables of the loss after the last epoch.
       progress: the progress at the end of the stage.
     """
 
     best: Variables
     last: Variables
+    loss_variables: Variables
     progress: Progress
 
 
@@ -170,7 +173,8 @@ def train_stage(
             progress.seconds += time.monotonic() - started
             save()
             raise
-    return StageResult(best, _copy_to_host(state.model.variables), progress)
+    last, loss_variables = _copy_to_host((state.model.variables, state.loss_variables))
+    return StageResult(best, last, loss_variables, progress)
 
 
 class _Programs:
@@ -228,7 +232,7 @@ def _diverged(run: StageRun, position: Position, progress: Progress, where: str)
     )
 
 
-def _copy_to_host(variables: Variables) -> Variables:
+def _copy_to_host(variables: Any) -> Any:
     """Copies variables to the host.
 
     `jax.device_get` is not safe here: on CPU it may return a view of device memory, which the

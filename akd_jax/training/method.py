@@ -114,12 +114,13 @@ class Method:
                     f"{self.name}: expected stages with different names, got {stage.name!r} twice;"
                     " rename one"
                 )
-            if stage.start is not None and stage.start not in earlier:
-                raise InputError(
-                    f"{self.name}: expected the stage {stage.name} to start from one of the earlier"
-                    f" stages ({', '.join(earlier) or 'there are none'}), got {stage.start!r};"
-                    " change its start or the order of the stages"
-                )
+            for start in (stage.start, stage.loss_start):
+                if start is not None and start not in earlier:
+                    raise InputError(
+                        f"{self.name}: expected the stage {stage.name} to start from one of the"
+                        f" earlier stages ({', '.join(earlier) or 'there are none'}), got"
+                        f" {start!r}; change its start or the order of the stages"
+                    )
             if stage.name in self.teachers:
                 raise InputError(
                     f"{self.name}: expected different names of stages and teachers, got"

@@ -40,6 +40,16 @@ class StageData(Protocol):
         """Returns the examples, with the inputs that the networks of the run read."""
 
 
+class LossData(Protocol):
+    """Builds collections of a loss that hold data, such as the examples of a reward.
+
+    Like `StageData`, it must return the same arrays whenever it is called.
+    """
+
+    def __call__(self, context: StageContext) -> Variables:
+        """Returns the collections by name."""
+
+
 class Evaluate(Protocol):
     """Computes the validation scores of a model."""
 
@@ -74,6 +84,9 @@ class Stage:
         the student's optimizer.
       start: name of the earlier stage whose best student this stage starts from; None for the
         student's initial parameters.
+      loss_start: name of the earlier stage whose loss variables, after its last epoch, the loss
+        starts from; None for its initial variables.
+      loss_data: builds collections of the loss that hold data; None for no such collection.
       teachers: names of the teachers whose outputs the loss reads.
       temperature_step: maps the number of finished epochs to the temperature step.
       schedules: the scheduled values that the records of the stage show, by name, such as
@@ -84,8 +97,9 @@ class Stage:
       select: the score that chooses the best student, and whether the best is the largest or
         the smallest; None for the first metric of the task and the largest.
       frozen: the paths of the student's submodules or parameters that keep their values, the names
-        on the way to them joined by '/', such as 'encoder'. A frozen submodule whose `__call__`
-        gets the keyword argument `train` runs in inference mode.
+        on the way to them joined by '/', such as 'encoder'; or (EVERYTHING,), if only the loss
+        learns. A frozen submodule whose `__call__` gets the keyword argument `train` runs in
+        inference mode.
       training_options: further keyword arguments with which the training step calls the student's
         module, such as masks of its hidden states.
     """
@@ -96,6 +110,8 @@ class Stage:
     optimizer: OptimizerConfig
     loss_optimizer: OptimizerConfig | None = None
     start: str | None = None
+    loss_start: str | None = None
+    loss_data: LossData | None = None
     teachers: tuple[str, ...] = ()
     temperature_step: Callable[[int], int] = first_temperature
     schedules: Mapping[str, Schedule] = dataclasses.field(default_factory=dict)

@@ -41,6 +41,8 @@ def build_stage(
     train: Batches,
     *,
     key: jax.Array,
+    loss_variables: Variables | None = None,
+    loss_data: Variables | None = None,
     augmentation: Prepare | None = None,
     grad_accumulation_steps: int = 1,
     skip_nonfinite: bool = False,
@@ -53,6 +55,8 @@ def build_stage(
       teachers: the teachers that the loss reads, by name.
       train: batches of the training examples.
       key: PRNG key of the stage.
+      loss_variables: the variables that the loss starts from; None for its initial ones.
+      loss_data: collections of the loss that hold data; None for no such collection.
       augmentation: changes each batch before `stage.prepare` does; None for no change.
       grad_accumulation_steps: number of parts of a device's share of a batch.
       skip_nonfinite: whether steps that are not finite change nothing.
@@ -70,8 +74,8 @@ def build_stage(
     student_optimizer, learning_rate = optimizer(stage.optimizer)
     values = epoch_values(stage, learning_rate, steps_per_epoch)
     prepare = _chain([x for x in (augmentation, stage.prepare) if x is not None])
-    loss_variables: Variables = {}
-    if isinstance(stage.loss, nn.Module):  # Other losses need no batch to be gathered.
+    if loss_variables is None and isinstance(stage.loss, nn.Module):
+        # Other losses need no batch to be gathered.
         loss_key, batch = jax.random.fold_in(key, 0), next(train.epoch())
         # A loss that compares the examples of a batch sees one part of it at a time.
         part = len(batch.weights) // grad_accumulation_steps
@@ -86,7 +90,7 @@ def build_stage(
         # step before it starts the next one. Key data are not copied.
         key=jax.random.key_data(key),
         steps_per_epoch=steps_per_epoch,
-        loss_variables=loss_variables,
+        loss_variables={**(loss_variables or {}), **(loss_data or {})},
         loss_optimizer=None if stage.loss_optimizer is None else optimizer(stage.loss_optimizer)[0],
         prepare=prepare,
         frozen=stage.frozen,

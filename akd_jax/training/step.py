@@ -21,7 +21,7 @@ from akd_jax.training import terms as loss_terms
 from akd_jax.training.frozen import inference_mode, merge_frozen
 from akd_jax.training.gradients import gradients_of
 from akd_jax.training.state import TrainState, prepare_batch, update_loss, update_student
-from akd_jax.training.terms import AFTER_UPDATE, learns_after_update
+from akd_jax.training.terms import learns_after_update
 from akd_jax.types import Batch, Clock, Metrics, Outputs, Teacher, Term, Variables, WeightedSum
 
 # Numbers that are folded into the key of an update. No device has such an index.
@@ -139,7 +139,7 @@ def train_step(
                 clock,
                 key=jax.random.fold_in(key, _LOSS_KEY),
                 axis_name=axis_name,
-                method=AFTER_UPDATE,
+                updated=student,
             )
             return terms, {}, loss_state
 
@@ -231,7 +231,7 @@ def label_metrics(outputs: Outputs, batch: Batch) -> Metrics:
         return {}
     weights = value_weights(labels, outputs, batch, labels=True)
     if jnp.issubdtype(labels.dtype, jnp.floating):
-        errors = losses.squared_error(outputs.logits, jnp.where(batch.labelled, labels, 0))
+        errors = losses.squared_error(outputs.logits, batch.filled_labels)
         return {"squared_error": WeightedSum.of(errors, weights)}
     correct = jnp.argmax(outputs.logits, axis=-1) == labels
     return {"accuracy": WeightedSum.of(correct.astype(jnp.float32), weights)}

@@ -10,20 +10,21 @@ import jax.numpy as jnp
 
 from akd_jax.host.errors import InputError
 from akd_jax.losses.compose import UNNAMED, takes_axis_name
+from akd_jax.models.network import Model
 from akd_jax.types import Batch, Clock, Loss, Metrics, Outputs, Term, Variables, WeightedSum
 
-AFTER_UPDATE = "after_update"  # The method of a loss that learns from the updated student.
 _RESERVED = ("loss", "accuracy", "squared_error", "nonfinite")
 
 
 def learns_after_update(loss: Loss) -> bool:
     """Returns whether the parameters of a loss learn from the student after its update.
 
-    Such a loss is a module with a method `after_update`, which has the arguments of a loss and
-    returns terms. The student's outputs are those of the updated student in inference mode, and the
-    random numbers are those of the call before. Only the loss's parameters learn from the terms.
+    Such a loss is a module whose attribute `learns_after_update` is true. Its method `after_update`
+    has the arguments of a loss, and `model`, the updated student; it returns terms. The student's
+    outputs are those of the updated student in inference mode, and the random numbers are those of
+    the call before. Only the loss's parameters learn from the terms.
     """
-    return isinstance(loss, nn.Module) and hasattr(loss, AFTER_UPDATE)
+    return isinstance(loss, nn.Module) and getattr(loss, "learns_after_update", False)
 
 
 def evaluate_loss(
@@ -36,7 +37,7 @@ def evaluate_loss(
     *,
     key: jax.Array,
     axis_name: str | None,
-    method: str | None = None,
+    updated: Model | None = None,
 ) -> tuple[dict[str, Term], Variables]:
     """Returns the terms of a loss by name, and the changed collections of a loss module.
 
@@ -49,7 +50,8 @@ def evaluate_loss(
       clock: the time of the update.
       key: PRNG key of the module's random numbers.
       axis_name: the axis of the surrounding pmap, for losses that combine rows of all devices.
-      method: the name of the module's method to call; None for `__call__`.
+      updated: the updated student, to call the method `after_update` of the module; None to call
+        the loss itself.
 
     Raises:
       ValueError: the loss returns no term, a term has the wrong shape, or the name of a term is
@@ -57,6 +59,8 @@ def evaluate_loss(
       InputError: the loss reads a teacher or a feature that does not exist.
     """
     options: dict[str, Any] = {"axis_name": axis_name} if takes_axis_name(loss) else {}
+    if updated is not None:
+        options |= {"model": updated, "method": "after_update"}
     changed: Variables = {}
     with explain_missing_names(student, teachers):
         if isinstance(loss, nn.Module):
@@ -69,7 +73,6 @@ def evaluate_loss(
                 clock,
                 rngs={"loss": key},
                 mutable=mutable,
-                method=method,
                 **options,
             )
         else:

@@ -1,8 +1,7 @@
-"""Reinforced selection of teachers: the policy's gradient, the student's, and the actions."""
+"""Teachers that a policy chooses: its gradient, the student's, the actions and the rewards."""
 
 import functools
 import itertools
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,8 @@ import optax
 import pytest
 
 from akd_jax import losses
-from akd_jax.teachers.live import StoredTeacher
-from akd_jax.types import Batch, Clock, Outputs
+from akd_jax.types import Outputs
+from tests.support.selection import CLOCK, NAMES, TEACHERS, B, C, D, batch_of, losses_of, state_of
 from tests.support.steps import (
     Linear,
     arrays,
@@ -23,56 +22,12 @@ from tests.support.steps import (
     update_on_one,
 )
 
-NAMES, B, C, D = ("one", "two"), 8, 3, 4
-CLOCK = Clock.at()
-TEACHERS: Mapping[str, StoredTeacher] = {name: StoredTeacher(name) for name in NAMES}
-
-
-def batch_of(weights=(1.0,) * B, seed=0):
-    rng = np.random.default_rng(seed)
-    return Batch(
-        np.float32(rng.normal(size=(B, D))),
-        np.int32(rng.integers(0, C, B)),
-        np.float32(weights),
-        ids=np.arange(B, dtype=np.int32),
-        stored={name: Outputs(np.float32(2 * rng.normal(size=(B, C)))) for name in NAMES},
-    )
-
-
-def state_of(batch, loss, optimizer=None, loss_optimizer=None, key=1):
-    teachers = {name: outputs.replace(features={}) for name, outputs in batch.stored.items()}
-    variables = loss.init(
-        {"params": jax.random.key(0), "loss": jax.random.key(0)},
-        Outputs(jnp.zeros((B, C))),
-        teachers,
-        batch,
-        CLOCK,
-    )
-    return make_state(
-        Linear(),
-        batch.inputs,
-        loss=loss,
-        loss_variables=variables,
-        optimizer=optimizer or optax.sgd(0.1),
-        loss_optimizer=loss_optimizer or optax.sgd(0.1),
-        key=jax.random.key(key),
-    )
-
 
 def policy_inputs(batch):
     """The state of each example, by hand: probabilities, then cross-entropies."""
     p = [np.asarray(jax.nn.softmax(x.logits)) for x in batch.stored.values()]
     errors = [-np.log(x[np.arange(B), batch.labels]) for x in p]
     return np.concatenate([*p, np.stack(errors, axis=1)], axis=1)
-
-
-def losses_of(student, batch, actions):
-    """Cross-entropy and KL divergence to the mean of the chosen teachers, or of all, by hand."""
-    weights = np.where(actions.any(axis=1, keepdims=True), actions, 1)
-    p = np.stack([np.asarray(jax.nn.softmax(x.logits)) for x in batch.stored.values()], axis=1)
-    q = np.einsum("bk,bkc->bc", weights / weights.sum(axis=1, keepdims=True), p)
-    log_s = np.asarray(jax.nn.log_softmax(student))
-    return -log_s[np.arange(B), batch.labels], (q * (np.log(q) - log_s)).sum(axis=1)
 
 
 @pytest.mark.parametrize("baseline", ["none", "running"])
@@ -112,6 +67,7 @@ def test_policy_gradient_is_that_of_the_expected_reward(baseline):
                 batch,
                 CLOCK,
                 rngs={"loss": key},
+                model=lambda inputs: Outputs(student),
                 method="after_update",
                 mutable=["baseline"],
             )
@@ -245,3 +201,68 @@ def test_actions_differ_between_updates_and_repeat_with_the_key():
     assert rates == [means(x)["rate_one"] for x in again]
     assert len(set(rates)) > 3
     assert 0.4 < np.mean(rates) < 0.6
+
+
+def reward_examples(count, seed=8):
+    rng = np.random.default_rng(seed)
+    examples = {
+        "inputs": np.float32(rng.normal(size=(count, D))),
+        "labels": np.int32(rng.integers(0, C, count)),
+    }
+    return {losses.REWARD_EXAMPLES: examples}
+
+
+def test_r3_adds_the_accuracy_of_the_updated_student_on_other_examples():
+    batches = [batch_of([1, 1, 2, 1, 0.5, 1, 0, 0], seed) for seed in range(3)]
+    loss = losses.ReinforcedSelection(NAMES, reward="r3", gamma=0.25)
+    data = reward_examples(B)  # As many as a batch, so that all of them are read.
+    start = with_bias(state_of(batches[0], loss, optax.sgd(1.0), data=data), [50.0, 50.0])
+    state, records = update_on_one(start, TEACHERS, batches[:1])
+    kernel = np.asarray(state.params["student"]["Dense_0"]["kernel"])
+    examples = data[losses.REWARD_EXAMPLES]
+    accuracy = np.mean((examples["inputs"] @ kernel).argmax(axis=1) == examples["labels"])
+    own = -sum(losses_of(batches[0].inputs @ kernel, batches[0], np.ones((B, 2))))
+    weights = batches[0].weights
+    expected = 0.25 * np.average(own, weights=weights) + 0.75 * accuracy
+    assert 0 < accuracy < 1
+    record = means(records[0])
+    assert record["reward_accuracy"] == pytest.approx(accuracy)
+    assert record["reward"] == record["baseline"] == pytest.approx(expected, rel=1e-5)
+    one, _ = update_on_one(start, TEACHERS, batches)
+    four, _ = update_on_four(start, TEACHERS, batches)
+    assert_close(arrays(four), arrays(one), 1e-6)
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_r3_reads_a_random_batch_of_many_examples(count):
+    batch = batch_of()
+    loss = losses.ReinforcedSelection(NAMES, reward="r3")
+    start = state_of(batch, loss, optax.sgd(0.0), optax.sgd(0.0), data=reward_examples(count))
+    _, records = update_on_four(start, TEACHERS, [batch] * 12)
+    accuracies = np.array([means(x)["reward_accuracy"] for x in records])
+    examples = reward_examples(count)[losses.REWARD_EXAMPLES]
+    kernel = np.asarray(start.params["student"]["Dense_0"]["kernel"])
+    mean = np.mean((examples["inputs"] @ kernel).argmax(axis=1) == examples["labels"])
+    assert abs(accuracies.mean() - mean) < 0.15
+    read = min(count // 4 * 4 or 4, B)
+    np.testing.assert_allclose(accuracies * read, np.round(accuracies * read), atol=1e-5)
+
+
+def test_reward_before_the_update_is_that_of_the_student_that_the_update_starts_from():
+    batch = batch_of()
+    loss = losses.ReinforcedSelection(NAMES, before_update=True)
+    start = state_of(batch, loss, optax.sgd(1.0))
+    _, records = update_on_one(start, TEACHERS, [batch])
+    record = means(records[0])
+    assert record["reward"] == pytest.approx(-record["labels"] - record["soft"], rel=1e-5)
+    after = state_of(batch, losses.ReinforcedSelection(NAMES), optax.sgd(1.0))
+    _, others = update_on_one(after, TEACHERS, [batch])
+    assert means(others[0])["reward"] > record["reward"]
+    # Without an update of the student, both are the same, and so is the policy.
+    states = [
+        update_on_one(state_of(batch, x, optax.sgd(0.0)), TEACHERS, [batch] * 3)[0]
+        for x in (loss, losses.ReinforcedSelection(NAMES))
+    ]
+    assert_close(states[0].params, states[1].params, 1e-6)
+    with pytest.raises(ValueError, match="expected r1 or r2 before the update, got r3"):
+        state_of(batch, losses.ReinforcedSelection(NAMES, reward="r3", before_update=True))

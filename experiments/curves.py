@@ -48,7 +48,8 @@ def panels(records: EpochRecords, metric: str) -> dict[str, str]:
 
     They are the training loss; the validation scores, the task's metric first; the schedules; the
     terms of composed losses and their weights; and the learning rate. Of the schedules, terms and
-    weights, those that have a single value are left out.
+    weights, those that have a single value are left out, and so is a term that is the whole loss.
+    A term whose weight is always 0 is a record of something else, such as a rate.
 
     Args:
       records: the records of all runs.
@@ -65,13 +66,10 @@ def panels(records: EpochRecords, metric: str) -> dict[str, str]:
     for field in fields:
         if f"{field}_scale" in fields:
             term = field.removeprefix("train_").replace("_", " ")
-            parts[field] = f"Loss term: {term}"
+            recorded = _is_recorded(records, field)
+            parts[field] = _readable(term) if recorded else f"Loss term: {term}"
             parts[f"{field}_scale"] = f"Weight of the loss term: {term}"
-    varying = {
-        field: title
-        for field, title in parts.items()
-        if len({record[field] for record in records if field in record}) > 1
-    }
+    varying = {field: title for field, title in parts.items() if _is_shown(records, field)}
     return {
         "train_loss": _TITLES["train_loss"],
         **titles,
@@ -84,7 +82,12 @@ def _draw_panel(
     axes: Any, runs: Mapping[str, Sequence[EpochRecords]], field: str, metric: str
 ) -> None:
     """Plots one field of the records for all runs."""
-    is_loss = field.startswith("train_") and not field.endswith("_scale")
+    every_record = [record for seeds in runs.values() for run in seeds for record in run]
+    is_loss = (
+        field.startswith("train_")
+        and not field.endswith("_scale")
+        and not _is_recorded(every_record, field)
+    )
     means = []
     for number, (name, seeds) in enumerate(runs.items()):
         # A score that is not finite is recorded as null and leaves a gap in the line.
@@ -117,6 +120,19 @@ def _draw_panel(
     axes.set_xlabel("epoch")
     axes.set_xlim(0, max(len(seeds[0]) for seeds in runs.values()) + 1)
     axes.grid(alpha=0.25)
+
+
+def _is_shown(records: EpochRecords, field: str) -> bool:
+    """Returns whether a field has several values, and is not the training loss itself."""
+    values = [record[field] for record in records if field in record]
+    losses = [record["train_loss"] for record in records if field in record]
+    return len(set(values)) > 1 and not (field.startswith("train_") and values == losses)
+
+
+def _is_recorded(records: EpochRecords, field: str) -> bool:
+    """Returns whether a term has the weight 0 in all records, and so is no part of the loss."""
+    weights = {record[f"{field}_scale"] for record in records if f"{field}_scale" in record}
+    return weights == {0}
 
 
 def _stage_ends(records: EpochRecords) -> list[int]:

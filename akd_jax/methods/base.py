@@ -77,7 +77,8 @@ class StudentConfig(Section):
         default="plain_cnn:8 M 8 M FC",
         description="Network as NAME:ARGUMENT with a name in akd_jax.models.MODELS, such as"
         " resnet:8; or huggingface:DIR for a pretrained folder; or huggingface:DIR,every=3 for"
-        " every third of its layers; or ngrams:BUCKETSxWIDTH,HIDDEN for short texts; or"
+        " every third of its layers; or huggingface:DIR,first=2 for its first two; or"
+        " ngrams:BUCKETSxWIDTH,HIDDEN for short texts; or"
         " simkd:64,resnet:8 for the method simkd.",
     )
     epochs: PositiveInt = Field(

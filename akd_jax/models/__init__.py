@@ -147,6 +147,7 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
         to the 64 channels of a teacher's;
         'huggingface:DIR', the encoder of a Hugging Face folder;
         'huggingface:DIR,every=3', every third layer of this encoder;
+        'huggingface:DIR,first=2', its first two layers;
         'ngrams:4096x16', 4,096 buckets of character n-grams with embeddings of width 16;
         'ngrams:16384x64,64', the same with a hidden layer of 64 features;
         'sentence:DIR', the encoder of a Hugging Face folder that returns a vector, and no logits;

@@ -56,7 +56,7 @@ def build(argument: str, num_classes: int, dtype: Any) -> Sentence:
     """Builds the encoder of a folder without a head. `huggingface.Weights` reads its weights.
 
     Args:
-      argument: 'DIR', or 'DIR,every=N' for every N-th layer.
+      argument: 'DIR'; 'DIR,every=N' for every N-th layer; or 'DIR,first=N' for the first N.
       num_classes: not used; the encoder predicts no classes.
       dtype: dtype of the computation.
 

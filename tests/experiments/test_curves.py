@@ -75,6 +75,30 @@ def test_constant_schedules_have_no_panel():
     assert "temperature" in curves.panels([*constant, *ANNEALED], "accuracy")
 
 
+def test_records_with_the_weight_0_are_no_terms_and_the_whole_loss_is_not_drawn_twice():
+    rated = records(
+        (
+            "s",
+            {
+                "train_rate_a": n / 4,
+                "train_rate_a_scale": 0.0,
+                "train_labels": 2.0 / n,
+                "train_labels_scale": 1.0,
+            },
+        )
+        for n in range(1, 4)
+    )
+    panels = curves.panels(rated, "accuracy")
+    assert panels["train_rate_a"] == "Rate a"
+    assert "train_labels" not in panels
+    (panel,) = [
+        x
+        for x in curves.draw_curves({"rl_kd": [rated]}, "accuracy").axes
+        if x.get_title() == "Rate a"
+    ]
+    assert panel.get_yscale() == "linear"
+
+
 def test_metric_of_the_task_is_the_first_score():
     scored = records(("s", {"validation_a": 0.1, "validation_f1": 0.2}) for _ in range(2))
     scores = [x for x in curves.panels(scored, "f1") if x.startswith("validation_")]

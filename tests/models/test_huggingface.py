@@ -137,16 +137,20 @@ def test_outputs_without_names_are_used_in_order_with_a_warning(tmp_path, caplog
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
-def test_every_second_layer_is_read_and_written(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("option", "used"), [("every=2", slice(1, None, 2)), ("first=2", slice(2))]
+)
+def test_some_layers_are_read_and_written(kind, option, used, tmp_path):
     reference = save(tmp_path / "in", kind, num_hidden_layers=4)
-    folder = Folder.parse(f"{tmp_path / 'in'},every=2")
-    module = models.build(f"huggingface:{tmp_path / 'in'},every=2", 3)
+    folder = Folder.parse(f"{tmp_path / 'in'},{option}")
+    assert Folder.parse(folder.absolute()) == folder
+    module = models.build(f"huggingface:{tmp_path / 'in'},{option}", 3)
     assert module.config.num_hidden_layers == 2
     tokens = random_tokens(module.config, [5, 4], 5)
     variables = start(module, Weights(folder, Task(LABELS), fine_tuned=True))
-    # The second and the fourth layer; the head was trained on the fourth.
+    # The head was trained on the fourth layer.
     layers, owner = layers_in_torch(reference)
-    owner.layer = torch.nn.ModuleList(layers[1::2])
+    owner.layer = torch.nn.ModuleList(layers[used])
     reference.config.num_hidden_layers = 2
     expected = in_torch(reference, tokens).logits.numpy()
     np.testing.assert_allclose(logits(module, variables, tokens), expected, atol=1e-4)
@@ -318,9 +322,14 @@ def test_unsupported_encoders_are_rejected(change, match, tmp_path):
 @pytest.mark.parametrize(
     ("argument", "match"),
     [
-        ("", "expected huggingface:DIR or huggingface:DIR,every=N, got ''"),
-        ("{},every=", "expected huggingface:DIR or huggingface:DIR,every=N"),
-        ("{},every=0", "expected huggingface:DIR or huggingface:DIR,every=N"),
+        (
+            "",
+            "expected huggingface:DIR, huggingface:DIR,every=N or huggingface:DIR,first=N, got ''",
+        ),
+        ("{},every=", "expected huggingface:DIR, huggingface:DIR,every=N"),
+        ("{},first=2,every=2", "expected huggingface:DIR, huggingface:DIR,every=N"),
+        ("{},first=4", "first=4: expected at most 3, the number of layers"),
+        ("{},every=0", "expected huggingface:DIR, huggingface:DIR,every=N"),
         ("{},every=4", "every=4: expected at most 3, the number of layers"),
         ("{}/nowhere", "expected a Hugging Face folder with config.json, .* hf download"),
     ],
@@ -345,6 +354,7 @@ def test_digest_covers_the_files_that_are_read(tmp_path):
     (tmp_path / "README.md").write_text("Not covered.")
     assert Folder(tmp_path).digest() == before
     assert Folder(tmp_path, every=3).digest() != before
+    assert Folder(tmp_path, first=1).digest() != before
     rewrite(tmp_path, lambda tensors: tensors.update({"classifier.bias": np.ones(3, np.float32)}))
     assert Folder(tmp_path).digest() != before
 

@@ -88,6 +88,8 @@ def test_specifications_with_a_folder_keep_their_name(tmp_path, monkeypatch):
     assert models.absolute(spec) == f"sentence:{tmp_path / 'bert'},every=3"
     assert model_key(spec) == f"sentence:{folder.digest()}"
     assert models.input_kind(spec) == "text"
-    message = "expected sentence:DIR or sentence:DIR,every=N, got 'bert,every=0'"
+    message = (
+        "expected sentence:DIR, sentence:DIR,every=N or sentence:DIR,first=N, got 'bert,every=0'"
+    )
     with pytest.raises(InputError, match=message):
         models.build("sentence:bert,every=0", 3)

@@ -27,7 +27,7 @@ def build(argument: str, num_classes: int, dtype: Any) -> Encoder:
     """Builds the encoder of a folder. `Weights` reads its weights.
 
     Args:
-      argument: 'DIR', or 'DIR,every=N' for every N-th layer.
+      argument: 'DIR'; 'DIR,every=N' for every N-th layer; or 'DIR,first=N' for the first N.
       num_classes: C; 1 for a regression.
       dtype: dtype of the computation.
 
@@ -41,7 +41,7 @@ def encoder_config(argument: str, name: str = "huggingface") -> EncoderConfig:
     """Returns the configuration of the encoder of a folder.
 
     Args:
-      argument: 'DIR', or 'DIR,every=N' for every N-th layer.
+      argument: 'DIR'; 'DIR,every=N' for every N-th layer; or 'DIR,first=N' for the first N.
       name: the name in front of the argument, for messages.
 
     Raises:

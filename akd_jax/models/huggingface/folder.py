@@ -32,37 +32,42 @@ def is_folder(path: Path) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """A Hugging Face folder with an encoder, of which all or every n-th layer is used.
+    """A Hugging Face folder with an encoder, of which all layers or some are used.
 
     Attributes:
       path: path of the folder.
       every: n; the layers n, 2n, ... are used, counted from 1. The last layer is among them if n
         divides the number of layers.
+      first: the number of layers that are used, from the lowest one on; 0 for all.
     """
 
     path: Path
     every: int = 1
+    first: int = 0
 
     @classmethod
     def parse(cls, argument: str, name: str = "huggingface") -> "Folder":
-        """Parses 'DIR' or 'DIR,every=N'; the name in front of it is that of messages.
+        """Parses 'DIR', 'DIR,every=N' or 'DIR,first=N'; `name` is that of messages.
 
         Raises:
           InputError: the argument has another form, or there is no such folder.
         """
-        path, separator, option = argument.partition(",every=")
-        if not path or (separator and not re.fullmatch("[1-9][0-9]*", option)):
-            raise InputError(f"expected {name}:DIR or {name}:DIR,every=N, got {argument!r}")
+        path, separator, option = argument.partition(",")
+        match = re.fullmatch("(every|first)=([1-9][0-9]*)", option)
+        if not path or (separator and match is None):
+            raise InputError(
+                f"expected {name}:DIR, {name}:DIR,every=N or {name}:DIR,first=N, got {argument!r}"
+            )
         if not (readable_path(name, path) / CONFIG).is_file():
             raise InputError(
                 f"expected a Hugging Face folder with {CONFIG}, {WEIGHTS} and a tokenizer, got"
                 f" {path!r} without {CONFIG}; fetch one by: hf download NAME --local-dir {path}"
             )
-        return cls(as_path(path), int(option or 1))
+        return cls(as_path(path), **({} if match is None else {match[1]: int(match[2])}))
 
     def absolute(self) -> str:
         """Returns the argument for `parse` with an absolute path."""
-        return f"{absolute(self.path)}" + (f",every={self.every}" if self.every > 1 else "")
+        return f"{absolute(self.path)}{self._option}"
 
     @property
     def local_path(self) -> Path:
@@ -72,7 +77,7 @@ class Folder:
     @property
     def layers(self) -> range:
         """The indices of the layers that are used, counted from 0."""
-        return self.all_layers[self.every - 1 :: self.every]
+        return self.all_layers[self.every - 1 :: self.every][: self.first or None]
 
     @property
     def all_layers(self) -> range:
@@ -86,12 +91,19 @@ class Folder:
           InputError: config.json does not describe an encoder of FAMILIES, or no layer is used.
         """
         config = self._full_encoder_config()
-        if not self.layers:
+        if max(self.every, self.first) > config.num_hidden_layers:
             raise InputError(
-                f"every={self.every}: expected at most {config.num_hidden_layers}, the number of"
-                f" layers of {self.path}, got {self.every}; use a smaller number"
+                f"{self._option[1:]}: expected at most {config.num_hidden_layers}, the number of"
+                f" layers of {self.path}; use a smaller number"
             )
         return dataclasses.replace(config, num_hidden_layers=len(self.layers))
+
+    @property
+    def _option(self) -> str:
+        """The option of the argument for `parse`; empty if all layers are used."""
+        if self.first:
+            return f",first={self.first}"
+        return f",every={self.every}" if self.every > 1 else ""
 
     def _full_encoder_config(self) -> EncoderConfig:
         """Returns the configuration of the encoder with all layers."""
@@ -150,10 +162,12 @@ class Folder:
         return () if all(re.fullmatch("LABEL_[0-9]+", name) for name in ordered) else ordered
 
     def digest(self) -> str:
-        """Returns a digest of all files that are read and of `every`."""
+        """Returns a digest of all files that are read and of the layers that are used."""
         paths = (self.local_path / name for name in _FILES)
         digests = {path.name: _file_digest(path) for path in paths if path.exists()}
-        return hashlib.sha256(f"{digests} {self.every}".encode()).hexdigest()[:16]
+        return hashlib.sha256(
+            f"{digests} {self.every}{self._option if self.first else ''}".encode()
+        ).hexdigest()[:16]
 
     def load_tokenizer(self) -> "Tokenizer":
         """Returns the tokenizer of the folder."""

@@ -1,0 +1,84 @@
+"""Draws how often RL-KD chooses each teacher over the epochs, from a row of a comparison.
+
+python -m experiments.draw_rates --workdir=DIR/rl_kd --output=docs/rates.png
+
+The folder is that of a row, with a run for each seed, or that of one run. A line is the mean over
+the seeds; a band shows the range from the smallest to the largest rate. The weights of a fixed rule
+are drawn as they are.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+
+from akd_jax.host.errors import InputError
+from akd_jax.host.writers import METRICS
+from experiments import cli, html_report, options
+from experiments.curves import EpochRecords
+
+_WORKDIR = options.workdir_flag()
+_OUTPUT = options.output_flag()
+_TITLE = flags.DEFINE_string("title", "", "Title of the picture.")
+
+_PREFIX = "train_rate_"
+
+
+def draw(seeds: Sequence[EpochRecords], title: str) -> Figure:
+    """Draws the rate of each teacher over the epochs.
+
+    Args:
+      seeds: the records of each run.
+      title: the title.
+
+    Raises:
+      InputError: the records have no rates.
+    """
+    rated = [[record for record in run if _rates(record)] for run in seeds]
+    if not all(rated):
+        raise InputError(
+            "--workdir: expected runs of rl_kd, whose records have rates of the teachers, got"
+            " others; give a run or a row of rl_kd"
+        )
+    epochs = [record["epoch"] for record in rated[0]]
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, field in enumerate(_rates(rated[0][0])):
+        values = np.array([[record[field] for record in run] for run in rated])
+        color, style = f"C{number}", ("-", "--", "-.", ":")[number % 4]
+        label = field.removeprefix(_PREFIX)
+        axes.plot(epochs, values.mean(axis=0), style, color=color, marker="o", label=label)
+        axes.fill_between(
+            epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.12, linewidth=0
+        )
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("share of the examples that a teacher teaches")
+    axes.set_title(title)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def _rates(record: dict) -> list[str]:
+    """Returns the fields with the rates of the teachers."""
+    return [x for x in record if x.startswith(_PREFIX) and not x.endswith("_scale")]
+
+
+def main() -> None:
+    """Draws the picture and writes it."""
+    workdir, output = options.path(_WORKDIR), options.path(_OUTPUT)
+    runs = [workdir] if (workdir / METRICS).exists() else sorted(workdir.glob("seed_*"))
+    runs = [run for run in runs if (run / METRICS).exists()]
+    if not runs:
+        raise InputError(
+            f"--workdir: expected a run, or a row with its seeds, got none in {workdir}"
+        )
+    draw([html_report.read_metrics(run) for run in runs], _TITLE.value).savefig(output, dpi=110)
+    print(f"Picture: {output}")
+
+
+if __name__ == "__main__":
+    cli.launch(main, required=["workdir", "output"])

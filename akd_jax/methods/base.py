@@ -182,6 +182,7 @@ def teacher_recipe(
     method: Callable[[], Method],
     *,
     model: str | None = None,
+    suffix: str = "",
     **settings: Any,
 ) -> Recipe:
     """Returns the recipe of a teacher that a section of the configuration describes.
@@ -191,13 +192,14 @@ def teacher_recipe(
       field: the full name of the section, such as 'teacher' or 'takd.assistant'.
       method: returns the method that trains the teacher.
       model: the network; None for the one that the section names.
+      suffix: the end of the teacher's name, if the section describes several teachers.
       **settings: what the training depends on besides the section, as JSON values.
     """
     if section.path:
-        return Pretrained(section.path, f"config.{field}.path")
+        return Pretrained(section.path + suffix, f"config.{field}.path")
     own = section.model_dump(include=set(TrainedConfig.model_fields) - {"path", "model", "seed"})
     if model is None:
         assert isinstance(section, TrainedConfig), "expected a section that names a network"
         model = section.model
     settings = {field: own, **settings}
-    return Trained(model, method(), section.seed, settings, f"config.{field}.model")
+    return Trained(model, method(), section.seed, settings, f"config.{field}.model", suffix)

@@ -31,7 +31,8 @@ def teacher_recipes(
 
     With folds, several teachers stand for each name, with the names of `losses.fold_names`. Teacher
     f learns from the training examples whose indices do not have the remainder f, so that it can
-    teach those that have it without having seen them.
+    teach those that have it without having seen them. The path of finished teachers is then that of
+    the folds, without '_fold_N'.
 
     Args:
       field: the full name of the field with the teachers, such as 'multi_teacher.teachers'.
@@ -39,8 +40,7 @@ def teacher_recipes(
       folds: the number of folds; 0 for teachers that learn from all examples.
 
     Raises:
-      InputError: there are fewer than two teachers, two have the same path, or a teacher with folds
-        has a path.
+      InputError: there are fewer than two teachers, or two have the same path.
     """
     if len(teachers) < 2:
         raise InputError(
@@ -49,11 +49,6 @@ def teacher_recipes(
         )
     paths: dict[str, str] = {}
     for name, section in teachers.items():
-        if section.path and folds:
-            raise InputError(
-                f"config.{field}.{name}.path: expected '' with folds, for which the run trains the"
-                f" teachers, got {section.path!r}; set folds to 0"
-            )
         if section.path in paths:
             raise InputError(
                 f"config.{field}.{name}.path: expected another teacher than that of"
@@ -66,7 +61,8 @@ def teacher_recipes(
         if not folds:
             recipes[name] = _recipe(f"{field}.{name}", section)
         for fold, fold_name in enumerate(losses.fold_names(name, folds)):
-            recipes[fold_name] = _recipe(f"{field}.{name}", section, fold=fold, folds=folds)
+            suffix = fold_name.removeprefix(name)
+            recipes[fold_name] = _recipe(f"{field}.{name}", section, suffix, fold=fold, folds=folds)
     return recipes
 
 
@@ -92,9 +88,9 @@ def teacher_weights(
     return tuple(weights[name] for name in teachers) if weights else ()
 
 
-def _recipe(field: str, section: NamedTeacher, **fold: int) -> Recipe:
+def _recipe(field: str, section: NamedTeacher, suffix: str = "", **fold: int) -> Recipe:
     data = _examples_of(field, section.group, **fold) if section.group or fold else None
-    return supervised_teacher(section, field, data, group=section.group, **fold)
+    return supervised_teacher(section, field, data, suffix=suffix, group=section.group, **fold)
 
 
 def _examples_of(field: str, group: str, *, fold: int = 0, folds: int = 0) -> StageData:

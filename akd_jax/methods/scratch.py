@@ -27,7 +27,12 @@ def default_teacher(config: RunSettings) -> dict[str, Recipe]:
 
 
 def supervised_teacher(
-    section: TrainedConfig, field: str, data: StageData | None = None, **settings: Any
+    section: TrainedConfig,
+    field: str,
+    data: StageData | None = None,
+    *,
+    suffix: str = "",
+    **settings: Any,
 ) -> Recipe:
     """Returns the recipe of a teacher that learns from the labels.
 
@@ -35,6 +40,7 @@ def supervised_teacher(
       section: the section of the configuration that describes the teacher.
       field: the full name of the section.
       data: builds its training examples; None for the training split.
+      suffix: the end of the teacher's name, if the section describes several teachers.
       **settings: what the examples depend on, as JSON values.
     """
 
@@ -42,7 +48,7 @@ def supervised_teacher(
         stage = Stage("scratch", section.epochs, supervised_loss, section.optimizer, data=data)
         return Method("teacher", (stage,))
 
-    return teacher_recipe(section, field, method, **settings)
+    return teacher_recipe(section, field, method, suffix=suffix, **settings)
 
 
 SPEC = MethodSpec(build)

@@ -37,6 +37,8 @@ class Trained:
       settings: everything that its training depends on, as JSON values; a finished teacher is
         used again only if they match.
       field: the field of the configuration that holds the network, for messages.
+      suffix: the end of the teacher's name, if its section describes several teachers. The path in
+        the section has no such end.
     """
 
     model: str
@@ -44,6 +46,7 @@ class Trained:
     seed: int
     settings: Mapping[str, Any]
     field: str
+    suffix: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

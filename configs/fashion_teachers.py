@@ -4,7 +4,8 @@ python -m experiments.compare --config=configs/fashion_teachers.py --references=
     --methods=labels,uniform,random,rl_r2 --seeds=3 --workdir=runs/fashion_teachers
 
 The rows of a comparison are those of reviews.py, without cross-fitted teachers. The policy sees no
-vector of the images, only the teachers' probabilities and cross-entropies.
+vector of the images, only the teachers' probabilities and cross-entropies. The rows with weights
+have a half for each teacher; set others by flags, such as those of experiments.weigh_teachers.
 """
 
 from ml_collections.config_dict import ConfigDict
@@ -35,10 +36,8 @@ def get_config() -> ConfigDict:
         name="adam", learning_rate=5e-3, weight_decay=0.0, schedule="constant"
     )
     config.dataset.reward_size = 1000
-    rates = dict.fromkeys(TEACHERS, 0.5)
-    rows = {
-        name: {"method": "rl_kd", "rl_kd": fields}
-        for name, fields in named_teachers.choices(list(TEACHERS), rates).items()
-    }
+    half = dict.fromkeys(TEACHERS, 0.5)
+    choices = named_teachers.choices(list(TEACHERS), rates=half, mixture=half, logistic=half)
+    rows = {name: {"method": "rl_kd", "rl_kd": fields} for name, fields in choices.items()}
     config.variants = ConfigDict({"labels": {"method": "scratch"}, **rows})
     return config

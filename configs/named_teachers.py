@@ -20,13 +20,21 @@ def teacher(model: str, **settings: Any) -> dict[str, Any]:
     return section.to_dict()
 
 
-def choices(names: list[str], rates: dict[str, float]) -> dict[str, dict[str, Any]]:
+def choices(
+    names: list[str],
+    *,
+    rates: dict[str, float],
+    mixture: dict[str, float],
+    logistic: dict[str, float],
+) -> dict[str, dict[str, Any]]:
     """Returns the comparisons of RL-KD as rows: the fields of `rl_kd` that each one changes.
 
     Args:
       names: the names of the teachers.
       rates: the rate of each teacher that the policy has learned, for the rows 'random' and
         'fixed_rates'.
+      mixture: the weights of the row 'mixture', from experiments.weigh_teachers.
+      logistic: the weights of the row 'logistic', likewise.
     """
     rows: dict[str, dict[str, Any]] = {
         f"single_{name}": {
@@ -42,6 +50,8 @@ def choices(names: list[str], rates: dict[str, float]) -> dict[str, dict[str, An
         "lowest_error": {"choice": "lowest_error"},
         "random": {"choice": "random", "weights": rates},
         "fixed_rates": {"choice": "weighted", "weights": rates},
+        "mixture": {"choice": "weighted", "weights": mixture},
+        "logistic": {"choice": "weighted", "weights": logistic},
         "rl_r1": {"reward": "r1"},
         "rl_r2": {"reward": "r2"},
         "rl_r3": {"reward": "r3"},

@@ -13,6 +13,7 @@ The rows of a comparison are
   labels                  the student without a teacher
   single_NAME             the soft labels of one teacher
   uniform                 the mean of all teachers
+  mixture, logistic       a weighted mean; experiments.weigh_teachers chose the weights
   random_teacher          one random teacher for each update
   lowest_error            for each example the teacher with the lowest cross-entropy
   rl_r1, rl_r2, rl_r3     RL-KD with each of the rewards
@@ -22,6 +23,8 @@ The rows of a comparison are
 A half of the validation split is set apart in all rows, since r3 uses it as a reward.
 """
 
+from typing import Any
+
 from ml_collections.config_dict import ConfigDict
 
 from configs import default, movie_reviews, named_teachers
@@ -30,6 +33,9 @@ DOMAINS = ("amazon", "movie", "nyt", "tweet")
 TEACHERS = ("all", *DOMAINS, "ngrams")
 # The mean rates of the policy of rl_r2 over the last epoch and the seeds.
 RATES = dict.fromkeys(TEACHERS, 0.5)
+# The weights that experiments.weigh_teachers prints for a run of the row 'uniform'.
+MIXTURE = dict.fromkeys(TEACHERS, 1.0)
+LOGISTIC = dict.fromkeys(TEACHERS, 1.0)
 
 
 def get_config() -> ConfigDict:
@@ -61,7 +67,7 @@ def get_config() -> ConfigDict:
     config.rl_kd.weights = ConfigDict(dict.fromkeys(TEACHERS, 1.0))
     config.rl_kd.sentence_encoder = f"sentence:{minilm}"
     tuned = {**config.teacher.optimizer.to_dict(), "learning_rate": 5e-5}
-    encoder = {"model": f"huggingface:{minilm}", "epochs": 3, "optimizer": tuned}
+    encoder: dict[str, Any] = {"model": f"huggingface:{minilm}", "epochs": 3, "optimizer": tuned}
     config.rl_kd.teachers = ConfigDict(
         {
             "all": named_teachers.teacher(**encoder),
@@ -71,9 +77,9 @@ def get_config() -> ConfigDict:
             ),
         }
     )
-    rows = {
-        name: {"method": "rl_kd", "rl_kd": fields}
-        for name, fields in named_teachers.choices(list(TEACHERS), RATES).items()
-    }
+    choices = named_teachers.choices(
+        list(TEACHERS), rates=RATES, mixture=MIXTURE, logistic=LOGISTIC
+    )
+    rows = {name: {"method": "rl_kd", "rl_kd": fields} for name, fields in choices.items()}
     config.variants = ConfigDict({"labels": {"method": "scratch"}, **rows})
     return config

@@ -8,10 +8,11 @@ from akd_jax.host import processes, records
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.models.network import Model
-from akd_jax.runs.resume import resume_key
+from akd_jax.runs.resume import creates_teacher, read_teacher_results, resume_key
 from akd_jax.runs.setup import STUDENT, Plan, make_plan
 from akd_jax.runs.teachers import load_teacher, restore_best
 from akd_jax.training.evaluate import Predictor, TaskMetrics
+from akd_jax.training.method import Frozen, Pretrained, Trained
 
 
 def predict(
@@ -45,7 +46,8 @@ def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, fl
       split: 'train', 'validation', 'test' or another split of the data set.
 
     Returns:
-      The metrics by name, under 'student' and the names of the teachers.
+      The metrics by name, under 'student' and the names of the teachers. Those that do not predict
+      the labels, such as an encoder of sentences, are left out.
 
     Raises:
       InputError: the folder contains no finished run, or the data set has no such split.
@@ -59,7 +61,7 @@ def evaluate_models(
     """Computes the metrics of models that `load` returned; see `evaluate`."""
     _check_split(plan, split)
     metrics = TaskMetrics(Predictor(), plan.batches(split), plan.dataset.task)
-    return {name: metrics(model) for name, model in models.items()}
+    return {name: metrics(x) for name, x in models.items() if _predicts_labels(plan, name)}
 
 
 def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str, Model]]:
@@ -102,6 +104,18 @@ def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str,
     for name in recipes:
         models[name] = load_teacher(plan, name, folder).model
     return plan, models
+
+
+def _predicts_labels(plan: Plan, name: str) -> bool:
+    """Returns whether a network of a finished run predicts the labels of the task."""
+    recipe = plan.recipes.get(name)
+    if isinstance(recipe, Frozen):
+        return False
+    if isinstance(recipe, Trained):
+        return recipe.method.predicts_labels
+    if isinstance(recipe, Pretrained) and not creates_teacher(recipe):
+        return bool(read_teacher_results(recipe.field, absolute(recipe.path))["metrics"])
+    return True
 
 
 def _check_split(plan: Plan, split: str) -> None:

@@ -103,6 +103,10 @@ def test_student_is_tested_on_all_test_splits(finished):
     assert set(results["student"]["metrics"]) == {"test", "test_far"}
     assert not {"sentence_encoder", "masked_codes", "sentence", "ctc"} & results.keys()
     assert results["teacher"]["test"] > 0.3  # The text classifier; chance is 1/6.
+    scores = runs.evaluate(finished)
+    assert {name: x["accuracy"] for name, x in scores.items()} == {
+        name: results[name]["test"] for name in ("student", "teacher")
+    }
 
 
 def test_student_learns_intents_from_its_text_classifier(config, tmp_path):

@@ -1,5 +1,6 @@
 """Strict settings for all tests: four virtual devices, no implicit promotion, no NaN."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -25,6 +26,10 @@ from ml_collections.config_dict import ConfigDict
 from akd_jax import runs
 from akd_jax.runs.creation import obtain_teacher
 from tests.support.configs import small_config
+
+# Tracing creates many objects that are freed without the collector of cycles, which would take a
+# twentieth of the tests' time.
+gc.set_threshold(100_000, 50, 1000)
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)

@@ -1,7 +1,5 @@
 """A loss with terms per example and per token and a projector: one step, and a whole run."""
 
-import signal
-
 import jax
 import numpy as np
 import optax
@@ -13,7 +11,7 @@ from akd_jax.models.network import Model
 from akd_jax.runs.stages import build_run
 from experiments.export import export_network
 from tests.support import combined
-from tests.support.launching import GUARD_SECONDS, launch
+from tests.support.killing import kill_at_evaluation
 from tests.support.runs import assert_trees_equal, read_checkpoint, read_metrics, without_times
 from tests.support.steps import (
     arrays,
@@ -111,15 +109,12 @@ def test_rows_of_weight_0_change_nothing(stage):
     assert_close(arrays(actual), arrays(expected), 1e-6)
 
 
-def test_killed_run_resumes_and_exports_no_projector(folders, tmp_path):
-    process = launch(
-        *("-m", "tests.support.combined", folders, tmp_path / "killed", 5), JAX_NUM_CPU_DEVICES="4"
-    )
-    output, _ = process.communicate(timeout=GUARD_SECONDS)
-    assert process.returncode == -signal.SIGKILL, output
+def test_killed_run_resumes_and_exports_no_projector(folders, tmp_path, monkeypatch):
+    config = combined.combined_config(folders)
+    with kill_at_evaluation(monkeypatch, 5):
+        runs.run(config, tmp_path / "killed")
     trained = [record["epoch"] for record in read_metrics(tmp_path / "killed")]
     assert 0 < len(trained) < 3, "expected a kill between two epochs"
-    config = combined.combined_config(folders)
     for workdir in (tmp_path / "killed", tmp_path / "undisturbed"):
         runs.run(config, workdir)
     one, other = tmp_path / "killed", tmp_path / "undisturbed"

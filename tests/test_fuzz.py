@@ -81,7 +81,7 @@ def assert_one_line(error):
 
 
 @given(changes())
-@settings(max_examples=200)
+@settings(max_examples=100)
 @example({"dataset.data_dir": "\0", "dataset.name": "tsv"})
 @example({"teacher.path": "\0"})
 @example({"student.model": "huggingface:\0"})

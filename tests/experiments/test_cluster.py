@@ -96,6 +96,7 @@ def test_signal_to_one_process_stops_both(tmp_path):
         assert "stopped by a signal" in line
 
 
+@pytest.mark.slow
 def test_process_that_raises_ends_the_other(tmp_path):
     pair = start(tmp_path / "run", epochs=100_000, program="tests.support.raising")
     codes, lines = wait_for_end(pair)

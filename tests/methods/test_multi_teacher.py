@@ -51,10 +51,9 @@ def softmax(logits):
 
 
 @pytest.mark.parametrize(
-    ("average", "weights"),
-    [("probabilities", {}), ("logits", {"odd": 1.0, "even": 3.0, "all": 0.0})],
+    ("average", "weights", "views"),
+    [("probabilities", {}, 0), ("logits", {"odd": 1.0, "even": 3.0, "all": 0.0}, 1)],
 )
-@pytest.mark.parametrize("views", [0, 1])
 def test_loss_of_the_average_by_hand(config, tmp_path, average, weights, views):
     config.teacher.views = views
     config.dataset.crop_padding = 0

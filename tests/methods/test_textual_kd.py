@@ -242,12 +242,14 @@ def test_pretraining_without_recordings_is_refused(config, root, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_run_killed_in_each_step_ends_as_if_undisturbed(root, finished, tmp_path, monkeypatch):
+# The slow test kills each run in the second epoch of the next network: masked_codes, sentence, ctc,
+# the text classifier and the student. The fast one leaves out the first, the third and the fourth.
+# The network before has lost an epoch.
+@pytest.mark.parametrize("kills", [(4, 9), pytest.param((2, 3, 3, 3, 5), marks=pytest.mark.slow)])
+def test_killed_run_ends_as_if_undisturbed(root, finished, tmp_path, monkeypatch, kills):
     config = speech_config(root)
     config.textual_kd.update(speech.ROWS["augmentation"])
-    # Each run is killed in the second epoch of the next network: masked_codes, sentence, ctc, the
-    # text classifier and the student. The one before has lost an epoch.
-    for number in (2, 3, 3, 3, 5):
+    for number in kills:
         with kill_at_record(monkeypatch, number):
             runs.run(config, tmp_path)
     runs.run(config, tmp_path)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from akd_jax.models.spans import SpanMask, SpanMasks
@@ -57,6 +57,7 @@ def test_masks_equal_numpy(spans, first):
         np.testing.assert_array_equal(mask, numpy_mask(spans, key, length, 60, first))
 
 
+@settings(max_examples=30)
 @given(
     rate=st.floats(0, 1),
     span=st.sampled_from([1, 4, 20]),

@@ -36,6 +36,20 @@ def config(root):
     return config
 
 
+UNDISTURBED = {"dataset": {"unlabelled_size": 30}, "student": {"epochs": 3}}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(root, tmp_path_factory):
+    """A finished run with 30 unlabelled pairs."""
+    config = quality_config(root)
+    config.teacher.path = str(root / "run/teacher")
+    config.update(UNDISTURBED)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    runs.run(config, folder)
+    return folder
+
+
 def values(root, names, model):
     """The predictions of a model for the pairs of some files, in the order of the files."""
     plan, models = runs.load(root / "run")
@@ -75,28 +89,30 @@ def test_unlabelled_pairs_count_for_the_teacher_alone(root, config, tmp_path):
     )
 
 
-def test_rows_share_the_stored_scores(root, config, tmp_path):
-    """Runs with other numbers of unlabelled pairs and other methods do not score them again."""
-    config.teacher.cache_dir = str(tmp_path / "scores")
+def read_stores(folder):
+    """The index of each store of scores; its entries hold checksums and durations."""
+    return {
+        path.parent.name: json.loads(path.read_text())["views"]
+        for path in folder.glob("*/index.json")
+    }
+
+
+def test_rows_share_the_stored_scores(root, config, undisturbed, tmp_path):
+    """A run with another number of unlabelled pairs and another method does not score them."""
+    stored = undisturbed / "teacher_logits"
+    before = read_stores(stored)
+    assert sorted(name.rpartition("-")[0] for name in before) == ["teacher", "teacher.unlabelled"]
+    config.teacher.cache_dir = str(stored)
     config.student.epochs = 2
     config.annealing_kd.update({"stage_1": {"epochs": 1}, "max_temperature": 1})
-    stores = {}
-    for name, size, method in (("a", 0, "kd"), ("b", 50, "kd"), ("c", 20, "annealing_kd")):
-        config.method, config.dataset.unlabelled_size = method, size
-        results = runs.run(config, tmp_path / name)
-        updates = [-(-(TRAIN + size) // 20), 3]  # Of an epoch with a teacher, and of one without.
-        steps = [stage["steps"] for stage in results["stages"]]
-        assert steps == ([2 * updates[0]] if method == "kd" else updates)
-        stores[name] = {
-            path.parent.name: json.loads(path.read_text())["views"]
-            for path in tmp_path.glob("scores/*/index.json")
-        }
-    names = [sorted(name.rpartition("-")[0] for name in stores[x]) for x in "abc"]
-    assert names == [["teacher"], *[["teacher", "teacher.unlabelled"]] * 2]
-    # The entries hold checksums and durations, and so would change.
-    assert stores["b"] == stores["c"]
-    assert stores["a"].items() <= stores["b"].items()
-    arrays = [np.load(path)[:, 0] for path in sorted(tmp_path.glob("scores/*/*.npy"))]
+    config.method, config.dataset.unlabelled_size = "annealing_kd", 20
+    results = runs.run(config, tmp_path)
+    # 80 pairs in the stage with a teacher, and 60 in the one without, in batches of 20.
+    assert [stage["steps"] for stage in results["stages"]] == [4, 3]
+    assert read_stores(stored) == before
+    # A run without unlabelled pairs uses the first of the stores.
+    assert read_stores(root / "run/teacher_logits").keys() < before.keys()
+    arrays = [np.load(path)[:, 0] for path in sorted(stored.glob("*/*.npy"))]
     # The training split has an order of its own.
     train, unlabelled = (values(root, [name], "teacher") for name in ("train", "unlabelled"))
     np.testing.assert_allclose(np.sort(arrays[0]), np.sort(train), atol=1e-5)
@@ -115,10 +131,10 @@ def test_a_student_learns_scores_from_its_teacher(config, tmp_path):
     assert 5 < metrics["mae"] < metrics["rmse"] < 40
 
 
-def test_run_killed_while_scores_are_stored_ends_as_if_undisturbed(config, tmp_path, monkeypatch):
-    config.dataset.unlabelled_size = 30
-    config.student.epochs = 3
-    runs.run(config, tmp_path / "undisturbed")
+def test_run_killed_while_scores_are_stored_ends_as_if_undisturbed(
+    config, undisturbed, tmp_path, monkeypatch
+):
+    config.update(UNDISTURBED)
     save = records.write
 
     def deadly(path, content):
@@ -128,11 +144,11 @@ def test_run_killed_while_scores_are_stored_ends_as_if_undisturbed(config, tmp_p
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(records, "write", deadly)
-        runs.run(config, tmp_path / "killed")
+        runs.run(config, tmp_path)
     with kill_at_record(monkeypatch, 3):
-        runs.run(config, tmp_path / "killed")
-    runs.run(config, tmp_path / "killed")
-    assert_same_run(tmp_path / "killed", tmp_path / "undisturbed")
+        runs.run(config, tmp_path)
+    runs.run(config, tmp_path)
+    assert_same_run(tmp_path, undisturbed)
 
 
 def test_comparison_of_rows_with_other_numbers_of_pairs(config, tmp_path):

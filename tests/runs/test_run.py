@@ -231,6 +231,7 @@ def test_several_steps_per_program_equal_single_steps(config, teacher_path, tmp_
     )
 
 
+@pytest.mark.slow  # tests/losses and tests/test_schedules.py compare the loss and the schedules.
 def test_continuation_kd_with_a_step_and_no_margin_equals_annealing_kd(
     config, teacher_path, tmp_path, monkeypatch, finished_run
 ):

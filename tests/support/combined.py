@@ -1,17 +1,11 @@
-"""A method whose loss combines terms per example and per token, and a hint with a projector.
-
-python -m tests.support.combined FOLDERS WORKDIR EVALUATION
-"""
+"""A method whose loss combines terms per example and per token, and a hint with a projector."""
 
 import json
-import sys
-from pathlib import Path
 
-from akd_jax import losses, methods, runs, schedules
+from akd_jax import losses, schedules
 from akd_jax.methods import MethodSpec, default_teacher
 from akd_jax.training.method import Method
 from akd_jax.training.stage import Stage
-from tests.support.killing import kill_process_at_evaluation
 from tests.support.texts import text_config, write_folders
 
 
@@ -61,14 +55,3 @@ def combined_config(folders):
     config.student.epochs = 3
     config.checkpoint_every = 1
     return config
-
-
-def main(folders: str, workdir: str, evaluation: str) -> None:
-    """Runs the method, and kills the process in an evaluation, counted from 1."""
-    kill_process_at_evaluation(int(evaluation))
-    methods.METHODS["combined"] = SPEC
-    runs.run(combined_config(Path(folders)), workdir)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -15,6 +15,7 @@ from flax import struct
 
 Array = jax.Array | np.ndarray
 Variables = Mapping[str, Any]  # Flax variables: {'params': ..., 'batch_stats': ...}.
+SOURCE, TARGET = "source", "target"  # The sides of a pair of texts, by which networks read them.
 UNLABELLED = -100  # The class index of an example or token without a label, as in PyTorch.
 
 

@@ -28,12 +28,12 @@ from akd_jax.host import records
 from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path
 from akd_jax.models import huggingface
-from akd_jax.models.birnn import SOURCE, TARGET, BiRnn
+from akd_jax.models.birnn import BiRnn
 from akd_jax.models.encoder import Encoder
 from akd_jax.models.network import Model, Network
 from akd_jax.models.speech import MAX_POSITIONS, Speech
 from akd_jax.runs import STUDENT, Plan
-from akd_jax.types import Tokens
+from akd_jax.types import SOURCE, TARGET, Tokens
 from experiments import cli, options
 
 _WORKDIR = options.workdir_flag()

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 from akd_jax.host.errors import InputError
 from akd_jax.models.layers import classifier
 from akd_jax.models.recurrent import Recurrent
-from akd_jax.types import Outputs, Tokens
-
-SOURCE, TARGET = "source", "target"
+from akd_jax.types import SOURCE, TARGET, Outputs, Tokens
 
 _SIZE = "([1-9][0-9]{0,6})"
 _SPECIFICATION = re.compile(f"{_SIZE},{_SIZE}x{_SIZE}")

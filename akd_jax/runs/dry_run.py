@@ -16,8 +16,7 @@ from akd_jax.runs.examples import stage_examples
 from akd_jax.runs.resume import creates_teacher
 from akd_jax.runs.setup import STUDENT, Plan, make_plan
 from akd_jax.runs.stages import build_run
-from akd_jax.runs.teachers import load_teacher, selections, store_name
-from akd_jax.teachers.selection import Selection
+from akd_jax.runs.teachers import load_teacher, placeholder_outputs, selections, store_name
 from akd_jax.teachers.stored import StoredOutputs
 from akd_jax.training import parallel
 from akd_jax.training.evaluate import Predictor, TaskMetrics
@@ -72,7 +71,7 @@ def rehearse(run_config: Any) -> dict[str, Any]:
         stored: dict[str, StoredOutputs] = {}
         if plan.settings.teacher.views:
             stored = {
-                name: _placeholder(plan, teachers[name], selection, len(examples))
+                name: placeholder_outputs(plan, teachers[name], selection, len(examples))
                 for name, selection in selections(plan, STUDENT, stage).items()
             }
         loss_data = None if stage.loss_data is None else stage.loss_data(context)
@@ -132,17 +131,6 @@ def _measure_stage(
         "schedules": {name: values.tolist() for name, values in run.values.schedules.items()},
         "learning_rate": run.values.learning_rate.tolist(),
     }
-
-
-def _placeholder(plan: Plan, teacher: Model, selection: Selection, examples: int) -> StoredOutputs:
-    """Returns zeros in place of one view of a teacher's outputs; they take no memory."""
-    shapes = jax.eval_shape(lambda m, x: selection(m(x)), teacher, plan.dataset.example)
-
-    def zeros(shape: Any) -> np.ndarray:
-        return np.broadcast_to(np.zeros((), shape.dtype), (examples, *shape.shape[1:]))
-
-    view: Outputs = jax.tree.map(zeros, shapes)
-    return StoredOutputs([view], 0.0)
 
 
 def _finished_variables(plan: Plan, name: str) -> Variables | None:

@@ -12,8 +12,9 @@ from akd_jax import data, models
 from akd_jax.data import Dataset, characters, codes, pairs, text
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
-from akd_jax.models import birnn, huggingface, speech
+from akd_jax.models import huggingface, speech
 from akd_jax.models.network import Network, Preprocess
+from akd_jax.types import SOURCE, TARGET
 
 _INPUTS = {"text": "texts", "codes": "codes of speech"}
 _NETWORKS = {
@@ -124,8 +125,7 @@ def _load_vocabulary(
                     f"expected a data set of pairs with tokenizers, such as scored_pairs, for"
                     f" {model.spec}, got {settings.name}; choose another network"
                 )
-            sides = (birnn.SOURCE, birnn.TARGET)
-            vocabulary = pairs.vocabulary(dataset.tokenizers, sides, side_size)
+            vocabulary = pairs.vocabulary(dataset.tokenizers, (SOURCE, TARGET), side_size)
             positions, special_tokens = None, 0
         elif folder is None:
             vocabulary, positions = characters.VOCABULARY, None

@@ -156,6 +156,25 @@ def stored_outputs(
     return {name: load(name, x) for name, x in selections(plan, trained, stage).items()}
 
 
+def placeholder_outputs(
+    plan: Plan, teacher: Model, selection: Selection, examples: int
+) -> stored.StoredOutputs:
+    """Returns zeros in place of one view of a teacher's outputs; they take no memory.
+
+    Args:
+      plan: the plan of the run.
+      teacher: the teacher; only the shapes of its variables matter.
+      selection: the part of its outputs that is stored.
+      examples: the number of examples.
+    """
+    shapes = jax.eval_shape(lambda m, x: selection(m(x)), teacher, plan.dataset.example)
+
+    def zeros(shape: Any) -> np.ndarray:
+        return np.broadcast_to(np.zeros((), shape.dtype), (examples, *shape.shape[1:]))
+
+    return stored.StoredOutputs([jax.tree.map(zeros, shapes)], 0.0)
+
+
 def _fingerprint(
     plan: Plan, name: str, model: Model, examples: Examples, selection: Selection
 ) -> stored.Fingerprint:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from akd_jax.models.birnn import SOURCE, TARGET, BiRnn
+from akd_jax.models.birnn import BiRnn
 from akd_jax.models.recurrent import Recurrent
-from akd_jax.types import Tokens, Variables
+from akd_jax.types import SOURCE, TARGET, Tokens, Variables
 from experiments.benchmarks import timing
 from experiments.benchmarks.losses.series import measure_series
 from experiments.benchmarks.shapes import (

@@ -1,0 +1,219 @@
+"""The layers of encoder-decoder Transformers."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from akd_jax.models.seq2seq.settings import Seq2SeqConfig
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": jax.nn.relu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "swish": jax.nn.silu,
+}
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and a feed-forward block."""
+
+    config: Seq2SeqConfig
+    dtype: Any
+
+    def setup(self) -> None:
+        """Creates the blocks with their layer norms."""
+        self.attention = Attention(self.config, self.dtype)
+        self.attention_norm = layer_norm(self.config, self.dtype)
+        self.feed_forward = FeedForward(self.config, self.dtype)
+        self.feed_forward_norm = layer_norm(self.config, self.dtype)
+
+    def __call__(self, x: jax.Array, real: jax.Array, *, train: bool) -> jax.Array:
+        """Maps [B, S, D] to [B, S, D]; no token attends to those that are not `real` [B, S]."""
+
+        def attend(x: jax.Array) -> jax.Array:
+            return self.attention(x, self.attention.project(x), real[:, None, None], train=train)
+
+        def feed(x: jax.Array) -> jax.Array:
+            return self.feed_forward(x, train=train)
+
+        x = residual(self.config, x, attend, self.attention_norm)
+        return residual(self.config, x, feed, self.feed_forward_norm)
+
+
+class DecoderLayer(nn.Module):
+    """Causal self-attention, attention to the source, and a feed-forward block."""
+
+    config: Seq2SeqConfig
+    dtype: Any
+
+    def setup(self) -> None:
+        """Creates the blocks with their layer norms."""
+        self.attention = Attention(self.config, self.dtype)
+        self.attention_norm = layer_norm(self.config, self.dtype)
+        self.cross_attention = Attention(self.config, self.dtype)
+        self.cross_attention_norm = layer_norm(self.config, self.dtype)
+        self.feed_forward = FeedForward(self.config, self.dtype)
+        self.feed_forward_norm = layer_norm(self.config, self.dtype)
+
+    def project(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns keys and values of the source's states."""
+        return self.cross_attention.project(memory)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        memory: tuple[jax.Array, jax.Array],
+        real: jax.Array,
+        *,
+        train: bool,
+    ) -> jax.Array:
+        """Maps [B, T, D] to [B, T, D]; `real` [B, S] is False for padding of the source."""
+        length = x.shape[1]
+        causal = jnp.tril(jnp.ones((length, length), bool))[None, None]
+
+        def attend(x: jax.Array) -> jax.Array:
+            return self.attention(x, self.attention.project(x), causal, train=train)
+
+        x = residual(self.config, x, attend, self.attention_norm)
+        return self._rest(x, memory, real, train=train)
+
+    def step(
+        self,
+        x: jax.Array,
+        memory: tuple[jax.Array, jax.Array],
+        real: jax.Array,
+        written: tuple[jax.Array, jax.Array],
+        position: jax.Array,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """Maps the states of one position [B, 1, D]; returns keys and values with this position."""
+        after: list[tuple[jax.Array, jax.Array]] = []
+
+        def attend(x: jax.Array) -> jax.Array:
+            pairs = zip(written, self.attention.project(x), strict=True)
+            key, value = (
+                jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=1)
+                for old, new in pairs
+            )
+            after.append((key, value))
+            seen = jnp.arange(key.shape[1]) <= position
+            return self.attention(x, (key, value), seen[None, None, None], train=False)
+
+        x = residual(self.config, x, attend, self.attention_norm)
+        return self._rest(x, memory, real, train=False), after[0]
+
+    def _rest(
+        self, x: jax.Array, memory: tuple[jax.Array, jax.Array], real: jax.Array, *, train: bool
+    ) -> jax.Array:
+        """Applies the attention to the source and the feed-forward block."""
+
+        def attend(x: jax.Array) -> jax.Array:
+            return self.cross_attention(x, memory, real[:, None, None], train=train)
+
+        def feed(x: jax.Array) -> jax.Array:
+            return self.feed_forward(x, train=train)
+
+        x = residual(self.config, x, attend, self.cross_attention_norm)
+        return residual(self.config, x, feed, self.feed_forward_norm)
+
+
+class Attention(nn.Module):
+    """Attention with several heads, followed by a dense layer and dropout."""
+
+    config: Seq2SeqConfig
+    dtype: Any
+
+    def setup(self) -> None:
+        """Creates the four dense layers."""
+        dense = functools.partial(dense_layer, self.config, self.config.width, self.dtype)
+        self.query, self.key, self.value, self.output = dense(), dense(), dense(), dense()
+        self.drop = nn.Dropout(self.config.dropout)
+
+    def project(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns keys and values [B, L, heads, D / heads] of states [B, L, D]."""
+        heads = (*x.shape[:2], self.config.heads, -1)
+        return self.key(x).reshape(heads), self.value(x).reshape(heads)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        keys_and_values: tuple[jax.Array, jax.Array],
+        mask: jax.Array,
+        *,
+        train: bool,
+    ) -> jax.Array:
+        """Maps states [B, T, D] to [B, T, D].
+
+        Args:
+          x: the states that attend.
+          keys_and_values: of the states that are attended to, from `project`.
+          mask: which of them may be attended to, bool [B or 1, 1, T or 1, L].
+          train: whether dropout is active.
+        """
+        key, value = keys_and_values
+        query = self.query(x).reshape(*x.shape[:2], self.config.heads, -1)
+        mask = jnp.broadcast_to(mask, (len(x), 1, x.shape[1], key.shape[1]))
+        if train and self.config.attention_dropout > 0:
+            # jax.nn.dot_product_attention does not support dropout.
+            attended = nn.dot_product_attention(
+                query,
+                key,
+                value,
+                mask=mask,
+                dropout_rng=self.make_rng("dropout"),
+                dropout_rate=self.config.attention_dropout,
+                broadcast_dropout=False,
+                dtype=self.dtype,
+                force_fp32_for_softmax=True,
+            )
+        else:
+            attended = jax.nn.dot_product_attention(query, key, value, mask=mask)
+        return self.drop(self.output(attended.reshape(x.shape)), deterministic=not train)
+
+
+class FeedForward(nn.Module):
+    """Two dense layers with an activation between them, followed by dropout."""
+
+    config: Seq2SeqConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps [B, L, D] to [B, L, D]."""
+        config = self.config
+        inner = dense_layer(config, config.inner_width, self.dtype, name="inner")(x)
+        y = dense_layer(config, config.width, self.dtype, name="output")(
+            ACTIVATIONS[config.activation](inner)
+        )
+        return nn.Dropout(config.dropout, deterministic=not train)(y)
+
+
+def residual(
+    config: Seq2SeqConfig,
+    x: jax.Array,
+    block: Callable[[jax.Array], jax.Array],
+    norm: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """Returns the states after a block with a residual connection and a layer norm."""
+    if config.norm == "pre":
+        return x + block(norm(x))
+    return norm(x + block(x))
+
+
+def dense_layer(config: Seq2SeqConfig, width: int, dtype: Any, name: str | None = None) -> nn.Dense:
+    """Returns a dense layer with the initial weights of the network."""
+    init = nn.initializers.normal(config.initializer_range)
+    return nn.Dense(width, dtype=dtype, kernel_init=init, name=name)
+
+
+def embedding(config: Seq2SeqConfig, rows: int, dtype: Any) -> nn.Embed:
+    """Returns a table of embeddings with the initial weights of the network."""
+    init = nn.initializers.normal(config.initializer_range)
+    return nn.Embed(rows, config.width, dtype=dtype, embedding_init=init)
+
+
+def layer_norm(config: Seq2SeqConfig, dtype: Any) -> nn.LayerNorm:
+    """Returns a layer norm with the epsilon of the network."""
+    return nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=dtype)

@@ -1,0 +1,259 @@
+"""Writing of token sequences by a network: greedy, by sampling, or by beam search.
+
+The functions know a network only through a step, which reads one more token of each sequence:
+
+    step(cache, tokens [B], position []) -> (logits [B, V], cache)
+
+The arrays of a cache have the sequences as their first axis. A sequence [T] is a start token,
+words, the end token, and padding. All loops have static shapes, and end when all sequences have
+ended.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+_MINUS_INFINITY = -1e30  # Finite, so that no difference of two of them is NaN.
+
+
+class Step(Protocol):
+    """Reads one more token of each sequence."""
+
+    def __call__(
+        self, cache: Any, tokens: jax.Array, position: jax.Array, /
+    ) -> tuple[jax.Array, Any]:
+        """Returns the logits of the next tokens [B, V], and the cache with these tokens.
+
+        Args:
+          cache: what the network keeps of the tokens before.
+          tokens: the tokens at this position, int32 [B].
+          position: t, int32 [].
+        """
+
+
+@dataclasses.dataclass(frozen=True)
+class Writing:
+    """What all ways of writing share.
+
+    Attributes:
+      length: T, the number of tokens of a written sequence, with the start token.
+      start: the id of the first token.
+      end: the id of the token that ends a sequence.
+      pad: the id of padding. It is never written before the end, and neither is `start`.
+    """
+
+    length: int
+    start: int
+    end: int
+    pad: int
+
+    def __post_init__(self) -> None:
+        if self.length < 2:
+            raise ValueError(
+                f"length: expected at least 2 tokens, the start and a word, got {self.length}"
+            )
+        if self.end in (self.start, self.pad):
+            raise ValueError(
+                f"end: expected another token than the start {self.start} and the padding"
+                f" {self.pad}, got {self.end}"
+            )
+
+
+def greedy(step: Step, cache: Any, rows: int, writing: Writing) -> jax.Array:
+    """Writes the most probable token at each position.
+
+    Args:
+      step: reads one more token of each sequence.
+      cache: the cache of sequences without a token.
+      rows: B.
+      writing: length and special tokens.
+
+    Returns:
+      The sequences, int32 [B, T].
+    """
+
+    def choose(logits: jax.Array, position: jax.Array) -> jax.Array:
+        del position
+        return jnp.argmax(logits, axis=-1)
+
+    return _write(step, cache, rows, writing, choose)
+
+
+def sample(
+    step: Step,
+    cache: Any,
+    keys: jax.Array,
+    writing: Writing,
+    *,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> jax.Array:
+    """Draws each token from softmax(logits / temperature), or from its most probable part.
+
+    What is drawn for a sequence depends on its key, and neither on the others nor on the devices.
+
+    Args:
+      step: reads one more token of each sequence.
+      cache: the cache of sequences without a token.
+      keys: a PRNG key for each sequence, [B].
+      writing: length and special tokens.
+      temperature: of the softmax, greater than 0.
+      top_k: the number of the most probable tokens to draw from; 0 for all.
+      top_p: the probability of the smallest set of the most probable tokens to draw from (nucleus
+        sampling, Holtzman et al., 2020, https://arxiv.org/abs/1904.09751), above 0 and at most 1.
+
+    Returns:
+      The sequences, int32 [B, T].
+
+    Raises:
+      ValueError: an option is out of its range.
+    """
+    if temperature <= 0 or top_k < 0 or not 0 < top_p <= 1:
+        raise ValueError(
+            "sample: expected temperature > 0, top_k >= 0 and 0 < top_p <= 1, got"
+            f" {temperature}, {top_k} and {top_p}"
+        )
+
+    def choose(logits: jax.Array, position: jax.Array) -> jax.Array:
+        drawn_from = _most_probable(logits / temperature, top_k, top_p)
+        draw = jax.vmap(lambda key, z: jax.random.categorical(jax.random.fold_in(key, position), z))
+        return draw(keys, drawn_from)
+
+    return _write(step, cache, len(keys), writing, choose)
+
+
+def beam_search(
+    step: Step,
+    cache: Any,
+    rows: int,
+    writing: Writing,
+    *,
+    beams: int,
+    length_penalty: float = 0.0,
+) -> tuple[jax.Array, jax.Array]:
+    """Searches for the most probable sequences, several at a time.
+
+    At each position, the K most probable continuations of all K sequences of a row are kept. A
+    sequence that has ended stays as it is. At the end, the sequences are ordered by
+    log p / length^alpha, where the length counts the words and the end token.
+
+    Args:
+      step: reads one more token of each sequence.
+      cache: the cache of sequences without a token.
+      rows: B.
+      writing: length and special tokens.
+      beams: K, at least 1 and at most the number of tokens.
+      length_penalty: alpha; 0 compares sums of log-probabilities, and a larger one favours longer
+        sequences.
+
+    Returns:
+      The sequences, int32 [B, K, T], the best one first; and log p / length^alpha of each [B, K]. A
+      sequence of less than K possible ones is below -1e29.
+
+    Raises:
+      ValueError: there is no beam.
+    """
+    if beams < 1:
+        raise ValueError(f"beams: expected at least 1, got {beams}")
+    shape = (rows, beams)
+
+    def fold(x: jax.Array) -> jax.Array:
+        return x.reshape(rows * beams, *x.shape[2:])
+
+    def unfold(x: jax.Array) -> jax.Array:
+        return x.reshape(rows, beams, *x.shape[1:])
+
+    def chosen(x: jax.Array, parents: jax.Array) -> jax.Array:
+        """Returns x [B, K, ...] at the parents [B, K]."""
+        return jax.vmap(lambda of_row, numbers: of_row[numbers])(x, parents)
+
+    def extend(state: tuple) -> tuple:
+        position, tokens, scores, ended, cache = state
+        logits, cache = step(cache, fold(tokens[:, :, position]), position)
+        log_p = unfold(_allowed(jax.nn.log_softmax(logits.astype(jnp.float32)), writing))
+        # A sequence that has ended continues with padding, at no cost.
+        padding = jnp.full(log_p.shape[-1], _MINUS_INFINITY).at[writing.pad].set(0.0)
+        log_p = jnp.where(ended[..., None], padding, log_p)
+        size = log_p.shape[-1]
+        totals = (scores[..., None] + log_p).reshape(rows, beams * size)
+        scores, best = jax.lax.top_k(totals, beams)
+        parents, words = best // size, best % size
+        tokens = chosen(tokens, parents).at[:, :, position + 1].set(words)
+        ended = chosen(ended, parents) | (words == writing.end)
+        cache = jax.tree.map(lambda x: fold(chosen(unfold(x), parents)), cache)
+        return position + 1, tokens, scores, ended, cache
+
+    def goes_on(state: tuple) -> jax.Array:
+        position, _, _, ended, _ = state
+        return (position < writing.length - 1) & ~jnp.all(ended)
+
+    tokens = jnp.full((*shape, writing.length), writing.pad, jnp.int32)
+    tokens = tokens.at[:, :, 0].set(writing.start)
+    # All sequences of a row are equal at first, so that only one of them may continue.
+    scores = jnp.where(jnp.arange(beams) == 0, 0.0, _MINUS_INFINITY) * jnp.ones((rows, 1))
+    cache = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cache)
+    start = (jnp.int32(0), tokens, scores, jnp.zeros(shape, bool), cache)
+    _, tokens, scores, _, _ = jax.lax.while_loop(goes_on, extend, start)
+    # The start token does not count.
+    lengths = (tokens[:, :, 1:] != writing.pad).sum(axis=-1).astype(jnp.float32)
+    scores = scores / jnp.maximum(lengths, 1) ** length_penalty
+    order = jnp.argsort(-scores, axis=1, stable=True)
+    return chosen(tokens, order), chosen(scores, order)
+
+
+def written_lengths(tokens: jax.Array, writing: Writing) -> jax.Array:
+    """Returns the number of words of each sequence [..., T], without start, end and padding."""
+    words = tokens[..., 1:]
+    return ((words != writing.pad) & (words != writing.end)).sum(axis=-1)
+
+
+def _write(
+    step: Step,
+    cache: Any,
+    rows: int,
+    writing: Writing,
+    choose: Callable[[jax.Array, jax.Array], jax.Array],
+) -> jax.Array:
+    """Writes one token after the other; `choose` maps logits [B, V] and a position to tokens."""
+
+    def extend(state: tuple) -> tuple:
+        position, tokens, ended, cache = state
+        logits, cache = step(cache, tokens[:, position], position)
+        words = choose(_allowed(logits.astype(jnp.float32), writing), position)
+        words = jnp.where(ended, writing.pad, words).astype(jnp.int32)
+        tokens = tokens.at[:, position + 1].set(words)
+        return position + 1, tokens, ended | (words == writing.end), cache
+
+    def goes_on(state: tuple) -> jax.Array:
+        position, _, ended, _ = state
+        return (position < writing.length - 1) & ~jnp.all(ended)
+
+    tokens = jnp.full((rows, writing.length), writing.pad, jnp.int32).at[:, 0].set(writing.start)
+    start = (jnp.int32(0), tokens, jnp.zeros(rows, bool), cache)
+    _, tokens, _, _ = jax.lax.while_loop(goes_on, extend, start)
+    return tokens
+
+
+def _allowed(logits: jax.Array, writing: Writing) -> jax.Array:
+    """Returns logits [B, V] that exclude the start token and padding."""
+    forbidden = jnp.array([writing.start, writing.pad])
+    return logits.at[:, forbidden].set(_MINUS_INFINITY)
+
+
+def _most_probable(logits: jax.Array, top_k: int, top_p: float) -> jax.Array:
+    """Returns logits [B, V] that exclude all tokens but the most probable ones."""
+    if top_k:
+        smallest = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
+        logits = jnp.where(logits < smallest, _MINUS_INFINITY, logits)
+    if top_p < 1:
+        ordered = -jnp.sort(-logits, axis=-1)
+        p = jax.nn.softmax(ordered)
+        # The first token that reaches top_p belongs to the set.
+        kept = jnp.cumsum(p, axis=-1) - p < top_p
+        smallest = jnp.min(jnp.where(kept, ordered, jnp.inf), axis=-1, keepdims=True)
+        logits = jnp.where(logits < smallest, _MINUS_INFINITY, logits)
+    return logits

@@ -181,11 +181,11 @@ def test_header_without_rows_is_rejected(tmp_path, name):
     assert_parts(message, f"{tmp_path / name}.tsv: expected rows")
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_other_encodings_are_rejected(tmp_path, encoding):
+@pytest.mark.parametrize(("encoding", "line"), [("latin-1", 2), ("utf-16", 1)])
+def test_other_encodings_are_rejected(tmp_path, encoding, line):
     test = "sentence\tlabel\nCafé\tpos\n".encode(encoding)
     message = error_of(tsv.load, write(tmp_path, train=TRAIN, test=test))
-    assert_parts(message, f"{tmp_path / 'test.tsv'}: expected a text file in UTF-8")
+    assert_parts(message, f"{tmp_path / 'test.tsv'}, line {line}: expected a text file in UTF-8")
 
 
 def test_folder_instead_of_file_is_rejected(tmp_path):

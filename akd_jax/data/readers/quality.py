@@ -7,10 +7,9 @@ import numpy as np
 from pydantic import Field
 
 from akd_jax.data.dataset import Examples, Source
-from akd_jax.data.readers import tsv
+from akd_jax.data.readers import parallel, tsv
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path
-from akd_jax.host.settings import Section
 from akd_jax.types import Task
 
 _METRICS = ("pearson", "spearman", "mae", "rmse")
@@ -18,17 +17,9 @@ _UNLABELLED = "unlabelled.tsv"
 _MLQE_SPLITS = ("train", "dev", "test20")
 
 
-class PairOptions(Section):
+class PairOptions(parallel.TextColumns):
     """The columns of translations with scores."""
 
-    source_column: str = Field(
-        default="",
-        description="Column of the source texts; empty for 'source', or 'original' in MLQE-PE.",
-    )
-    target_column: str = Field(
-        default="",
-        description="Column of the translations; empty for 'target', or 'translation' in MLQE-PE.",
-    )
     score_column: str = Field(
         default="",
         description="Column of the scores; empty for 'score', or 'z_mean' in MLQE-PE, which also"
@@ -56,7 +47,7 @@ def load(data_dir: Path | None, options: PairOptions) -> Source:
     """
     paths = tsv.split_paths(data_dir)
     tsv.check_split_paths(paths)
-    columns = (options.source_column or "source", options.target_column or "target")
+    columns = parallel.column_names(options)
     return _source(paths, columns, options.score_column or "score")
 
 
@@ -86,7 +77,7 @@ def load_mlqe_pe(data_dir: Path | None, options: PairOptions) -> Source:
             " as ro-en, got none; set it"
         )
     paths = [_mlqe_file(data_dir, pair, split) for split in _MLQE_SPLITS]
-    columns = (options.source_column or "original", options.target_column or "translation")
+    columns = parallel.column_names(options, ("original", "translation"))
     prefix = f"{pair.replace('-', '')}."
     return _source(paths, columns, options.score_column or "z_mean", prefix)
 
@@ -139,7 +130,7 @@ def _source(paths: list[Path], columns: tuple[str, str], score: str, prefix: str
     folder = paths[0].parent
     tables = [tsv.read(path, [*columns, score]) for path in paths]
     for table in tables:
-        _check_texts(table)
+        parallel.check_texts(table)
     splits = [tsv.examples(table, {}) for table in tables]
     low, high = (float(bound(splits[0].labels)) for bound in (np.min, np.max))
     if low == high:
@@ -152,8 +143,8 @@ def _source(paths: list[Path], columns: tuple[str, str], score: str, prefix: str
     unlabelled = None
     if (folder / _UNLABELLED).exists():
         table = tsv.read(folder / _UNLABELLED, columns)
-        _check_texts(table)
-        _check_disjoint(table, tables[1:])
+        parallel.check_texts(table)
+        parallel.check_disjoint(table, tables[1:])
         texts = tsv.texts(table)
         unlabelled = Examples(texts, np.full(len(texts), np.nan, np.float32))
     return Source(
@@ -166,26 +157,3 @@ def _source(paths: list[Path], columns: tuple[str, str], score: str, prefix: str
         unlabelled=unlabelled,
         tokenizers=tokenizer_paths(folder, prefix),
     )
-
-
-def _check_texts(table: tsv.Table) -> None:
-    """Raises InputError if a source or a translation is empty."""
-    for number, row in table.rows.items():
-        if not row[0].strip() or not row[1].strip():
-            raise InputError(
-                f"{table.path}, line {number}: expected a source and a translation, got an empty"
-                f" {'source' if not row[0].strip() else 'translation'}; remove the row"
-            )
-
-
-def _check_disjoint(unlabelled: tsv.Table, evaluated: list[tsv.Table]) -> None:
-    """Raises InputError if an unlabelled pair is also in the validation or test split."""
-    for table in evaluated:
-        pairs = {tuple(row[:2]): number for number, row in table.rows.items()}
-        for number, row in unlabelled.rows.items():
-            other = pairs.get((row[0], row[1]))
-            if other is not None:
-                raise InputError(
-                    f"{unlabelled.path}, line {number}: expected no pair of {table.path.name}, got"
-                    f" that of its line {other}; remove the row"
-                )

@@ -95,18 +95,28 @@ class Table:
     rows: Mapping[int, Sequence[str]]
 
 
-def read(path: Path, columns: Sequence[str] | Sequence[int], *, skip_broken: bool = False) -> Table:
+def read(
+    path: Path,
+    columns: Sequence[str] | Sequence[int],
+    *,
+    skip_broken: bool = False,
+    equal_lengths: bool = False,
+) -> Table:
     """Reads columns of a file.
 
     Args:
       path: path of the file.
       columns: names of columns in the header, or indices from 0 for a file without a header.
       skip_broken: whether to skip rows with missing columns; their number is logged.
+      equal_lengths: whether all rows must have as many columns as the first line. Otherwise,
+        additional columns of a row are ignored.
 
     Raises:
-      InputError: the file is missing, empty or not UTF-8, or its header or a row lacks a column.
+      InputError: the file is missing, empty or not UTF-8, its header or a row lacks a column, or a
+        row has another number of columns than `equal_lengths` allows.
     """
     lines = _read_lines(path)
+    width = lines[0].count("\t") + 1
     if isinstance(columns[0], int):
         indices, first_line = [int(column) for column in columns], 1
     else:
@@ -129,6 +139,11 @@ def read(path: Path, columns: Sequence[str] | Sequence[int], *, skip_broken: boo
             raise InputError(
                 f"{path}, line {number}: expected at least {max(indices) + 1} columns separated by"
                 f" tabs, got {len(cells)}: {line[:60]!r}"
+            )
+        if equal_lengths and len(cells) != width:
+            raise InputError(
+                f"{path}, line {number}: expected {width} columns separated by tabs, as in line 1,"
+                f" got {len(cells)}: {line[:60]!r}; correct the row"
             )
         rows[number] = [cells[index] for index in indices]
     if len(rows) < len(lines):
@@ -219,8 +234,12 @@ def _read_lines(path: Path) -> list[str]:
             f"{path}: expected a file, got none; check the path, or config.dataset.data_dir"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
+        place = str(path)
+        if isinstance(error, UnicodeDecodeError):
+            line = error.object[: error.start].count(b"\n") + 1
+            place = f"{path}, line {line}"
         raise InputError(
-            f"{path}: expected a text file in UTF-8, got: {error}; convert it"
+            f"{place}: expected a text file in UTF-8, got: {error}; convert it"
         ) from None
     if lines == [""]:
         raise InputError(f"{path}: expected a header and rows, got an empty file; fetch it again")

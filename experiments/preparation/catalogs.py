@@ -51,15 +51,42 @@ def read_pairs(paths: Sequence[pathlib.Path]) -> list[Pair]:
     """
     counts: dict[str, collections.Counter[Pair]] = collections.defaultdict(collections.Counter)
     for path in paths:
-        for source, reference in _messages(path):
-            pair = Pair(_clean(source), _clean(reference))
-            if _is_sentence(pair):
+        for sources, references in read_messages(path):
+            pair = Pair(_clean(sources[0]), _clean(references[0]))
+            # Texts with a plural contain numbers.
+            if len(sources) == 1 and _is_sentence(pair):
                 counts[normal_form(pair.source)][pair] += 1
     pairs = {
         form: min(counter, key=lambda pair: (-counter[pair], pair.source, pair.reference))
         for form, counter in counts.items()
     }
     return [pairs[form] for form in sorted(pairs, key=_digest)]
+
+
+def read_messages(path: pathlib.Path) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """Yields the messages of a catalog: texts of a program, without contexts, and translations.
+
+    Most messages have one text and one translation. Those with a number have the text in singular
+    and plural, and a translation for each form of the plural in the other language. A catalog that
+    cannot be read is skipped with a warning.
+
+    Args:
+      path: the catalog, a .mo file of GNU gettext.
+
+    Raises:
+      InputError: Babel is not installed.
+    """
+    # The standard library's gettext reads catalogs, but its public interface does not list texts.
+    mofile = require("babel.messages.mofile", "text")
+    try:
+        with path.open("rb") as file:
+            catalog = mofile.read_mo(file)
+    except (OSError, ValueError, struct.error) as error:
+        logging.warning("%s: skipped a catalog that cannot be read: %s", path, reason(error))
+        return
+    for message in catalog:
+        if message.id:  # The message without a text describes the catalog.
+            yield _forms(message.id), _forms(message.string)
 
 
 def normal_form(text: str) -> str:
@@ -72,19 +99,8 @@ def has_words(text: str) -> bool:
     return _WORD.search(text) is not None
 
 
-def _messages(path: pathlib.Path) -> Iterator[tuple[str, str]]:
-    # The standard library's gettext reads catalogs, but its public interface does not list texts.
-    mofile = require("babel.messages.mofile", "text")
-    try:
-        with path.open("rb") as file:
-            catalog = mofile.read_mo(file)
-    except (OSError, ValueError, struct.error) as error:
-        logging.warning("%s: skipped a catalog that cannot be read: %s", path, reason(error))
-        return
-    for message in catalog:
-        # Texts with a plural, which are lists, contain numbers.
-        if message.id and isinstance(message.id, str) and isinstance(message.string, str):
-            yield message.id, message.string
+def _forms(texts: str | Sequence[str]) -> Sequence[str]:
+    return [texts] if isinstance(texts, str) else texts
 
 
 def _clean(text: str) -> str:

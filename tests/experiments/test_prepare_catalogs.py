@@ -1,21 +1,14 @@
-"""The texts of catalogs, and the Debian packages that have catalogs."""
+"""The texts of catalogs."""
 
 import hashlib
 import logging
-import shutil
-import subprocess
 
 import pytest
 
-from akd_jax.host.errors import StoppedError
-from experiments.preparation import catalogs, debian
-from tests.support.errors import error_of
+from experiments.preparation import catalogs
 from tests.support.gettext_files import write_catalog
-from tests.support.programs import replace_program
-from tests.support.stopping import stop_at_check
 
 FILE = "es/LC_MESSAGES/program.mo"
-needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs Debian's dpkg-deb")
 
 
 def pairs_of(tmp_path, *tables):
@@ -124,79 +117,10 @@ def test_damaged_catalog_is_skipped_and_said(tmp_path, caplog, content):
     assert message.startswith(f"{damaged}: skipped a catalog that cannot be read: ")
 
 
-def build_package(folder):
-    """A Debian package with a catalog of Spanish, one of French, and the licences."""
-    files = folder / "files"
-    write_catalog(files / "usr/share/locale" / FILE, dict([GOOD]))
-    write_catalog(files / "usr/share/locale/fr/LC_MESSAGES/program.mo", dict([GOOD]))
-    for package in debian.PACKAGES:
-        licences = files / "usr/share/doc" / package / "copyright"
-        licences.parent.mkdir(parents=True)
-        licences.write_text(f"Licence of {package}")
-    control = "Package: program\nVersion: 1.0\nArchitecture: all\nMaintainer: N\nDescription: D\n"
-    (files / "DEBIAN").mkdir()
-    (files / "DEBIAN/control").write_text(control)
-    archive = folder / "program.deb"
-    subprocess.run(["dpkg-deb", "--build", files, archive], check=True, capture_output=True)
-    return archive
-
-
-@needs_dpkg
-def test_catalogs_and_licences_of_packages_are_downloaded_once(tmp_path, monkeypatch, caplog):
-    archive, requests = build_package(tmp_path), tmp_path / "requests"
-    script = f"""
-    echo "$3" >> {requests}
-    if [ "$3" = git ]; then echo "E: Unable to locate package git" >&2; exit 100; fi
-    cp {archive} "$3_1%3a2.0-1_all.deb"
-    """
-    replace_program(monkeypatch, tmp_path / "bin", "apt-get", script)
-    folder = tmp_path / "catalogs"
-    with stop_at_check(6), pytest.raises(StoppedError, match="catalogs of 35 packages: stopped"):
-        debian.download_catalogs(folder)
-    finished = sorted(path.name for path in folder.iterdir())
-    assert 5 <= len(finished) < 10
-    (folder / ".krita-l10n").mkdir()  # What a killed process leaves.
-    (folder / ".krita-l10n/half.deb").touch()
-    requests.unlink()
-    with caplog.at_level(logging.WARNING):
-        debian.download_catalogs(folder)
-    assert [record.getMessage() for record in caplog.records] == [
-        "apt-get does not know git; their texts are left out"
+def test_messages_have_the_forms_of_a_plural_and_no_contexts(tmp_path):
+    plural = {("menu\x04One file", "%d files"): ("Un archivo", "%d archivos")}
+    path = write_catalog(tmp_path / FILE, {**plural, "menu\x04Save": "Guardar"})
+    assert [tuple(map(list, message)) for message in catalogs.read_messages(path)] == [
+        (["One file", "%d files"], ["Un archivo", "%d archivos"]),
+        (["Save"], ["Guardar"]),
     ]
-    names = {path.name.partition("_")[0] for path in folder.iterdir()}
-    assert names == {*debian.PACKAGES} - {"git"}
-    again = {name.partition("_")[0] for name in finished} & {*requests.read_text().split()}
-    assert not again
-    gimp = folder / "gimp-data_1%3a2.0-1_all"
-    files = {str(path.relative_to(gimp)) for path in gimp.rglob("*") if path.is_file()}
-    licences = "usr/share/doc/gimp-data/copyright"
-    assert files == {f"usr/share/locale/{FILE}", licences}
-    assert (gimp / licences).read_text() == "Licence of gimp-data"
-    assert len(catalogs.find([folder])) == 34
-
-
-@pytest.mark.parametrize(
-    ("script", "parts"),
-    [
-        ("echo 'E: Unable to locate package x' >&2; exit 100", ["to know the packages amule"]),
-        ("echo 'W: old' >&2; echo 'E: Could not resolve host' >&2; exit 100", ["resolve host"]),
-        ("echo E: Package x has no candidate, as it has no candidate >&2; exit 1", ["to know"]),
-        ("exit 0", ["got: no file"]),
-        ("echo junk > x_1_all.deb", ["package amule-common, got: dpkg-deb: error"]),
-    ],
-)
-@needs_dpkg
-def test_failing_download_is_reported(tmp_path, monkeypatch, script, parts):
-    replace_program(monkeypatch, tmp_path / "bin", "apt-get", script)
-    message = error_of(debian.download_catalogs, tmp_path / "catalogs")
-    for part in (*parts, "run apt-get update, or give a folder", "--catalogs=/usr/share/locale"):
-        assert part in message
-    assert not any((tmp_path / "catalogs").iterdir())
-
-
-def test_missing_programs_of_debian_are_reported(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert error_of(debian.download_catalogs, tmp_path / "catalogs") == (
-        "expected the programs apt-get, dpkg-deb of Debian, got no apt-get, dpkg-deb; give a folder"
-        " with Spanish catalogs of gettext, such as --catalogs=/usr/share/locale"
-    )

@@ -273,6 +273,25 @@ def test_folder_without_catalogs_is_reported(tmp_path, upper):
     assert "leave out --catalogs to download Debian packages such as amule-common" in message
 
 
+def test_catalogs_of_debian_packages_are_used_by_default(tmp_path, upper):
+    corpus, options = tmp_path / "corpus", Options(40, 20, 30, 300)
+    for name in mt_quality.PACKAGES.names:  # What a download leaves.
+        write_catalog(corpus / f"catalogs/{name}_1_all/usr/share/locale" / FILE, texts(90))
+    line = prepare_dataset("mt_quality", corpus, quality=options)
+    assert "40 training, 20 validation, 30 test and 0 unlabelled pairs" in line
+    readme = (corpus / "README.txt").read_text()
+    assert readme.count(str(corpus / "catalogs")) == len(mt_quality.PACKAGES.names) == 35
+
+
+def test_missing_programs_of_debian_are_reported(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    replace_program(monkeypatch, tmp_path / "bin", "apertium", "echo eng-spa")
+    assert error_of(prepare_dataset, "mt_quality", tmp_path / "corpus") == (
+        "expected the programs apt-get, dpkg-deb of Debian, got no apt-get, dpkg-deb; give a folder"
+        " with Spanish catalogs of gettext, such as --catalogs=/usr/share/locale"
+    )
+
+
 def test_more_pairs_than_the_catalogs_have_are_refused(tmp_path, upper):
     assert error_of(lambda: make(tmp_path / "corpus", 89)) == (
         "--test, --valid, --train: expected at most 89 pairs together, the number that the catalogs"

@@ -23,6 +23,10 @@ a folder of MLQE-PE, which gets such tokenizers for one pair of languages.
 mt_quality is a folder like scored_pairs, with texts of Debian packages (a download of 170 MB). The
 program apertium translates them from English into Spanish.
 
+libreoffice_de_en is a folder with train.tsv, dev.tsv and test.tsv, whose columns source and target
+hold German texts of LibreOffice and their English versions, from Debian packages (a download of
+6 MB). The version in Debian 12 gives the expected files; another version gives a warning.
+
 The same command continues a preparation that was stopped.
 """
 
@@ -41,6 +45,7 @@ from akd_jax.host.files import Path, as_path, lock, not_writable
 from experiments import cli, options
 from experiments.preparation import (
     images,
+    libreoffice,
     movie_reviews,
     mt_quality,
     scored_pairs,
@@ -54,7 +59,8 @@ _DATASET = flags.DEFINE_string(
     "dataset",
     None,
     "Data set: 'cifar10', 'cifar100', 'fashion_mnist', 'movie_reviews', 'sentiment_domains',"
-    " 'speech_commands_csv', 'spoken_intents', 'scored_pairs', 'mlqe_pe' or 'mt_quality'.",
+    " 'speech_commands_csv', 'spoken_intents', 'scored_pairs', 'mlqe_pe', 'mt_quality' or"
+    " 'libreoffice_de_en'.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data set.")
 _CODES = flags.DEFINE_integer(
@@ -162,6 +168,7 @@ def prepare_dataset(
         "scored_pairs": make_tokenizers,
         "mlqe_pe": make_tokenizers,
         "mt_quality": lambda: mt_quality.prepare(data_dir, quality),
+        "libreoffice_de_en": lambda: libreoffice.prepare(data_dir),
     }
     if dataset not in {**_DOWNLOADS, **makers}:
         raise InputError(

@@ -67,8 +67,9 @@ def recur(
     kernels: Gates,
     biases: Gates,
     is_real: jax.Array,
-) -> jax.Array:
-    """Returns the outputs of a cell at all positions, [T, B, H]. The first state is 0.
+    first: State,
+) -> tuple[jax.Array, State]:
+    """Returns the outputs of a cell at all positions, [T, B, H], and its last state.
 
     Args:
       cell: the cell.
@@ -77,8 +78,9 @@ def recur(
       kernels: U of each gate, [H, H].
       biases: the bias next to U h of each gate, [H].
       is_real: whether a position is real, bool [T, B, 1]. Padding does not change the state.
+      first: the first state, arrays [B, H].
     """
-    return _forward(cell, reverse, inputs, kernels, biases, is_real)[0]
+    return _forward(cell, reverse, inputs, kernels, biases, is_real, first)[0]
 
 
 def _forward(
@@ -88,30 +90,31 @@ def _forward(
     kernels: Gates,
     biases: Gates,
     is_real: jax.Array,
-) -> tuple[jax.Array, tuple[Gates, Gates, jax.Array, Gates, State]]:
-    """Returns the outputs, and what `_backward` needs."""
+    first: State,
+) -> tuple[tuple[jax.Array, State], tuple[Gates, Gates, jax.Array, Gates, State]]:
+    """Returns the outputs and the last state, and what `_backward` needs."""
 
     def body(state: State, position: tuple[Gates, jax.Array]) -> tuple[State, tuple[Gates, State]]:
         inputs, is_real = position
         products = [state[0] @ kernel + b for kernel, b in zip(kernels, biases, strict=True)]
         return _masked_step(cell, is_real, inputs, products, state), (products, state)
 
-    first = (jnp.zeros_like(inputs[0][0]),) * cell.state_size
     last, (products, states) = jax.lax.scan(body, first, (inputs, is_real), reverse=reverse)
     # The loop stores the state before each position; the outputs are those after it.
     h = states[0]
     parts = (last[0][None], h[:-1]) if reverse else (h[1:], last[0][None])
-    return jnp.concatenate(parts), (inputs, kernels, is_real, products, states)
+    return (jnp.concatenate(parts), last), (inputs, kernels, is_real, products, states)
 
 
 def _backward(
     cell: Cell,
     reverse: bool,
     residuals: tuple[Gates, Gates, jax.Array, Gates, State],
-    gradient: jax.Array,
-) -> tuple[Gates, Gates, Gates, None]:
-    """Returns the gradients of the inputs, kernels and biases."""
+    gradients: tuple[jax.Array, State],
+) -> tuple[Gates, Gates, Gates, None, State]:
+    """Returns the gradients of the inputs, kernels, biases and the first state."""
     inputs, kernels, is_real, products, states = residuals
+    gradient, of_last = gradients
     # A step is elementwise: its derivative is an array for each pair of an output and an argument.
     _, pull = jax.vjp(functools.partial(_masked_step, cell, is_real), inputs, products, states)
     one, zero = jnp.ones_like(gradient), jnp.zeros_like(gradient)
@@ -127,13 +130,12 @@ def _backward(
             d_h += d @ kernel.T
         return (d_h, *others), new
 
-    last = (jnp.zeros_like(gradient[0]),) * cell.state_size
     positions = (gradient, by_products, by_states)
-    _, d_states = jax.lax.scan(body, last, positions, reverse=not reverse)
+    d_first, d_states = jax.lax.scan(body, of_last, positions, reverse=not reverse)
     d_products = _pull(by_products, d_states)
     d_kernels = [jnp.einsum("tbi,tbo->io", states[0], d) for d in d_products]
     d_biases = [d.sum((0, 1)) for d in d_products]
-    return _pull(by_inputs, d_states), d_kernels, d_biases, None
+    return _pull(by_inputs, d_states), d_kernels, d_biases, None, d_first
 
 
 def _pull(derivatives: Sequence[Sequence[jax.Array]], gradients: State) -> list[jax.Array]:

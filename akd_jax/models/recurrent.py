@@ -1,12 +1,13 @@
 """Recurrent layers, GRU and LSTM, in one direction or in both, for padded sequences."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from akd_jax.models.recurrence import CELLS, recur
+from akd_jax.models.recurrence import CELLS, State, recur
 from akd_jax.types import Array
 
 Cell = Literal["gru", "lstm"]
@@ -26,8 +27,9 @@ class Recurrent(nn.Module):
         i, f, o = sigma(W_i x + U_i h), sigma(W_f x + U_f h), sigma(W_o x + U_o h)
         c' = f * c + i * tanh(W_g x + U_g h)        h' = o * tanh(c')
 
-    with a bias in each sum, and in U_n h. The first state is 0. The backward direction starts at
-    the last real position of a sequence, so that its outputs do not depend on the padding.
+    with a bias in each sum, and in U_n h. The first state is 0, unless it is given. The backward
+    direction starts at the last real position of a sequence, so that its outputs do not depend on
+    the padding.
 
     These are the layers of PyTorch. Their two biases of a sum are one here. The computation is in
     float32, because errors of rounding add up over the positions.
@@ -48,9 +50,8 @@ class Recurrent(nn.Module):
     bidirectional: bool = False
     merge: Merge = "concatenate"
 
-    @nn.compact
     def __call__(self, inputs: Array, lengths: Array) -> jax.Array:
-        """Returns the states of all positions, [B, T, H] or [B, T, 2 H]; 0 at padding.
+        """Returns the states h of all positions, [B, T, H] or [B, T, 2 H]; 0 at padding.
 
         Args:
           inputs: the sequences, [B, T, D].
@@ -59,20 +60,42 @@ class Recurrent(nn.Module):
         Raises:
           ValueError: an attribute has an unknown value.
         """
+        return self.run(inputs, lengths)[0]
+
+    @nn.compact
+    def run(
+        self, inputs: Array, lengths: Array, first: Sequence[State] | None = None
+    ) -> tuple[jax.Array, list[State]]:
+        """Returns the states of all positions, as `__call__` does, and the last ones.
+
+        Args:
+          inputs: the sequences, [B, T, D].
+          lengths: the number of real positions of each sequence, int [B].
+          first: the first state of each direction, arrays [B, H]: (h,) of a GRU, and (h, c) of an
+            LSTM; None for 0.
+
+        Returns:
+          The states, and the state of each direction after its last position.
+        """
         if self.cell not in CELLS:
             raise ValueError(f"cell: expected 'gru' or 'lstm', got {self.cell!r}")
         if self.merge not in ("concatenate", "sum"):
             raise ValueError(f"merge: expected 'concatenate' or 'sum', got {self.merge!r}")
         inputs = jnp.asarray(inputs, jnp.float32)
         is_real = (jnp.arange(inputs.shape[1]) < jnp.asarray(lengths)[:, None])[..., None]
-        outputs = _Direction(self.width, self.cell, name="forward")(inputs, is_real)
-        if self.bidirectional:
-            backward = _Direction(self.width, self.cell, reverse=True, name="backward")
-            if self.merge == "sum":
-                outputs += backward(inputs, is_real)
-            else:
-                outputs = jnp.concatenate([outputs, backward(inputs, is_real)], axis=-1)
-        return jnp.where(is_real, outputs, 0)
+        if first is None:
+            zeros = jnp.zeros((len(inputs), self.width))
+            first = [(zeros,) * CELLS[self.cell].state_size] * (1 + self.bidirectional)
+        outputs, last = _Direction(self.width, self.cell, name="forward")(inputs, is_real, first[0])
+        if not self.bidirectional:
+            return jnp.where(is_real, outputs, 0), [last]
+        backward = _Direction(self.width, self.cell, reverse=True, name="backward")
+        others, other_last = backward(inputs, is_real, first[1])
+        if self.merge == "sum":
+            outputs += others
+        else:
+            outputs = jnp.concatenate([outputs, others], axis=-1)
+        return jnp.where(is_real, outputs, 0), [last, other_last]
 
 
 class _Direction(nn.Module):
@@ -87,12 +110,15 @@ class _Direction(nn.Module):
     reverse: bool = False
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, is_real: jax.Array) -> jax.Array:
-        """Returns the states, [B, T, H].
+    def __call__(
+        self, inputs: jax.Array, is_real: jax.Array, first: State
+    ) -> tuple[jax.Array, State]:
+        """Returns the states, [B, T, H], and the last one.
 
         Args:
           inputs: the sequences, [B, T, D].
           is_real: whether a position is real, bool [B, T, 1].
+          first: the first state.
         """
         cell = CELLS[self.cell]
         inputs, is_real = jnp.swapaxes(inputs, 0, 1), jnp.swapaxes(is_real, 0, 1)
@@ -106,8 +132,10 @@ class _Direction(nn.Module):
             for gate in cell.gates
         ]
         kernels, biases = zip(*of_state, strict=True)
-        states = recur(cell, self.reverse, products, list(kernels), list(biases), is_real)
-        return jnp.swapaxes(states, 0, 1)
+        states, last = recur(
+            cell, self.reverse, products, list(kernels), list(biases), is_real, first
+        )
+        return jnp.swapaxes(states, 0, 1), last
 
 
 class _StateProduct(nn.Module):

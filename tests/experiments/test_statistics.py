@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import sacrebleu
 import scipy.stats
 import sklearn.metrics
 
 from akd_jax.types import Task
 from experiments import statistics
+from tests.support.translations import corpus
 
 
 def test_agreement_by_hand():
@@ -120,3 +122,81 @@ def test_williams_test_refuses_equal_correlations_rarely():
         one, other = labels + rng.normal(size=(2, 50))
         p_values.append(statistics.williams(one, other, labels)[1])
     assert scipy.stats.kstest(p_values, "uniform").pvalue > 0.01
+
+
+def bleu_of_rows(hypotheses, references, rows):
+    drawn = [hypotheses[row] for row in rows], [[references[row] for row in rows]]
+    return sacrebleu.corpus_bleu(*drawn).score / 100
+
+
+def systems(students):
+    """The hypotheses of two methods by student, and the references."""
+    _, references = corpus(rows=25, seed=0)
+    methods = [
+        [corpus(25, seed=0, changed=changed + 0.02 * student)[0] for student in range(students)]
+        for changed in (0.1, 0.25)
+    ]
+    return *methods, references
+
+
+def direct_difference(hypotheses, others, references):
+    """Scores the drawn rows from their texts."""
+    return lambda rows: np.array(
+        [
+            bleu_of_rows(one, references, rows) - bleu_of_rows(other, references, rows)
+            for one, other in zip(hypotheses, others, strict=True)
+        ]
+    )
+
+
+def test_difference_of_bleu_is_that_of_the_drawn_rows():
+    hypotheses, others, references = systems(students=3)
+    score = statistics.bleu_difference(hypotheses, others, references)
+    direct = direct_difference(hypotheses, others, references)
+    rng = np.random.default_rng(0)
+    for rows in (np.arange(25), np.full(25, 9), *rng.integers(25, size=(5, 25))):
+        np.testing.assert_allclose(score(rows), direct(rows), rtol=1e-12, atol=1e-15)
+    assert (score(np.arange(25)) > 0.05).all()
+
+
+def test_interval_of_bleu_of_two_systems_equals_a_loop_over_resampled_texts():
+    (one,), (other,), references = systems(students=1)
+    rng = np.random.default_rng(7)
+    differences = []
+    for _ in range(60):
+        rng.integers(1, size=1)  # The bootstrap draws the only student.
+        rows = rng.integers(25, size=25)
+        differences.append(
+            bleu_of_rows(one, references, rows) - bleu_of_rows(other, references, rows)
+        )
+    interval = statistics.bleu_interval([one], [other], references, resamples=60, seed=7)
+    np.testing.assert_allclose(interval, np.percentile(differences, (2.5, 97.5)), rtol=1e-12)
+    assert interval[0] < interval[1]
+
+
+def test_interval_of_bleu_draws_seeds_as_well():
+    hypotheses, others, references = systems(students=3)
+    direct = direct_difference(hypotheses, others, references)
+    expected = statistics.paired_bootstrap(direct, 3, 25, resamples=30, seed=1)
+    interval = statistics.bleu_interval(hypotheses, others, references, resamples=30, seed=1)
+    np.testing.assert_allclose(interval, expected, rtol=1e-12)
+    # Two students with opposite differences: a resample may contain only one of them.
+    one, other = hypotheses[0], others[0]
+    low, high = statistics.bleu_interval([one, other], [other, one], references, resamples=100)
+    assert low < -0.05 and high > 0.05
+
+
+def test_interval_of_bleu_of_equal_texts_is_0():
+    hypotheses, _, references = systems(students=2)
+    interval = statistics.bleu_interval(hypotheses, hypotheses, references, resamples=20)
+    assert interval == (0, 0)
+
+
+def test_bleu_of_unequal_numbers_of_students_or_rows_is_refused():
+    hypotheses, _, references = systems(students=2)
+    with pytest.raises(ValueError, match="equal numbers of students, got 2 and 1"):
+        statistics.bleu_interval(hypotheses, hypotheses[:1], references)
+    with pytest.raises(ValueError, match=r"hypotheses: expected 24 rows, .*, got 25"):
+        statistics.bleu_interval(hypotheses, hypotheses, references[:-1])
+    with pytest.raises(ValueError, match="expected a list of texts, got the text"):
+        statistics.bleu_interval(hypotheses[0], hypotheses[0], references)

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -47,6 +48,38 @@ def test_outputs_and_gradients_equal_pytorch(cell, bidirectional):
         gradients[0],
         gradients_of(layer),
     )
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_first_and_last_states_and_their_gradients_equal_pytorch(cell, bidirectional):
+    layer, inputs = reference_layer(cell, INPUTS, WIDTH, bidirectional), sequences()
+    directions, parts = 1 + bidirectional, {"gru": 1, "lstm": 2}[cell]
+    rng = np.random.default_rng(1)
+    first, weights = np.float32(rng.normal(size=(2, parts, directions, 4, WIDTH)))
+    tensors = [torch.tensor(x, requires_grad=True) for x in first]
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        torch.tensor(inputs), torch.tensor(LENGTHS), batch_first=True, enforce_sorted=False
+    )
+    outputs, last = layer(packed, tensors[0] if cell == "gru" else tuple(tensors))
+    last = torch.stack([last] if cell == "gru" else list(last))
+    padded, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)
+    (padded.square().sum() + (last * torch.tensor(weights)).sum()).backward()
+
+    module = Recurrent(WIDTH, cell, bidirectional)
+    variables = {"params": parameters_of(layer)}
+
+    @jax.jit
+    def run(first):
+        states = [tuple(first[:, direction]) for direction in range(directions)]
+        outputs, last = module.apply(variables, inputs, LENGTHS, states, method="run")
+        last = jnp.stack([jnp.stack(state) for state in last], axis=1)
+        return (outputs**2).sum() + (last * weights).sum(), last
+
+    gradient, actual = jax.grad(run, has_aux=True)(jnp.asarray(first))
+    np.testing.assert_allclose(actual, last.detach(), rtol=1e-5, atol=1e-6)
+    expected = torch.stack([x.grad for x in tensors])
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

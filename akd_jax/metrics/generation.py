@@ -1,0 +1,218 @@
+"""Metrics of generated texts over a whole split.
+
+Every row counts: a row without an output has an empty text. Hypotheses and references are sequences
+of N texts, one reference for each hypothesis. The functions raise a ValueError if there is no row,
+or if the numbers of rows differ. They import sacreBLEU and rouge-score on first use, and raise an
+`InputError` if the package is not installed.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from akd_jax.host.errors import require
+
+ORDERS = 4  # BLEU counts n-grams of 1 to 4 tokens.
+
+
+class Part(NamedTuple):
+    """The rows of a part of a split, and their corpus BLEU, which is None without rows."""
+
+    rows: int
+    bleu: float | None
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns sacreBLEU's corpus BLEU, from 0 to 1: detokenised text, 13a tokens, case-sensitive.
+
+    With p_n the share of the hypotheses' n-grams that are in the row's reference, and c and r the
+    numbers of tokens of all hypotheses and all references,
+
+        BLEU = min(1, exp(1 - r / c)) (p_1 p_2 p_3 p_4)^(1/4)
+
+    The k-th p_n without a match has 1 / 2^k matches instead of none ("exp" smoothing). BLEU is 0 if
+    no token matches, or if no hypothesis has 4 tokens.
+
+    Source: Papineni et al., ACL 2002, https://aclanthology.org/P02-1040; Post, WMT 2018,
+    https://aclanthology.org/W18-6319.
+    """
+    return _corpus_score("BLEU", hypotheses, references).score / 100
+
+
+def bleu_signature() -> str:
+    """Returns sacreBLEU's description of `bleu`, with its version, for tables and records."""
+    return _signature("BLEU")
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns sacreBLEU's corpus chrF, from 0 to 1.
+
+    With P and R the precision and recall of the split's n-grams of characters without spaces, as
+    means over n = 1 to 6,
+
+        chrF = 5 P R / (4 P + R)
+
+    Source: Popović, WMT 2015, https://aclanthology.org/W15-3049.
+    """
+    return _corpus_score("CHRF", hypotheses, references).score / 100
+
+
+def chrf_signature() -> str:
+    """Returns sacreBLEU's description of `chrf`, with its version, for tables and records."""
+    return _signature("CHRF")
+
+
+def rouge1(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the mean over rows of ROUGE-1: the F1 score of the words that match.
+
+    Words are lower-cased and stemmed by Porter's algorithm. The package keeps only the letters a to
+    z and digits, so that the scores are meaningful for English only.
+
+    Source: Lin, 2004, https://aclanthology.org/W04-1013.
+    """
+    return _rouge("rouge1", hypotheses, references)
+
+
+def rouge2(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the mean over rows of ROUGE-2: like `rouge1`, of pairs of adjacent words."""
+    return _rouge("rouge2", hypotheses, references)
+
+
+def rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the mean over rows of ROUGE-L: like `rouge1`, of the longest common subsequence."""
+    return _rouge("rougeL", hypotheses, references)
+
+
+def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the tokens of all hypotheses divided by those of all references, counted by `bleu`.
+
+    It is 0 if the references have no token.
+    """
+    return float(_corpus_score("BLEU", hypotheses, references).ratio)
+
+
+def share_without_end(tokens: np.ndarray, end_id: int) -> float:
+    """Returns the share of rows that do not contain the end of the sequence.
+
+    Args:
+      tokens: int [N, T], the generated ids.
+      end_id: id of the token that ends a sequence.
+
+    Raises:
+      ValueError: `tokens` does not have two axes, or no row.
+    """
+    if tokens.ndim != 2 or not len(tokens):
+        raise ValueError(f"tokens: expected shape [N, T] with N above 0, got {tokens.shape}")
+    return float(np.mean(~(tokens == end_id).any(axis=1)))
+
+
+def bleu_by_source_length(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    sources: Sequence[str],
+    edges: Sequence[int] = (8, 15, 30),
+) -> dict[str, Part]:
+    """Returns the corpus BLEU of the rows with short, longer and long sources.
+
+    Args:
+      hypotheses: N texts.
+      references: N texts.
+      sources: N texts, whose words, separated by spaces, are counted.
+      edges: the largest number of words in each part but the last; in ascending order.
+
+    Returns:
+      The parts by their numbers of words, the shortest first. The default edges give '0-8', '9-15',
+      '16-30' and '31-'. Every row is in one part.
+
+    Raises:
+      ValueError: the numbers of rows differ, or the edges do not ascend.
+    """
+    if list(edges) != sorted(set(edges)) or min(edges, default=0) < 0:
+        raise ValueError(f"edges: expected ascending numbers of words, got {list(edges)}")
+    hypotheses, references = _rows(hypotheses, references)
+    _rows(sources, references, name="sources")
+    part_of_row = np.searchsorted(edges, [len(source.split()) for source in sources])
+    names = [
+        f"{low}-{high}"
+        for low, high in zip([0, *(edge + 1 for edge in edges)], [*edges, ""], strict=True)
+    ]
+    parts = {}
+    for index, name in enumerate(names):
+        rows = np.flatnonzero(part_of_row == index)
+        chosen = [hypotheses[row] for row in rows], [references[row] for row in rows]
+        parts[name] = Part(len(rows), bleu(*chosen) if len(rows) else None)
+    return parts
+
+
+def bleu_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Returns what BLEU counts in each row; the sum over rows determines their corpus BLEU.
+
+    Returns:
+      int64 [N, 10]: the tokens of the hypothesis and of the reference, the numbers of n-grams of
+      the hypothesis that match, for n = 1 to 4, and all its n-grams, for n = 1 to 4.
+    """
+    # The effective order only changes the score of a row, and its absence gives a warning.
+    metric = require("sacrebleu", "text").BLEU(effective_order=True)
+    scores = [
+        metric.sentence_score(hypothesis, [reference])
+        for hypothesis, reference in zip(*_rows(hypotheses, references), strict=True)
+    ]
+    return np.array(
+        [[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores], np.int64
+    )
+
+
+def bleu_of_counts(counts: np.ndarray) -> float:
+    """Returns the corpus BLEU, from 0 to 1, of a sum [10] of rows of `bleu_counts`."""
+    hypothesis_tokens, reference_tokens, *ngrams = (int(count) for count in counts)
+    score = require("sacrebleu", "text").BLEU.compute_bleu(
+        correct=ngrams[:ORDERS],
+        total=ngrams[ORDERS:],
+        sys_len=hypothesis_tokens,
+        ref_len=reference_tokens,
+        smooth_method="exp",
+    )
+    return score.score / 100
+
+
+def _corpus_score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> Any:
+    """Returns the score object of a metric of sacreBLEU with its default options."""
+    hypotheses, references = _rows(hypotheses, references)
+    return getattr(require("sacrebleu", "text"), metric)().corpus_score(hypotheses, [references])
+
+
+def _signature(metric: str) -> str:
+    """Returns the signature of a metric of sacreBLEU, for one reference per row."""
+    signature = getattr(require("sacrebleu", "text"), metric)(references=[[""]]).get_signature()
+    return str(signature.format())
+
+
+def _rouge(name: str, hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the mean F1 score of a metric of rouge-score."""
+    tokenizer = require("rouge_score.tokenizers", "text").DefaultTokenizer(use_stemmer=True)
+    # Without a tokenizer, the scorer makes the same one and logs a line at every call.
+    scorer = require("rouge_score.rouge_scorer", "text").RougeScorer([name], tokenizer=tokenizer)
+    rows = zip(*_rows(hypotheses, references), strict=True)
+    return float(np.mean([scorer.score(target, text)[name].fmeasure for text, target in rows]))
+
+
+def _rows(
+    texts: Sequence[str], references: Sequence[str], name: str = "hypotheses"
+) -> tuple[list[str], list[str]]:
+    """Returns the texts and their references as lists of equal length.
+
+    Raises:
+      ValueError: a single text, no row, or different numbers of rows.
+    """
+    for rows in (texts, references):
+        if isinstance(rows, str):
+            raise ValueError(f"expected a list of texts, got the text {rows!r}; put it in a list")
+    if len(texts) != len(references):
+        raise ValueError(
+            f"{name}: expected {len(references)} rows, one for each reference, got {len(texts)};"
+            " give a row without an output an empty text"
+        )
+    if not len(references):
+        raise ValueError("references: expected at least one row, got none")
+    return list(texts), list(references)

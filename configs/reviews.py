@@ -51,6 +51,11 @@ def get_config() -> ConfigDict:
     config.teacher.views = 1  # The texts have no augmentation.
     config.student.model = f"huggingface:{minilm},first=2"
     config.student.epochs = 4
+    config.annealing_kd.stage_1.epochs = 3
+    config.annealing_kd.max_temperature = 3
+    config.continuation_kd.max_temperature = 4
+    config.continuation_kd.psi_epochs = 6
+    config.continuation_kd.psi_until = 3
     config.checkpoint_every = 4
     default.set_optimizers(
         config,

@@ -17,6 +17,7 @@ from akd_jax.methods import METHODS
 from akd_jax.runs import STUDENT, Plan
 from akd_jax.runs.creation import obtain_teacher
 from akd_jax.runs.resume import creates_teacher, recipe_key, resume_key
+from akd_jax.runs.setup import read_config
 from akd_jax.runs.teachers import STORED_OUTPUTS, TEACHER, FinishedTeacher
 from akd_jax.training.evaluate import Predictor
 from akd_jax.training.method import Recipe, Trained
@@ -186,6 +187,6 @@ def _share_teachers(
 
 def _check_run_folder(run_config: ConfigDict, folder: Path) -> None:
     """Raises InputError if a folder contains another run."""
-    plan = runs.make_plan(run_config)
-    key = resume_key(plan.settings, plan.dataset.task, plan.method.teachers)
+    settings, dataset, method = read_config(run_config)
+    key = resume_key(settings, dataset.task, method.teachers)
     processes.on_primary(functools.partial(records.check, folder, "run", key))

@@ -1,6 +1,7 @@
 """A network: a Flax module with its preprocessing and its initial weights; and a model of it."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -50,11 +51,16 @@ class Network:
         """Returns random variables; only the shapes of the raw inputs matter."""
         return self.module.init(key, self.preprocess(inputs))
 
+    def variable_shapes(self, inputs: Any) -> Variables:
+        """Returns the shapes and types of the variables; equal networks are traced once."""
+        init, _ = self._traced()
+        return jax.eval_shape(init, jax.random.key(0), inputs)
+
     def initial_variables(self, key: jax.Array, inputs: Any) -> Variables:
         """Returns the pretrained variables, and random ones where no pretrained ones exist."""
         if self.pretrained is None:
             return jax.jit(self.init)(key, inputs)
-        stored = self.pretrained(jax.eval_shape(self.init, key, inputs))
+        stored = self.pretrained(self.variable_shapes(inputs))
 
         # Initialise only the variables that are missing from the checkpoint.
         def missing_variables(key: jax.Array, inputs: Any) -> Any:
@@ -66,6 +72,34 @@ class Network:
     def apply(self, variables: Variables, inputs: Any, **kwargs: Any) -> Any:
         """Calls the module's `apply` on preprocessed raw inputs."""
         return self.module.apply(variables, self.preprocess(inputs), **kwargs)
+
+    def apply_shapes(self, variables: Variables, inputs: Any, **kwargs: Any) -> Any:
+        """Like `apply`, for checks of shapes: in inference mode, equal networks are traced once."""
+        if kwargs == {"train": False}:
+            _, infer = self._traced()
+            return infer(variables, inputs)
+        return self.apply(variables, inputs, **kwargs)
+
+    def _traced(self) -> tuple[Any, Any]:
+        preprocess: Any = self.preprocess  # The type does not say that it is hashable.
+        return _traced_once(self.module, preprocess)
+
+
+@functools.lru_cache(maxsize=64)
+def _traced_once(module: nn.Module, preprocess: Any) -> tuple[Any, Any]:
+    """Returns the functions `init` and `infer` of a network, whose traces JAX keeps.
+
+    Their second call with the same shapes costs little, also within another function. They are
+    made for `jax.eval_shape`, and nothing is compiled.
+    """
+
+    def init(key: jax.Array, inputs: Any) -> Any:
+        return module.init(key, preprocess(inputs))
+
+    def infer(variables: Variables, inputs: Any) -> Any:
+        return module.apply(variables, preprocess(inputs), train=False)
+
+    return jax.jit(init), jax.jit(infer)
 
 
 def count_parameters(variables: Variables) -> int:

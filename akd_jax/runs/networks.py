@@ -5,7 +5,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from akd_jax import data, models
@@ -83,7 +82,7 @@ def build_network(
 
 def variable_shapes(network: Network, dataset: Dataset) -> Any:
     """Returns the shapes and types of a network's variables."""
-    return jax.eval_shape(network.init, jax.random.key(0), dataset.example)
+    return network.variable_shapes(dataset.example)
 
 
 def load_vocabularies(

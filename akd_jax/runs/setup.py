@@ -94,6 +94,22 @@ class Plan:
         return Examples(inputs, np.zeros(len(texts), np.int32)), int(truncated.sum())
 
 
+def read_config(run_config: Any) -> tuple[RunSettings, Dataset, Method]:
+    """Returns the settings of a configuration, its data set and its method; checks no network.
+
+    Args:
+      run_config: an ml_collections ConfigDict or a dict with the fields of configs/default.py.
+
+    Raises:
+      InputError: a value is not valid; the message names its field.
+    """
+    settings = config.parse(run_config)
+    parallel.check_batch_size(settings.batch_size, settings.grad_accumulation_steps)
+    dataset = data.load(settings.dataset)
+    method = methods.METHODS[settings.method].build(settings, dataset.task)
+    return settings, dataset, method
+
+
 def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
     """Checks a configuration; compiles no network and writes nothing.
 
@@ -104,10 +120,7 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
     Raises:
       InputError: a value is not valid; the message names its field.
     """
-    settings = config.parse(run_config)
-    parallel.check_batch_size(settings.batch_size, settings.grad_accumulation_steps)
-    dataset = data.load(settings.dataset)
-    method = methods.METHODS[settings.method].build(settings, dataset.task)
+    settings, dataset, method = read_config(run_config)
     recipes = _all_recipes(method) if teachers else {}
     specs = {STUDENT: ModelSpec("config.student.model", settings.student.model)}
     for name, recipe in recipes.items():
@@ -125,7 +138,7 @@ def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:
         networks[name], variables = build_network(
             spec, preprocess, settings.dtype, settings.dataset.name, dataset
         )
-        shapes[name] = Model(variables, networks[name].apply)
+        shapes[name] = Model(variables, networks[name].apply_shapes)
     reads: Mapping[tuple[str, str], Mapping[str, Reads]] = {}
     if teachers:
         methods_by_name = {n: x.method for n, x in recipes.items() if isinstance(x, Trained)}

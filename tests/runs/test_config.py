@@ -18,7 +18,9 @@ from configs import (
     default,
     digits,
     fashion_mnist,
+    fashion_teachers,
     quality,
+    reviews,
     speech,
 )
 
@@ -36,6 +38,8 @@ from configs import (
         (fashion_mnist, "kd,plain_cnn"),
         (fashion_mnist, "takd,small"),
         (fashion_mnist, "small"),
+        (fashion_teachers, None),
+        (reviews, None),
         (speech, "augmentation"),
         (speech, "ft_kd,tenth"),
         (quality, "catalogs"),
@@ -51,9 +55,8 @@ def test_shipped_configs_are_valid_and_survive_a_round_trip(module, argument):
     of_speech = models.input_kind(parsed.student.model) == "codes"
     task = Task((), ("pearson",)) if module is quality else Task.numbered(10)
     for name in methods.METHODS:
-        if (
-            name == "textual_kd" and not of_speech
-        ) or name == "multi_teacher":  # It needs teachers.
+        needs = {"textual_kd": of_speech, "multi_teacher": False, "rl_kd": parsed.rl_kd.teachers}
+        if not needs.get(name, True):  # Speech, or teachers by name.
             continue
         built = methods.METHODS[name].build(parsed, task)
         assert built.epochs == parsed.student.epochs
@@ -195,7 +198,7 @@ def test_set_optimizers_changes_all_networks_and_stages():
     parsed = schema.parse(config)
     optimizers = [section for section in _instances(parsed) if isinstance(section, OptimizerConfig)]
     # Teacher, student, assistant, stage I, Continuation-KD and three pretrainings of speech.
-    assert len(optimizers) == 8
+    assert len(optimizers) == 9
     assert {optimizer.learning_rate for optimizer in optimizers} == {0.125}
 
 

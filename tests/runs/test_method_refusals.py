@@ -43,7 +43,7 @@ def one_value(student, teachers, batch, clock):
     return losses.cross_entropy(student.logits, batch.labels).mean()
 
 
-KNOWN = "the student has image, hidden; teacher has image, hidden"
+KNOWN = "the student has hidden, image; teacher has hidden, image"
 
 
 @pytest.mark.parametrize(

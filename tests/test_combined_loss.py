@@ -109,6 +109,7 @@ def test_rows_of_weight_0_change_nothing(stage):
     assert_close(arrays(actual), arrays(expected), 1e-6)
 
 
+@pytest.mark.slow  # tests/methods kills runs whose losses have parameters, too.
 def test_killed_run_resumes_and_exports_no_projector(folders, tmp_path, monkeypatch):
     config = combined.combined_config(folders)
     with kill_at_evaluation(monkeypatch, 5):

@@ -106,6 +106,7 @@ def test_process_that_raises_ends_the_other(tmp_path):
     assert "lost" in lines[0]
 
 
+@pytest.mark.slow
 def test_each_process_reports_a_wrong_field(tmp_path):
     codes, lines = wait_for_end(start(tmp_path / "run", epochs=0))
     assert codes == [1, 1]

@@ -81,7 +81,9 @@ def _distance(a, b):
     return np.abs(a - b).max()
 
 
-@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize(
+    "epoch", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_killed_run_resumes_to_the_bit(config, tmp_path, monkeypatch, epoch):
     config.rl_kd.uniform_epochs = config.rl_kd.policy_epochs = 1
     config.rl_kd.reward = "r3"

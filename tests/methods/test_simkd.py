@@ -83,6 +83,7 @@ def test_the_student_approaches_the_features_of_its_teacher(simkd_run):
     np.testing.assert_allclose([record["train_loss"] for record in records], errors, rtol=1e-5)
 
 
+@pytest.mark.slow  # tests/runs kills runs of other methods.
 def test_a_killed_run_ends_like_an_undisturbed_run(config, simkd_run, tmp_path, monkeypatch):
     with kill_at_evaluation(monkeypatch, 2):
         runs.run(config, tmp_path)

@@ -109,6 +109,7 @@ def test_student_is_tested_on_all_test_splits(finished):
     }
 
 
+@pytest.mark.slow  # Other tests compare its loss with hand numbers.
 def test_student_learns_intents_from_its_text_classifier(config, tmp_path):
     config.textual_kd.update(speech.ROWS["ft_kd_only"])
     config.textual_kd.logits.class_reduction = "mean"

@@ -245,6 +245,7 @@ def erase_pixels(student, teachers, batch, clock, key):
     return batch.replace(inputs=jax.vmap(erase)(batch.inputs, batch.ids))
 
 
+@pytest.mark.slow  # Runs whose stages prepare batches are killed in tests/methods.
 def test_killed_run_with_random_changes_of_the_batch_resumes(config, tmp_path, monkeypatch):
     use_loss(monkeypatch, config, supervised_loss, prepare=erase_pixels)
     config.dataset.crop_padding = 1

@@ -21,7 +21,8 @@ def config(texts_config):
     "method",
     [
         "scratch",
-        "annealing_kd",
+        # Image runs and the recorded first updates of texts have the stages of these.
+        pytest.param("annealing_kd", marks=pytest.mark.slow),
         pytest.param("continuation_kd", marks=pytest.mark.slow),
         pytest.param("takd", marks=pytest.mark.slow),  # It fine-tunes an assistant, too.
     ],

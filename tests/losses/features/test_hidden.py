@@ -361,6 +361,7 @@ def test_hidden_states_of_one_width_need_no_projection():
         run(loss, {"a": random(4, 5, 6), "b": random(4, 5, 3)}, {**teacher, "a": teacher["b"]}, {})
 
 
+@pytest.mark.slow  # The tests above compare the loss and its gradients with PyTorch.
 def test_a_student_learns_the_states_and_the_attention_of_a_deeper_teacher():
     def encoder(layers, width):
         return Encoder(

@@ -54,6 +54,6 @@ def choices(
         "logistic": {"choice": "weighted", "weights": logistic},
         "rl_r1": {"reward": "r1"},
         "rl_r2": {"reward": "r2"},
-        "rl_r3": {"reward": "r3"},
+        "rl_r3": {"reward": "r3", "baseline": "running"},
         "rl_no_labels": {"label_errors": False},
     }

@@ -16,7 +16,7 @@ The rows of a comparison are
   mixture, logistic       a weighted mean; experiments.weigh_teachers chose the weights
   random_teacher          one random teacher for each update
   lowest_error            for each example the teacher with the lowest cross-entropy
-  rl_r1, rl_r2, rl_r3     RL-KD with each of the rewards
+  rl_r1, rl_r2, rl_r3     RL-KD with each of the rewards; rl_r3 has a running mean as the baseline
   rl_no_labels            rl_r2, whose policy does not see the teachers' cross-entropies
   random, fixed_rates     random teachers with the rates of the policy of rl_r2, and a weighted mean
 

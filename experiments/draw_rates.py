@@ -33,7 +33,7 @@ def draw(seeds: Sequence[EpochRecords], title: str) -> Figure:
       title: the title.
 
     Raises:
-      InputError: the records have no rates.
+      InputError: the records have no rates, or not those of the same epochs and teachers.
     """
     rated = [[record for record in run if _rates(record)] for run in seeds]
     if not all(rated):
@@ -41,7 +41,13 @@ def draw(seeds: Sequence[EpochRecords], title: str) -> Figure:
             "--workdir: expected runs of rl_kd, whose records have rates of the teachers, got"
             " others; give a run or a row of rl_kd"
         )
-    epochs = [record["epoch"] for record in rated[0]]
+    drawn = [[(record["epoch"], _rates(record)) for record in run] for run in rated]
+    if any(run != drawn[0] for run in drawn):
+        raise InputError(
+            "--workdir: expected runs with the same epochs and teachers, got"
+            f" {', '.join(str(len(run)) for run in drawn)} epochs; finish the comparison first"
+        )
+    epochs = [epoch for epoch, _ in drawn[0]]
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for number, field in enumerate(_rates(rated[0][0])):

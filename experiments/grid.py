@@ -20,7 +20,7 @@ from akd_jax.runs.resume import creates_teacher, recipe_key, resume_key
 from akd_jax.runs.setup import read_config
 from akd_jax.runs.teachers import STORED_OUTPUTS, TEACHER, FinishedTeacher
 from akd_jax.training.evaluate import Predictor
-from akd_jax.training.method import Recipe, Trained
+from akd_jax.training.method import Frozen, Recipe
 from experiments import cli
 from experiments.tables import percent
 
@@ -176,8 +176,8 @@ def _share_teachers(
     paths = {}
     for name, (_, recipe, field) in shared.items():
         if creates_teacher(recipe):
-            suffix = recipe.suffix if isinstance(recipe, Trained) else ""
-            paths[field] = str(workdir / name.removesuffix(suffix))
+            assert not isinstance(recipe, Frozen), "expected a teacher that the run creates"
+            paths[field] = str(workdir / name.removesuffix(recipe.suffix))
     config = changed(config)
     config.update_from_flattened_dict(paths)
     if not config.teacher.cache_dir:

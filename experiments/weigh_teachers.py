@@ -1,4 +1,4 @@
-"""Evaluates several teachers alone and together, and weighs them on the validation split.
+"""Evaluates several teachers, one by one and together, and weighs them on the validation split.
 
 python -m experiments.weigh_teachers --workdir=DIR
 
@@ -89,8 +89,12 @@ def teacher_names(plan: Plan) -> dict[str, list[str]]:
     """Returns the networks that stand for each teacher of a run, by the name of the teacher.
 
     Raises:
-      InputError: the method has no named teachers.
+      InputError: the method has no named teachers, or the task is a regression.
     """
+    if plan.dataset.task.regression:
+        raise InputError(
+            "--workdir: expected a run of a task with classes, got a regression; give another one"
+        )
     if plan.settings.method == "multi_teacher":
         return {name: [name] for name in plan.settings.section(multi_teacher.Config).teachers}
     if plan.settings.method != "rl_kd":

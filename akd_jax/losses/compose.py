@@ -164,7 +164,7 @@ def compose(**terms: tuple[Callable[[Clock], ArrayLike] | float, Callable[..., A
       A loss. It is a Flax module if one of the losses is, whose variables it then owns.
 
     Raises:
-      ValueError: there is no term, or a function of arrays needs an option.
+      ValueError: there is no term, a function needs an option, or a loss learns after the update.
     """
     if not terms:
         raise ValueError("compose: expected at least one term, got none; give NAME=(weight, loss)")
@@ -289,6 +289,11 @@ def takes_axis_name(loss: Loss) -> bool:
 
 def as_loss(loss: Callable[..., Any]) -> Loss:
     """Returns a loss as it is, and a function of arrays bound with the default options."""
+    if getattr(loss, "learns_after_update", False):
+        raise ValueError(
+            f"loss: expected a loss that learns with the student, got {type(loss).__name__}, which"
+            " learns after the student's update; use it as the whole loss of a stage"
+        )
     if isinstance(loss, nn.Module):
         return loss
     names = set(inspect.signature(loss).parameters)

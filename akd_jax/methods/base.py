@@ -196,7 +196,7 @@ def teacher_recipe(
       **settings: what the training depends on besides the section, as JSON values.
     """
     if section.path:
-        return Pretrained(section.path + suffix, f"config.{field}.path")
+        return Pretrained(section.path + suffix, f"config.{field}.path", suffix)
     own = section.model_dump(include=set(TrainedConfig.model_fields) - {"path", "model", "seed"})
     if model is None:
         assert isinstance(section, TrainedConfig), "expected a section that names a network"

@@ -83,7 +83,7 @@ def teacher_weights(
         given = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
         raise InputError(
             f"config.{field}: expected a weight for each of {', '.join(teachers)}, not all 0, got"
-            f" {given}; correct the names"
+            f" {given}; correct the weights"
         )
     return tuple(weights[name] for name in teachers) if weights else ()
 

@@ -92,8 +92,8 @@ class Config(Section):
     )
     baseline: Literal["batch", "running", "none"] = Field(
         default="batch",
-        description="Baseline of the reward: 'batch', the mean of the batch; 'running', a running"
-        " mean; or 'none', 0.",
+        description="Baseline of the reward: 'batch', the mean of the batch, not with r3;"
+        " 'running', a running mean; or 'none', 0.",
     )
     momentum: Fraction = Field(
         default=0.9, description="Weight of the earlier batches in the running mean."
@@ -193,15 +193,27 @@ def _check(config: RunSettings, settings: Config, task: Task) -> None:
             )
     if settings.choice != "reinforced":
         return
+    if settings.sentence_encoder and _SENTENCE in settings.teachers:
+        raise InputError(
+            f"config.rl_kd.teachers: expected other names than {_SENTENCE}, which is that of"
+            " config.rl_kd.sentence_encoder; rename the teacher"
+        )
     if settings.reward == "r3" and settings.before_update:
         raise InputError(
             "config.rl_kd.before_update: expected False with the reward r3, got True; set it to"
             " False, or choose another reward"
         )
+    if settings.reward == "r3" and settings.baseline == "batch":
+        raise InputError(
+            "config.rl_kd.baseline: expected running or none with the reward r3, whose accuracy is"
+            " the same for a whole batch, so that the mean of the batch cancels it, got batch; set"
+            " it to running"
+        )
     if settings.reward == "r3" and not config.dataset.reward_size:
         raise InputError(
             "config.dataset.reward_size: expected at least 1 example for the reward r3, since the"
-            " examples that choose the best student must not be rewarded, got 0; set some apart"
+            " examples that choose the best student must not give the reward too, got 0; set some"
+            " apart"
         )
     pretraining = settings.uniform_epochs + settings.policy_epochs
     if pretraining >= config.student.epochs:

@@ -1,4 +1,4 @@
-"""Writing of token sequences by a network: greedy, by sampling, or by beam search.
+"""Generation of token sequences by a network: greedy decoding, sampling, and beam search.
 
 The functions know a network only through a step, which reads one more token of each sequence:
 
@@ -36,13 +36,17 @@ class Step(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Writing:
-    """What all ways of writing share.
+    """The length and the special tokens of generated sequences.
 
     Attributes:
-      length: T, the number of tokens of a written sequence, with the start token.
+      length: T, the number of tokens of a generated sequence, with the start token. One without
+        the end token is cut at this length.
       start: the id of the first token.
       end: the id of the token that ends a sequence.
-      pad: the id of padding. It is never written before the end, and neither is `start`.
+      pad: the id of padding. It is never generated before the end, and neither is `start`.
+
+    Raises:
+      ValueError: the length is below 2, or `end` is also the start token or padding.
     """
 
     length: int
@@ -63,7 +67,7 @@ class Writing:
 
 
 def greedy(step: Step, cache: Any, rows: int, writing: Writing) -> jax.Array:
-    """Writes the most probable token at each position.
+    """Generates the most probable token at each position.
 
     Args:
       step: reads one more token of each sequence.
@@ -94,14 +98,15 @@ def sample(
 ) -> jax.Array:
     """Draws each token from softmax(logits / temperature), or from its most probable part.
 
-    What is drawn for a sequence depends on its key, and neither on the others nor on the devices.
+    What is drawn for a sequence depends on its key, and neither on the other sequences nor on the
+    number of devices.
 
     Args:
       step: reads one more token of each sequence.
       cache: the cache of sequences without a token.
       keys: a PRNG key for each sequence, [B].
       writing: length and special tokens.
-      temperature: of the softmax, greater than 0.
+      temperature: the temperature of the softmax, greater than 0.
       top_k: the number of the most probable tokens to draw from; 0 for all.
       top_p: the probability of the smallest set of the most probable tokens to draw from (nucleus
         sampling, Holtzman et al., 2020, https://arxiv.org/abs/1904.09751), above 0 and at most 1.
@@ -135,24 +140,25 @@ def beam_search(
     beams: int,
     length_penalty: float = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Searches for the most probable sequences, several at a time.
+    """Searches for the K most probable sequences of each row.
 
-    At each position, the K most probable continuations of all K sequences of a row are kept. A
+    At each position, the K most probable continuations of the K sequences of a row are kept. A
     sequence that has ended stays as it is. At the end, the sequences are ordered by
-    log p / length^alpha, where the length counts the words and the end token.
+    log p / length^alpha, where the length counts the words and the end token. The probabilities are
+    those of all tokens, also of the start token and padding, which are never generated.
 
     Args:
       step: reads one more token of each sequence.
       cache: the cache of sequences without a token.
       rows: B.
       writing: length and special tokens.
-      beams: K, at least 1 and at most the number of tokens.
+      beams: K, at least 1.
       length_penalty: alpha; 0 compares sums of log-probabilities, and a larger one favours longer
         sequences.
 
     Returns:
-      The sequences, int32 [B, K, T], the best one first; and log p / length^alpha of each [B, K]. A
-      sequence of less than K possible ones is below -1e29.
+      The sequences, int32 [B, K, T], the best one first; and log p / length^alpha of each [B, K].
+      If there are fewer than K possible sequences, the scores of the others are below -1e20.
 
     Raises:
       ValueError: there is no beam.
@@ -218,7 +224,7 @@ def _write(
     writing: Writing,
     choose: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> jax.Array:
-    """Writes one token after the other; `choose` maps logits [B, V] and a position to tokens."""
+    """Generates token after token; `choose` maps logits [B, V] and a position to tokens."""
 
     def extend(state: tuple) -> tuple:
         position, tokens, ended, cache = state

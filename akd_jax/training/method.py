@@ -20,10 +20,12 @@ class Pretrained:
     Attributes:
       path: the folder of an earlier run's teacher, or a fine-tuned Hugging Face folder.
       field: the field of the configuration that holds the path, for messages.
+      suffix: as for `Trained`.
     """
 
     path: str
     field: str
+    suffix: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

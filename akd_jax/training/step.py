@@ -52,7 +52,8 @@ def train_step(
     Returns:
       The new state, and the metrics of the batch before the update. Both are the same on every
       device. The metrics are 'loss'; NAME and NAME_scale of each named term of the loss; those
-      of `label_metrics`; and 'nonfinite', which is 1 if the loss or a gradient is not finite.
+      of `label_metrics`; and 'nonfinite', which is 1 if the loss or a gradient is not finite. The
+      terms of a loss that learns after the update are those of the updated student.
       With `state.skip_nonfinite`, such a step changes only the step number and has weight 0 in
       the other metrics.
 

@@ -23,7 +23,7 @@ _ROWS: dict[str, dict[str, Any]] = {
     _UNIFORM: {"choice": "weighted"},
     "RL-KD, r2 before the update": {"choice": "reinforced", "before_update": True},
     "RL-KD, r2": {"choice": "reinforced", "reward": "r2"},
-    "RL-KD, r3": {"choice": "reinforced", "reward": "r3"},
+    "RL-KD, r3": {"choice": "reinforced", "reward": "r3", "baseline": "running"},
 }
 
 

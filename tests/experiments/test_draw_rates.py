@@ -27,6 +27,13 @@ def test_rates_are_means_over_the_seeds_in_the_epochs_that_have_them():
     assert band.get_datalim(axes.transData).bounds == (2, 0.25, 1, 0.5)
 
 
+def test_runs_of_other_epochs_or_teachers_are_refused():
+    other = [{**x, "train_rate_movie": 0.5} for x in run(0.5)]
+    for different in (run(0.5, 0.25), other):
+        with pytest.raises(InputError, match="expected runs with the same epochs and teachers"):
+            draw([run(0.5), different], "")
+
+
 def test_runs_without_rates_are_refused():
     with pytest.raises(InputError, match="expected runs of rl_kd"):
         draw([[{"epoch": 1, "train_loss": 1.0}]], "")

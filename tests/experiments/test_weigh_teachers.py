@@ -1,8 +1,16 @@
+import dataclasses
+
 import numpy as np
 import pytest
+from ml_collections.config_dict import ConfigDict
 from sklearn.linear_model import LogisticRegression
 
-from experiments.weigh_teachers import accuracies, logistic_weights, mixture_weights
+from akd_jax.host.errors import InputError
+from akd_jax.runs import make_plan
+from akd_jax.types import Task
+from experiments.weigh_teachers import accuracies, logistic_weights, mixture_weights, teacher_names
+from tests.support.groups import teacher
+from tests.support.networks import use_featured_networks
 
 
 def teachers(count=3, examples=400, classes=2, seed=0):
@@ -59,3 +67,24 @@ def test_accuracies_by_hand():
     # In both folds, the mean is right on the second and the third example.
     assert scores["(mean of all)"] == pytest.approx(2 / 3)
     assert scores["(any is right)"] == 1
+
+
+def test_networks_that_stand_for_each_teacher(config, monkeypatch):
+    use_featured_networks(monkeypatch, config, teacher=4, student=4)
+    with pytest.raises(
+        InputError, match="a run of rl_kd or multi_teacher, got one of annealing_kd"
+    ):
+        teacher_names(make_plan(config))
+    config.multi_teacher.teachers = ConfigDict({x: teacher(config, 5) for x in ("a", "b")})
+    config.rl_kd.teachers = config.multi_teacher.teachers
+    config.rl_kd.folds = 2
+    config.method = "multi_teacher"
+    assert teacher_names(make_plan(config)) == {"a": ["a"], "b": ["b"]}
+    config.method = "rl_kd"
+    plan = make_plan(config)
+    folds = {"a": ["a_fold_0", "a_fold_1"], "b": ["b_fold_0", "b_fold_1"]}
+    assert teacher_names(plan) == folds
+    assert sorted(plan.recipes) == sorted(name for names in folds.values() for name in names)
+    regression = dataclasses.replace(plan.dataset, task=Task(()))
+    with pytest.raises(InputError, match="expected a run of a task with classes"):
+        teacher_names(dataclasses.replace(plan, dataset=regression))

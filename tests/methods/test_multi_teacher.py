@@ -1,36 +1,23 @@
 """KD from several named teachers: their examples, their average, and wrong settings."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import data, runs
+from akd_jax import runs
 from akd_jax.host.errors import InputError
 from akd_jax.runs import make_plan
+from tests.support.groups import teacher, use_grouped_digits
+from tests.support.logits import cross_entropy, kl, softmax
 from tests.support.networks import use_featured_networks
 from tests.support.runs import assert_same_run, read_metrics
 
 
-def teacher(config, width, **fields):
-    """The settings of a teacher with one hidden layer."""
-    section = config.teacher.to_dict()
-    known = {name: section[name] for name in ("path", "epochs", "seed", "optimizer")}
-    return {**known, "model": f"featured:{width}", "epochs": 1, "group": "", **fields}
-
-
 @pytest.fixture
 def config(config, monkeypatch):
-    """Three teachers on 200 digits with the groups 'even' and 'odd', the parity of their index."""
+    """Three teachers on 200 digits: of all examples, and of each group."""
     use_featured_networks(monkeypatch, config, teacher=4, student=4)
-    source = data.DATASETS["digits"](None)
-    train = source.train.take(np.arange(240))
-    groups = np.array(["even", "odd"], object)[np.arange(240) % 2]
-    small = dataclasses.replace(source, train=dataclasses.replace(train, groups=groups))
-    monkeypatch.setitem(data.DATASETS, "grouped", lambda data_dir: small)
-    config.dataset.name = "grouped"
-    config.dataset.validation_size = 40
+    use_grouped_digits(monkeypatch, config)
     config.batch_size = 200
     config.student.epochs = 1
     config.student.optimizer.learning_rate = 1e-60  # 0 in float32.
@@ -45,18 +32,12 @@ def config(config, monkeypatch):
     return config
 
 
-def softmax(logits):
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
 @pytest.mark.parametrize(
     ("average", "weights", "views"),
     [("probabilities", {}, 0), ("logits", {"odd": 1.0, "even": 3.0, "all": 0.0}, 1)],
 )
 def test_loss_of_the_average_by_hand(config, tmp_path, average, weights, views):
     config.teacher.views = views
-    config.dataset.crop_padding = 0
     config.multi_teacher.average = average
     config.multi_teacher.weights = ConfigDict(weights)
     config.multi_teacher.temperature = t = 2.0
@@ -72,9 +53,8 @@ def test_loss_of_the_average_by_hand(config, tmp_path, average, weights, views):
     target = softmax(mean / t)
     if average == "probabilities":
         target = np.einsum("k,kbc->bc", shares / shares.sum(), softmax(stacked / t))
-    student = softmax(logits["student"] / t)
-    soft = t**2 * (target * np.log(target / student)).sum(axis=-1).mean()
-    hard = -np.log(softmax(logits["student"])[np.arange(200), train.labels]).mean()
+    soft = kl(logits["student"], t * np.log(target), t).mean()
+    hard = cross_entropy(logits["student"], train.labels).mean()
     assert line["train_soft"] == pytest.approx(soft, rel=1e-4)
     assert line["train_loss"] == pytest.approx(0.6 * soft + 0.4 * hard, rel=1e-4)
 

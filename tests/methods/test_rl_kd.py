@@ -9,8 +9,15 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax import data, losses, runs
 from akd_jax.host.errors import InputError
+from akd_jax.methods import METHODS
 from akd_jax.runs import make_plan
+from akd_jax.runs.config import parse
+from akd_jax.types import Task
+from configs import fashion_teachers
+from experiments.grid import row_config
+from tests.support.groups import teacher, use_grouped_digits
 from tests.support.killing import kill_at_evaluation
+from tests.support.logits import kl, softmax
 from tests.support.networks import use_featured_networks
 from tests.support.runs import assert_same_run, assert_trees_equal, read_checkpoint, read_metrics
 
@@ -19,39 +26,32 @@ ADAM = {"name": "adam", "learning_rate": 0.01, "schedule": "constant", "weight_d
 
 @pytest.fixture
 def config(config, monkeypatch):
-    """Two teachers of 240 digits, with the groups 'even' and 'odd' of their index."""
+    """Two teachers on 200 digits: of all examples, and of a group."""
     use_featured_networks(monkeypatch, config, teacher=4, student=4)
-    source = data.DATASETS["digits"](None)
-    train = source.train.take(np.arange(240))
-    groups = np.array(["even", "odd"], object)[np.arange(240) % 2]
-    small = dataclasses.replace(source, train=dataclasses.replace(train, groups=groups))
-    monkeypatch.setitem(data.DATASETS, "grouped", lambda data_dir: small)
-    config.dataset.name = "grouped"
-    config.dataset.validation_size = 40
-    config.dataset.crop_padding = 0
+    use_grouped_digits(monkeypatch, config)
     config.batch_size = 40
     config.checkpoint_every = 1
     config.teacher.views = 1
     config.student.epochs = 3
     config.student.optimizer.update(ADAM)
     config.method = "rl_kd"
-    section = {"epochs": 2, "seed": 0, "path": "", "optimizer": config.teacher.optimizer.to_dict()}
     config.rl_kd.teachers = ConfigDict(
         {
-            "wide": {**section, "model": "featured:16", "group": ""},
-            "odd": {**section, "model": "featured:8", "group": "odd"},
+            "wide": teacher(config, 16, epochs=2),
+            "odd": teacher(config, 8, epochs=2, group="odd"),
         }
     )
     return config
 
 
+def use_teachers_of(config, workdir):
+    """Takes the finished teachers of another run."""
+    for name in ("wide", "odd"):
+        config.rl_kd.teachers[name].path = str(workdir / name)
+
+
 def logits_of(model, inputs):
     return np.float64(model(inputs).logits)
-
-
-def softmax(logits):
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def test_both_pretrainings_then_student_and_policy(config, tmp_path):
@@ -81,49 +81,44 @@ def _distance(a, b):
     return np.abs(a - b).max()
 
 
-@pytest.mark.parametrize(
-    "epoch", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
-)
-def test_killed_run_resumes_to_the_bit(config, tmp_path, monkeypatch, epoch):
-    config.rl_kd.uniform_epochs = config.rl_kd.policy_epochs = 1
+def test_killed_run_resumes_to_the_bit(config, tmp_path, monkeypatch):
+    config.student.epochs = 5
+    config.rl_kd.uniform_epochs, config.rl_kd.policy_epochs = 1, 2
     config.rl_kd.reward = "r3"
     config.rl_kd.baseline = "running"
     config.dataset.reward_size = 15
-    teachers = 2 * 2  # Epochs, each of which is evaluated.
-    with kill_at_evaluation(monkeypatch, teachers + epoch):
-        runs.run(config, tmp_path / "killed")
-    runs.run(config, tmp_path / "killed")
     runs.run(config, tmp_path / "whole")
-    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    use_teachers_of(config, tmp_path / "whole")
+    for epoch in (3, 5):  # The second epochs of the stages in which the policy learns.
+        with kill_at_evaluation(monkeypatch, epoch):
+            runs.run(config, tmp_path / f"killed_{epoch}")
+        runs.run(config, tmp_path / f"killed_{epoch}")
+        assert_same_run(tmp_path / f"killed_{epoch}", tmp_path / "whole")
 
 
 def test_accuracy_of_the_reward_comes_from_examples_that_do_not_choose_the_student(
     config, tmp_path
 ):
     config.rl_kd.reward = "r3"
-    config.rl_kd.gamma = 0.25
-    config.dataset.reward_size = 15
+    config.rl_kd.baseline = "none"
+    config.dataset.reward_size = 16
     config.student.epochs = 1
-    config.batch_size = 200  # One update, whose reward reads all 15 examples.
+    config.batch_size = 200  # One update, whose reward reads all 16 examples on four devices.
     runs.run(config, tmp_path)
-    splits = make_plan(config).dataset.splits
-    assert {name: len(splits[name]) for name in ("train", "validation", "reward")} == {
-        "train": 200,
-        "validation": 25,
-        "reward": 15,
-    }
-    _, models = runs.load(tmp_path)
-    (line,) = read_metrics(tmp_path)
-    # Four devices read three examples each.
+    plan, models = runs.load(tmp_path)
+    splits = plan.dataset.splits
+    sizes = {name: len(splits[name]) for name in ("train", "validation", "reward")}
+    assert sizes == {"train": 200, "validation": 24, "reward": 16}
+    assert "reward" not in plan.dataset.test_splits
     correct = logits_of(models["student"], splits["reward"].inputs).argmax(axis=-1)
+    (line,) = read_metrics(tmp_path)
     accuracy = np.mean(correct == splits["reward"].labels)
-    assert line["train_reward_accuracy"] == pytest.approx(accuracy, abs=3 / 15)
-    assert line["train_reward_accuracy"] * 12 == pytest.approx(
-        round(line["train_reward_accuracy"] * 12), abs=1e-4
-    )
-    whole = make_plan(config.copy_and_resolve_references()).dataset.splits["validation"]
-    assert len(whole) == 25
-    assert "reward" not in make_plan(config).dataset.test_splits
+    assert line["train_reward_accuracy"] == pytest.approx(accuracy, rel=1e-5)
+    # The examples of both splits are those of the validation split without a reward.
+    config.rl_kd.choice, config.dataset.reward_size = "weighted", 0
+    whole = make_plan(config).dataset.splits["validation"].inputs
+    parts = np.concatenate([splits["validation"].inputs, splits["reward"].inputs])
+    assert sorted(x.tobytes() for x in parts) == sorted(x.tobytes() for x in whole)
 
 
 @pytest.mark.parametrize("views", [0, 1])
@@ -156,13 +151,12 @@ def test_cross_fitted_teachers_teach_what_they_have_not_seen(config, tmp_path, v
         for name in ("wide", "odd")
     }
     target = np.mean([softmax(x) for x in outputs.values()], axis=0)
-    scores = softmax(np.float64(student.apply(initial, train.inputs, train=False).logits))
-    soft = (target * np.log(target / scores)).sum(axis=-1).mean()
+    logits = np.float64(student.apply(initial, train.inputs, train=False).logits)
+    soft = kl(logits, np.log(target), 1).mean()
     (line,) = read_metrics(tmp_path)
     assert line["train_soft"] == pytest.approx(soft, rel=1e-4)
     # Finished teachers of the folds are used again.
-    for name in ("wide", "odd"):
-        config.rl_kd.teachers[name].path = str(tmp_path / name)
+    use_teachers_of(config, tmp_path)
     runs.run(config, tmp_path / "again")
     assert not list((tmp_path / "again").glob("*_fold_*"))
     assert_same_run(tmp_path / "again", tmp_path)
@@ -181,6 +175,21 @@ def test_uniform_choice_equals_multi_teacher_bit_for_bit(config, tmp_path):
     assert_trees_equal(a, b)
 
 
+def test_rows_of_a_comparison_are_valid():
+    """Each row of a configuration builds a method, with what its name says."""
+    config = fashion_teachers.get_config()
+    losses_of = {}
+    for row in config.variants:
+        settings = parse(row_config(config, row))
+        method = METHODS[settings.method].build(settings, Task.numbered(10))
+        losses_of[row] = method.stages[-1].loss
+    assert losses_of["single_small"].weights == (0, 0, 1)
+    assert losses_of["uniform"].weights == (1, 1, 1)
+    assert losses_of["random"].rule == "random"
+    assert [losses_of[f"rl_{reward}"].reward for reward in ("r1", "r2", "r3")] == ["r1", "r2", "r3"]
+    assert not losses_of["rl_no_labels"].labels
+
+
 def set_fields(**fields):
     return lambda config: config.rl_kd.update(fields)
 
@@ -197,12 +206,28 @@ def set_fields(**fields):
         ),
         (
             set_fields(choice="weighted", weights={"wide": 1.0, "even": 1.0}),
-            "a weight for each of odd, wide, not all 0, got even 1, wide 1",
+            "a weight for each of odd, wide, not all 0, got even 1, wide 1; correct the weights",
         ),
-        (set_fields(reward="r3"), "dataset.reward_size: expected at least 1 .* r3, .* got 0"),
+        (
+            set_fields(reward="r3", baseline="none"),
+            "dataset.reward_size: expected at least 1 .* r3, .* got 0",
+        ),
+        (
+            set_fields(reward="r3"),
+            "baseline: expected running or none with the .* r3, .* got batch",
+        ),
         (
             set_fields(reward="r3", before_update=True),
             "before_update: expected False with the reward r3, got True",
+        ),
+        (
+            lambda x: x.rl_kd.update(
+                {
+                    "teachers": {"sentence_encoder": x.rl_kd.teachers["odd"].to_dict()},
+                    "sentence_encoder": "sentence:here",
+                }
+            ),
+            "rl_kd.teachers: expected other names than sentence_encoder, .* rename the teacher",
         ),
         (
             set_fields(uniform_epochs=2, policy_epochs=1),

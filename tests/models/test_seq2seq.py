@@ -1,5 +1,7 @@
 """Encoder-decoder Transformers against Marian in transformers, and their caches."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,8 +43,10 @@ def test_logits_equal_those_of_marian(tmp_path, changes):
 
 
 def test_written_folder_is_read_by_transformers(tmp_path):
-    save_marian(tmp_path / "in", share_encoder_decoder_embeddings=False)
-    module, variables = load(tmp_path / "in")
+    # The folder for the other settings shares embeddings; the network does not.
+    save_marian(tmp_path / "in")
+    save_marian(tmp_path / "separate", share_encoder_decoder_embeddings=False)
+    module, variables = load(tmp_path / "separate")
     variables = jax.tree.map(
         lambda x: x + 0.01 * np.cos(np.arange(x.size)).reshape(x.shape), variables
     )
@@ -60,6 +64,8 @@ def test_written_folder_is_read_by_transformers(tmp_path):
     ("changes", "message"),
     [
         ({"normalize_before": True}, "expected normalize_before False, got True"),
+        ({"tie_word_embeddings": False}, "expected tie_word_embeddings True, got False"),
+        ({"pad_token_id": 60000}, "expected pad below 58101, the number of tokens of the target"),
         ({"decoder_ffn_dim": 32}, "expected encoder_ffn_dim and decoder_ffn_dim to be equal"),
         (
             {"activation_function": "tanh"},
@@ -81,6 +87,13 @@ def test_damaged_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="expected the model_type marian, got 'bert'"):
         marian.read_config(tmp_path)
     save_marian(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps({name: x for name, x in settings.items() if name != "scale_embedding"})
+    )
+    with pytest.raises(InputError, match=r"config\.json: expected scale_embedding, got none"):
+        marian.read_config(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(settings))
     config = marian.read_config(tmp_path)
     other = Transformer(Seq2SeqConfig(**{**vars(config), "decoder_layers": 4}))
     shapes = jax.eval_shape(other.init, jax.random.key(0), texts([3], [2]))
@@ -92,6 +105,21 @@ def test_damaged_folders_are_refused(tmp_path):
     shapes = jax.eval_shape(other.init, jax.random.key(0), texts([3], [2]))
     with pytest.raises(InputError, match=r"fc1.* with the shape \[20.*\], got \[24"):
         marian.read_weights(tmp_path, shapes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"norm": "pre"}, "expected a network with norm 'post', .*, got 'pre'"),
+        ({"positions": "learned"}, "expected a network with positions 'sinusoidal', .*'learned'"),
+        ({"tied": "none"}, "expected a network whose output layer is tied .* 'none'"),
+    ],
+)
+def test_networks_that_are_no_marian_models_are_not_written(tmp_path, changes, message):
+    module, variables = tiny(**changes)
+    with pytest.raises(InputError, match=message):
+        marian.write_folder(tmp_path / "out", tmp_path / "in", module.config, variables)
+    assert not (tmp_path / "out").exists()
 
 
 def tiny(**changes):
@@ -149,6 +177,18 @@ def test_logits_do_not_depend_on_padding_or_on_later_tokens(changes):
     assert np.abs(logits[:, 4:] - expected[:, 4:]).max() > 0.01
 
 
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_texts_longer_than_the_positions_are_refused(positions):
+    module, variables = tiny(positions=positions, max_length=6)
+    for lengths, side in (((7, 6), "source"), ((6, 7), "target")):
+        with pytest.raises(ValueError, match=f"{side}: expected at most 6 tokens, got 7"):
+            module.apply(variables, texts(*([length] for length in lengths)))
+    source = texts([6], [2])[SOURCE]
+    with pytest.raises(ValueError, match="target: expected at most 6 tokens, got 7"):
+        module.apply(variables, source, 7, method="start")
+    assert module.apply(variables, texts([6], [6])).logits.shape == (1, 6, SIZE)
+
+
 def test_dropout_is_active_only_in_training():
     module, variables = tiny(dropout=0.3, attention_dropout=0.3)
     inputs = texts([5, 9, 2], [7, 7, 7])
@@ -183,6 +223,7 @@ def test_bfloat16_has_float32_parameters_and_logits():
         ({"heads": 3}, "expected a width divisible by the 3 heads, got 8"),
         ({"source_size": SIZE + 1}, "expected one vocabulary for tied embeddings, got 24 and 23"),
         ({"width": 0}, "greater than or equal to 1"),
+        ({"start": SIZE}, "expected start below 23, the number of tokens of the target .*, got 23"),
     ],
 )
 def test_wrong_sizes_are_refused(changes, message):

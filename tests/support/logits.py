@@ -24,6 +24,10 @@ def log_softmax(logits):
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
+def softmax(logits):
+    return np.exp(log_softmax(logits))
+
+
 def cross_entropy(logits, labels):
     return -np.take_along_axis(log_softmax(logits), labels[..., None], axis=-1)[..., 0]
 

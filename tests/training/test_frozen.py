@@ -14,6 +14,7 @@ from akd_jax.models.network import Model
 from akd_jax.training import optimizers
 from akd_jax.training.check import check_stage
 from akd_jax.training.evaluate import MeanLoss
+from akd_jax.training.frozen import EVERYTHING
 from akd_jax.training.stage import Stage
 from akd_jax.training.state import init_loss
 from akd_jax.types import Batch, Clock, Outputs, Term
@@ -87,6 +88,35 @@ def test_frozen_parameters_and_statistics_keep_every_bit(batch, update):
     np.testing.assert_array_equal(*bias)
     assert not np.array_equal(*kernel)
     assert jax.tree.structure(before) == jax.tree.structure(after)
+
+
+@BOTH
+def test_only_the_loss_learns_if_everything_is_frozen(batch, update):
+    """A linear loss learns from the states of the student in inference mode."""
+    variables = TwoBlocks().init(jax.random.key(1), batch.inputs)
+    model, loss = Model(variables, TwoBlocks().apply), Projected()
+    state = make_state(
+        TwoBlocks(),
+        batch.inputs,
+        loss=loss,
+        variables=variables,
+        loss_variables=init_loss(loss, jax.random.key(1), model, {}, batch),
+        optimizer=optax.sgd(0.1),
+        frozen=(EVERYTHING,),
+    )
+    layer = jax.tree.map(np.float64, state.params["loss"]["Dense_0"])
+    state, _ = update(state, {}, [batch])
+    jax.tree.map(np.testing.assert_array_equal, state.model.variables, variables)
+    assert not jax.tree.leaves(state.params["student"])
+    states = np.asarray(model(batch.inputs).features["states"], np.float64)
+    errors = (states @ layer["kernel"] + layer["bias"])[:, 0] - 1
+    weights = batch.weights / batch.weights.sum()
+    gradient = 2 * 2 * (weights * errors)[:, None] * states
+    np.testing.assert_allclose(
+        np.asarray(state.params["loss"]["Dense_0"]["kernel"])[:, 0],
+        layer["kernel"][:, 0] - 0.1 * gradient.sum(axis=0),
+        rtol=1e-4,
+    )
 
 
 def test_others_are_trained_as_on_states_of_the_encoder_in_inference_mode(batch):

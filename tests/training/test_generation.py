@@ -141,6 +141,10 @@ def test_beam_search_equals_brute_force(alpha):
     for row in range(2):
         np.testing.assert_array_equal(tokens[row, :3], best)
         np.testing.assert_allclose(values[row, :3], [scores[x] for x in best], rtol=1e-4)
+        # Only so many sequences are possible.
+        assert (values[row, : len(scores)] > -1e3).all()
+        assert len(scores) < 40
+        assert (values[row, len(scores) :] < -1e20).all()
 
 
 def test_one_beam_equals_greedy_writing_and_scores_are_log_probabilities(network):

@@ -1,7 +1,8 @@
 """KD from teachers that a rule chooses for each example; what all choices of teachers share."""
 
+import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -31,7 +32,12 @@ class ChosenTeachers(nn.Module):
     fallback: Fallback = "all"
 
     def teacher_logits(self, teachers: Mapping[str, Outputs], batch: Batch) -> jax.Array:
-        """Returns the logits of the teachers, [K, B, C]."""
+        """Returns the logits of the teachers, [K, B, C].
+
+        Raises:
+          ValueError: there are fewer than two names, one occurs twice, or the batch has no ids.
+        """
+        check_option("fallback", self.fallback, Fallback)
         if len(set(self.teachers)) < max(2, len(self.teachers)):
             raise ValueError(
                 "teachers: expected at least two different names, got"
@@ -52,7 +58,11 @@ class ChosenTeachers(nn.Module):
     def student_losses(
         self, student: Outputs, logits: jax.Array, batch: Batch, weights: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Returns the cross-entropy and the KL divergence of each example, [B]."""
+        """Returns the cross-entropy and the KL divergence of each example, [B].
+
+        The cross-entropy is 0 without a label. The divergence is 0 without a chosen teacher if the
+        fallback is 'none'.
+        """
         hard = jnp.where(batch.labelled, supervised(student.logits, batch.filled_labels), 0)
         none = _none(weights)
         target = average_teachers(
@@ -71,14 +81,12 @@ class ChosenTeachers(nn.Module):
     ) -> dict[str, Term]:
         """Returns the terms of the student, and the records of the choice."""
         hard, soft = losses
-        rows, none = jnp.asarray(batch.weights), _none(weights)
+        rows = jnp.asarray(batch.weights)
         rates = {f"rate_{name}": weights[:, k] for k, name in enumerate(self.teachers)}
         return {
             "labels": Term(hard, value_weights(hard, student, batch, labels=True), 1 - self.weight),
-            "soft": Term(
-                soft, rows if self.fallback == "all" else jnp.where(none, 0, rows), self.weight
-            ),
-            **records_of({**rates, "empty": none, **records}, rows),
+            "soft": Term(soft, rows, self.weight),
+            **records_of({**rates, "empty": _none(weights), **records}, rows),
         }
 
 
@@ -98,11 +106,12 @@ class TeacherSelection(ChosenTeachers):
         teacher f teaches the examples whose ids have the remainder f. 0 for one teacher.
       weight: alpha, from 0 to 1.
       temperature: T, greater than 0.
-      fallback: the teachers of an example for which none is chosen: 'all', or 'none', so that it
-        learns only from its label.
+      fallback: the teachers of an example for which none is chosen: 'all', or 'none', so that only
+        its label teaches it.
       rule: 'weighted', with the same weights for all examples; 'random', each teacher by itself,
         with its weight as the probability; 'random_teacher', one teacher for all examples of an
-        update; or 'lowest_error', the teacher with the lowest cross-entropy for the label.
+        update, or of each accumulated part of it; or 'lowest_error', the teacher with the lowest
+        cross-entropy for the label.
       weights: the weight of each teacher; empty for 1. Only 'weighted' and 'random' use them.
     """
 
@@ -132,6 +141,16 @@ class TeacherSelection(ChosenTeachers):
 
     def _choose(self, logits: jax.Array, batch: Batch, axis_name: str | None) -> jax.Array:
         """Returns the weight of each teacher for each example, float32 [B, K]."""
+        check_option("rule", self.rule, Rule)
+        largest = 1 if self.rule == "random" else math.inf
+        if self.weights and (
+            len(self.weights) != len(self.teachers)
+            or not all(0 <= weight <= largest for weight in self.weights)
+        ):
+            raise ValueError(
+                f"weights: expected a number from 0 to {largest} for each of"
+                f" {', '.join(self.teachers)}, got {self.weights}; correct them"
+            )
         count, rows = len(self.teachers), len(batch.weights)
         weights = jnp.array(self.weights or (1.0,) * count, jnp.float32)
         if self.rule == "random":
@@ -144,6 +163,13 @@ class TeacherSelection(ChosenTeachers):
             best = jax.nn.one_hot(jnp.argmin(label_errors(logits, batch), axis=1), count)
             return jnp.where(batch.labelled[:, None], best, 0)
         return jnp.broadcast_to(weights, (rows, count))
+
+
+def check_option(name: str, value: str, options: Any) -> None:
+    """Raises ValueError if a value is none of the strings of a Literal type."""
+    known = get_args(options)
+    if value not in known:
+        raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
 
 
 def fold_names(name: str, folds: int) -> list[str]:
@@ -163,8 +189,7 @@ def label_errors(logits: jax.Array, batch: Batch) -> jax.Array:
 
 def draw(keys: jax.Array, rates: jax.Array) -> jax.Array:
     """Draws 1 or 0 for each example and teacher, with the rates as probabilities of 1, [B, K]."""
-    draw = jax.vmap(lambda key, p: jax.random.bernoulli(key, p))
-    return draw(keys, rates).astype(jnp.float32)
+    return jax.vmap(jax.random.bernoulli)(keys, rates).astype(jnp.float32)
 
 
 def records_of(values: Mapping[str, jax.Array], weights: jax.Array) -> dict[str, Term]:

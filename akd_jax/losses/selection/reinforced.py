@@ -9,8 +9,14 @@ import jax.numpy as jnp
 
 from akd_jax.losses.features.randomness import example_keys, shared_key
 from akd_jax.losses.rows import divide, sum_devices
-from akd_jax.losses.selection.chosen import ChosenTeachers, draw, label_errors, records_of
-from akd_jax.types import Batch, Clock, Outputs, Term
+from akd_jax.losses.selection.chosen import (
+    ChosenTeachers,
+    check_option,
+    draw,
+    label_errors,
+    records_of,
+)
+from akd_jax.types import Batch, Clock, Outputs, Term, WeightedSum
 
 Reward = Literal["r1", "r2", "r3"]
 Baseline = Literal["batch", "running", "none"]
@@ -30,7 +36,8 @@ class ReinforcedSelection(ChosenTeachers):
         (1 - alpha) CE(label, z_s) + alpha T^2 KL(q || softmax(z_s / T))
 
     After the student's update, the policy learns by REINFORCE from the reward r of the updated
-    student, with a baseline b: its loss is -(r - b) log pi(a | s).
+    student, with a baseline b: its loss is -(r - b) log pi(a | s). An example without a label has
+    no reward, and the policy does not learn from it.
 
     After Yuan et al., "Reinforced Multi-Teacher Selection for Knowledge Distillation", AAAI 2021,
     https://arxiv.org/abs/2012.06048. What the paper does not say was chosen here: the independence
@@ -43,13 +50,16 @@ class ReinforcedSelection(ChosenTeachers):
       labels: whether the state has the cross-entropies, which tell the policy about the label.
       reward: 'r1', -CE; 'r2', -CE - KL, with the KL of the loss; or 'r3',
         gamma (-CE - KL) + (1 - gamma) accuracy, where the accuracy is that of a random batch of
-        the examples in the collection REWARD_EXAMPLES.
+        the examples in the collection REWARD_EXAMPLES. It is the same for all examples of an
+        update.
       gamma: the share of the example's own reward in r3, from 0 to 1.
       baseline: 'batch', the mean reward of the batch; 'running', an exponential mean over the
-        batches before; or 'none', 0.
+        batches before; or 'none', 0. With accumulated gradients, each part is a batch. Not 'batch'
+        with 'r3', since the mean of a batch cancels the accuracy.
       momentum: the weight of the earlier batches in the running mean, from 0 to 1.
       before_update: whether the reward is that of the student before its update, which needs no
-        second forward pass. The policy's loss is then a term of the loss. Not with 'r3'.
+        second forward pass, but has the student's dropout. The policy's loss is then a term of the
+        loss. Not with 'r3'.
     """
 
     sentence: str = ""
@@ -62,8 +72,15 @@ class ReinforcedSelection(ChosenTeachers):
 
     def setup(self) -> None:
         """Creates the policy and the running mean of the reward."""
+        check_option("reward", self.reward, Reward)
+        check_option("baseline", self.baseline, Baseline)
         if self.before_update and self.reward == "r3":
             raise ValueError("reward: expected r1 or r2 before the update, got r3; choose another")
+        if self.baseline == "batch" and self.reward == "r3":
+            raise ValueError(
+                "baseline: expected running or none for the reward r3, whose accuracy the mean of a"
+                " batch cancels, got batch; choose another"
+            )
         self.policy = nn.Dense(len(self.teachers), kernel_init=nn.initializers.zeros)
         self.mean_reward = self.variable("baseline", "mean", jnp.zeros, ())
         self.batches = self.variable("baseline", "batches", jnp.zeros, ())
@@ -168,9 +185,9 @@ class ReinforcedSelection(ChosenTeachers):
         axis_name: str | None,
     ) -> dict[str, Term]:
         """Returns the policy's loss, and records of the reward and its baseline."""
-        weights = jnp.asarray(batch.weights)
-        total, weight = sum_devices(((reward * weights).sum(), weights.sum()), axis_name)
-        baseline = self._baseline(divide(total, weight), weight)
+        weights = jnp.where(batch.labelled, batch.weights, 0)
+        rewards = sum_devices(WeightedSum.of(reward, weights), axis_name)
+        baseline = self._baseline(divide(rewards.total, rewards.weight), rewards.weight)
         # log sigma(z) for a chosen teacher, and log(1 - sigma(z)) = log sigma(-z) for another one.
         signed = jnp.where(actions > 0, choices, -choices)
         policy = -(reward - baseline) * jax.nn.log_sigmoid(signed).sum(axis=1)
@@ -199,6 +216,11 @@ class ReinforcedSelection(ChosenTeachers):
 
         Each device reads a part of the batch, with at most `rows` examples.
         """
+        if not self.has_variable(REWARD_EXAMPLES, "labels"):
+            raise ValueError(
+                f"reward: expected the collection {REWARD_EXAMPLES!r} with examples for r3, got"
+                " none; return it from the stage's loss_data"
+            )
         examples: dict[str, Any] = {
             name: self.get_variable(REWARD_EXAMPLES, name) for name in ("inputs", "labels")
         }

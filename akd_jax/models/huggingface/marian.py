@@ -37,7 +37,19 @@ _FIELDS = {
     "end": "eos_token_id",
 }
 # Fields of config.json with the only value that is supported. A field may be missing.
-_FIXED = {"normalize_before": False, "add_final_layer_norm": False, "activation_dropout": 0.0}
+_FIXED = {
+    "normalize_before": False,
+    "add_final_layer_norm": False,
+    "activation_dropout": 0.0,
+    "tie_word_embeddings": True,
+}
+# Settings of all Marian models.
+_MARIAN: Mapping[str, Any] = {
+    "norm": "post",
+    "positions": "sinusoidal",
+    "output_bias": True,
+    "layer_norm_eps": 1e-5,
+}
 # Pairs of fields that must be equal.
 _EQUAL = (
     ("encoder_attention_heads", "decoder_attention_heads"),
@@ -63,6 +75,11 @@ def read_config(folder: Path) -> Seq2SeqConfig:
     """
     path = folder / CONFIG
     settings = _read_settings(folder)
+    for field in _FIELDS.values():
+        if field not in settings:  # A default value would be wrong for most models.
+            raise InputError(
+                f"{path}: expected {field}, got none; fetch the {CONFIG} of the model again"
+            )
     for field, expected in _FIXED.items():
         if settings.get(field, expected) != expected:
             raise InputError(
@@ -75,13 +92,13 @@ def read_config(folder: Path) -> Seq2SeqConfig:
                 f"{path}: expected {one} and {other} to be equal, got {settings.get(one)!r} and"
                 f" {settings.get(other)!r}; use a supported model"
             )
-    given = {name: settings[field] for name, field in _FIELDS.items() if field in settings}
+    given = {name: settings[field] for name, field in _FIELDS.items()}
     tied = settings.get("share_encoder_decoder_embeddings", True)
     size = "vocab_size" if tied else "decoder_vocab_size"
     if size in settings:
         given["target_size"] = settings[size]
     try:
-        return Seq2SeqConfig(**given, tied="all" if tied else "target")
+        return Seq2SeqConfig(**given, **_MARIAN, tied="all" if tied else "target")
     except pydantic.ValidationError as error:
         problem = error.errors()[0]
         name = ".".join(map(str, problem["loc"]))
@@ -140,13 +157,28 @@ def write_folder(output: Path, source: Path, config: Seq2SeqConfig, variables: V
       source: a folder of a model with the same vocabulary, for the other settings.
       config: the sizes and settings of the network.
       variables: its variables.
+
+    Raises:
+      InputError: the network is no Marian model, such as one with learned positions.
     """
+    for name, expected in _MARIAN.items():
+        if getattr(config, name) != expected:
+            raise InputError(
+                f"{output}: expected a network with {name} {expected!r}, as Marian models have, got"
+                f" {getattr(config, name)!r}; change it"
+            )
+    if config.tied == "none":
+        raise InputError(
+            f"{output}: expected a network whose output layer is tied to the embeddings of the"
+            " target, got one with tied 'none'; change it"
+        )
     safetensors = require("safetensors.numpy", "text")
     settings = _read_settings(source)
     settings |= {field: getattr(config, name) for name, field in _FIELDS.items()}
     settings |= {other: settings[one] for one, other in _EQUAL}
     settings["num_hidden_layers"] = config.encoder_layers
     settings["decoder_vocab_size"] = config.target_size
+    settings["share_encoder_decoder_embeddings"] = config.tied == "all"
     settings["architectures"] = ["MarianMTModel"]
     for field in ("_name_or_path", "torch_dtype", "dtype"):
         settings.pop(field, None)

@@ -22,11 +22,11 @@ class Seq2SeqConfig:
       decoder_layers: number of layers of the decoder.
       heads: attention heads per layer; must divide the width.
       inner_width: width inside a feed-forward block.
-      activation: of the feed-forward blocks, a name in ACTIVATIONS.
+      activation: the activation of the feed-forward blocks, a name in ACTIVATIONS.
       norm: 'post', a layer norm after each residual connection; or 'pre', one before each block and
         one at the end of encoder and decoder.
       positions: 'sinusoidal', or 'learned'.
-      max_length: the largest number of tokens of a text; rows of learned positions.
+      max_length: the largest number of tokens of a text, with the start or the end token.
       scale_embeddings: whether embeddings are multiplied by sqrt(D).
       tied: 'all', one table for both embeddings and the output layer, which needs one vocabulary;
         'target', one for the target's embeddings and the output layer; or 'none'.
@@ -35,9 +35,9 @@ class Seq2SeqConfig:
       attention_dropout: rate of the attention weights.
       layer_norm_eps: epsilon of the layer norms.
       initializer_range: standard deviation of the initial weights.
-      pad: the id of padding.
+      pad: the id of padding in the target vocabulary.
       start: the id of the first token of each target.
-      end: the id of the last token of each text.
+      end: the id of the last token of each target.
 
     Raises:
       pydantic.ValidationError: a value has the wrong type or is out of range.
@@ -75,3 +75,9 @@ class Seq2SeqConfig:
                 "expected one vocabulary for tied embeddings, got"
                 f" {self.source_size} and {self.target_size} tokens"
             )
+        for name in ("pad", "start", "end"):
+            if getattr(self, name) >= self.target_size:
+                raise ValueError(
+                    f"expected {name} below {self.target_size}, the number of tokens of the target"
+                    f" vocabulary, got {getattr(self, name)}"
+                )

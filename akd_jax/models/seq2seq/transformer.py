@@ -94,6 +94,9 @@ class Transformer(nn.Module):
 
         Returns:
           The logits [B, T, V], and the mask of the contexts.
+
+        Raises:
+          ValueError: S or T is larger than `config.max_length`.
         """
         del axis_name
         source, target = texts[SOURCE], texts[TARGET]
@@ -122,8 +125,12 @@ class Transformer(nn.Module):
         Args:
           source: the sources [B, S].
           length: T, the largest number of tokens of a target, with the start token.
+
+        Raises:
+          ValueError: S or T is larger than `config.max_length`.
         """
         config = self.config
+        self._check_length(TARGET, length)
         memory, _ = self.encode(source)
         shape = (len(source.ids), length, config.heads, config.width // config.heads)
         empty = jnp.zeros(shape, self.dtype)
@@ -154,6 +161,7 @@ class Transformer(nn.Module):
     def _embed(self, side: str, ids: Any, positions: jax.Array) -> jax.Array:
         """Returns the embeddings [B, L, D] of tokens [B, L] at positions [L]."""
         config = self.config
+        self._check_length(side, ids.shape[1])
         of_target = side == TARGET or config.tied == "all"
         table = self.target_embedding if of_target else self.source_embedding
         x = table(jnp.asarray(ids))
@@ -163,6 +171,14 @@ class Transformer(nn.Module):
             rows = self.source_positions if side == SOURCE else self.target_positions
             return x + rows(positions)
         return x + jnp.asarray(sinusoids(config.max_length, config.width), x.dtype)[positions]
+
+    def _check_length(self, side: str, length: int) -> None:
+        """Raises ValueError if there are no positions for so many tokens."""
+        if length > self.config.max_length:
+            raise ValueError(
+                f"{side}: expected at most {self.config.max_length} tokens, got {length}; cut the"
+                " texts"
+            )
 
     def _logits(self, x: jax.Array) -> jax.Array:
         """Returns the logits of the decoder's states, in float32."""

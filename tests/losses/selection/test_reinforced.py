@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from akd_jax import losses
-from akd_jax.types import Outputs
+from akd_jax.types import UNLABELLED, Outputs
 from tests.support.selection import CLOCK, NAMES, TEACHERS, B, C, D, batch_of, losses_of, state_of
 from tests.support.steps import (
     Linear,
@@ -30,11 +30,9 @@ def policy_inputs(batch):
     return np.concatenate([*p, np.stack(errors, axis=1)], axis=1)
 
 
-@pytest.mark.parametrize("baseline", ["none", "running"])
-def test_policy_gradient_is_that_of_the_expected_reward(baseline):
+def test_policy_gradient_is_that_of_the_expected_reward():
     """The mean over many draws, against the sum over all four actions of each example."""
-    batch, loss = batch_of(), losses.ReinforcedSelection(NAMES, baseline=baseline)
-    state, rng = state_of(batch, loss), np.random.default_rng(5)
+    batch, rng = batch_of(), np.random.default_rng(5)
     student = np.float32(rng.normal(size=(B, C)))
     kernel, bias = np.float32(0.3 * rng.normal(size=(8, 2))), np.float32([0.2, -0.4])
     inputs = policy_inputs(batch)
@@ -52,16 +50,14 @@ def test_policy_gradient_is_that_of_the_expected_reward(baseline):
         return total
 
     expected = jax.grad(expected_reward, (0, 1))(kernel, bias)
-    others = {**state.loss_state}
-    if baseline == "running":
-        others = {"baseline": {"mean": jnp.float32(-2.0), "batches": jnp.float32(3.0)}}
+    running = {"mean": jnp.float32(-2.0), "batches": jnp.float32(3.0)}
 
-    @jax.jit
-    @functools.partial(jax.vmap, in_axes=0)
-    def sampled(key):
+    @functools.partial(jax.jit, static_argnums=1)
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def sampled(key, loss):
         def value(params):
             terms, _ = loss.apply(
-                {"params": {"policy": params}, **others},
+                {"params": {"policy": params}, "baseline": running},
                 Outputs(student),
                 batch.stored,
                 batch,
@@ -75,16 +71,18 @@ def test_policy_gradient_is_that_of_the_expected_reward(baseline):
 
         return jax.grad(value)({"kernel": kernel, "bias": bias})
 
-    gradients = sampled(jax.random.split(jax.random.key(0), 20_000))
-    spread, clear = [], []
-    for actual, exact in zip((gradients["kernel"], gradients["bias"]), expected, strict=True):
-        error = np.std(actual, axis=0) / np.sqrt(len(actual))
-        assert (np.abs(-np.mean(actual, axis=0) - exact) < 4.5 * error).all()
-        clear.append((np.abs(exact) > 10 * error).any())
-        spread.append(np.std(actual, axis=0).mean())
-    assert any(clear)  # So the comparison says something.
-    if baseline == "running":  # A baseline near the mean reward makes the draws less scattered.
-        assert np.mean(spread) < 0.5
+    keys, spread = jax.random.split(jax.random.key(0), 20_000), {}
+    for baseline in ("none", "running"):
+        gradients = sampled(keys, losses.ReinforcedSelection(NAMES, baseline=baseline))
+        clear = []
+        for actual, exact in zip((gradients["kernel"], gradients["bias"]), expected, strict=True):
+            error = np.std(actual, axis=0) / np.sqrt(len(actual))
+            assert (np.abs(-np.mean(actual, axis=0) - exact) < 4.5 * error).all()
+            clear.append((np.abs(exact) > 10 * error).any())
+        assert any(clear)  # So the comparison says something.
+        spread[baseline] = np.std(gradients["kernel"], axis=0)
+    # A baseline near the mean reward makes the draws less scattered.
+    assert (spread["running"] < spread["none"]).all()
 
 
 def test_policy_chooses_the_teacher_that_is_rewarded():
@@ -214,7 +212,7 @@ def reward_examples(count, seed=8):
 
 def test_r3_adds_the_accuracy_of_the_updated_student_on_other_examples():
     batches = [batch_of([1, 1, 2, 1, 0.5, 1, 0, 0], seed) for seed in range(3)]
-    loss = losses.ReinforcedSelection(NAMES, reward="r3", gamma=0.25)
+    loss = losses.ReinforcedSelection(NAMES, reward="r3", gamma=0.25, baseline="running")
     data = reward_examples(B)  # As many as a batch, so that all of them are read.
     start = with_bias(state_of(batches[0], loss, optax.sgd(1.0), data=data), [50.0, 50.0])
     state, records = update_on_one(start, TEACHERS, batches[:1])
@@ -233,10 +231,53 @@ def test_r3_adds_the_accuracy_of_the_updated_student_on_other_examples():
     assert_close(arrays(four), arrays(one), 1e-6)
 
 
+@pytest.mark.parametrize(
+    ("reward", "baseline"),
+    [("r2", "batch"), ("r2", "running"), ("r2", "none"), ("r3", "running"), ("r3", "none")],
+)
+def test_policy_loss_is_that_of_the_reward_above_its_baseline(reward, baseline):
+    loss = losses.ReinforcedSelection(NAMES, reward=reward, baseline=baseline, momentum=0.75)
+    batches = [batch_of([1, 1, 2, 1, 0.5, 1, 0, 0], seed) for seed in range(4)]
+    data = reward_examples(40) if reward == "r3" else None
+    start = state_of(batches[0], loss, loss_optimizer=optax.sgd(0.0), data=data)
+    _, records = update_on_one(start, TEACHERS, batches)
+    mean = None
+    for record in map(means, records):
+        # The running mean of the batches before; the first batch has none.
+        before = record["reward"] if mean is None else mean
+        expected = {"batch": record["reward"], "running": before, "none": 0.0}[baseline]
+        assert record["baseline"] == pytest.approx(expected, rel=1e-5)
+        # An untrained policy chooses each of two teachers with probability 1/2.
+        policy = (record["reward"] - record["baseline"]) * 2 * np.log(2)
+        assert record["policy"] == pytest.approx(policy, abs=1e-5)
+        mean = record["reward"] if mean is None else 0.75 * mean + 0.25 * record["reward"]
+
+
+def test_examples_without_a_label_give_no_reward():
+    """Other examples without a label change nothing that the policy learns."""
+    batch = batch_of()
+    labels = np.where(np.arange(B) < 5, batch.labels, UNLABELLED)
+    other = {name: Outputs(x.logits.copy()) for name, x in batch.stored.items()}
+    for outputs in other.values():
+        outputs.logits[5:] *= -3
+    loss = losses.ReinforcedSelection(NAMES, baseline="running")
+    results = []
+    for stored in (batch.stored, other):
+        start = state_of(batch, loss, optax.sgd(0.0))
+        changed = batch.replace(labels=labels, stored=stored)
+        results.append(update_on_one(start, TEACHERS, [changed] * 2))
+    (first, records), (second, others) = results
+    assert_close(first.params, second.params, 1e-7)
+    for a, b in zip(map(means, records), map(means, others), strict=True):
+        assert a["soft"] != pytest.approx(b["soft"], rel=0.01)
+        assert a["reward"] == pytest.approx(b["reward"])
+        assert a["baseline"] == pytest.approx(b["baseline"])
+
+
 @pytest.mark.parametrize("count", [3, 40])
 def test_r3_reads_a_random_batch_of_many_examples(count):
     batch = batch_of()
-    loss = losses.ReinforcedSelection(NAMES, reward="r3")
+    loss = losses.ReinforcedSelection(NAMES, reward="r3", baseline="none")
     start = state_of(batch, loss, optax.sgd(0.0), optax.sgd(0.0), data=reward_examples(count))
     _, records = update_on_four(start, TEACHERS, [batch] * 12)
     accuracies = np.array([means(x)["reward_accuracy"] for x in records])
@@ -264,5 +305,49 @@ def test_reward_before_the_update_is_that_of_the_student_that_the_update_starts_
         for x in (loss, losses.ReinforcedSelection(NAMES))
     ]
     assert_close(states[0].params, states[1].params, 1e-6)
-    with pytest.raises(ValueError, match="expected r1 or r2 before the update, got r3"):
-        state_of(batch, losses.ReinforcedSelection(NAMES, reward="r3", before_update=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"reward": "r3", "before_update": True},
+            "reward: expected r1 or r2 before the .*, got r3",
+        ),
+        ({"reward": "r4"}, "reward: expected one of r1, r2, r3, got 'r4'"),
+        ({"baseline": "mean"}, "baseline: expected one of batch, running, none, got 'mean'"),
+        ({"fallback": "one"}, "fallback: expected one of all, none, got 'one'"),
+        ({"reward": "r3"}, "baseline: expected running or none for the reward r3, .* got batch"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        state_of(batch_of(), losses.ReinforcedSelection(NAMES, **options))
+
+
+def test_r3_needs_examples():
+    batch = batch_of()
+    loss = losses.ReinforcedSelection(NAMES, reward="r3", baseline="running")
+    with pytest.raises(ValueError, match="reward: expected the collection 'reward_examples'"):
+        update_on_one(state_of(batch, loss), TEACHERS, [batch])
+
+
+def test_a_sum_of_losses_refuses_a_policy_that_it_would_not_train():
+    loss = losses.ReinforcedSelection(NAMES)
+    terms = {"labels": (1.0, losses.supervised), "policy": (1.0, loss)}
+    for combine in (losses.compose, losses.balance):
+        with pytest.raises(ValueError, match="got ReinforcedSelection, which learns after the"):
+            combine(**terms)
+    losses.compose(policy=(1.0, losses.ReinforcedSelection(NAMES, before_update=True)))
+
+
+def test_accumulated_parts_give_the_rewards_of_the_whole_batch():
+    batch = batch_of([1, 1, 2, 1, 0.5, 1, 0, 0])
+    loss = losses.ReinforcedSelection(NAMES, baseline="none")
+    whole = with_bias(state_of(batch, loss), [50.0, 50.0])
+    one, records = update_on_one(whole, TEACHERS, [batch] * 2)
+    parts = whole.replace(grad_accumulation_steps=2)
+    two, others = update_on_one(parts, TEACHERS, [batch] * 2)
+    assert_close(arrays(two), arrays(one), 1e-6)
+    for a, b in zip(records, others, strict=True):
+        assert means(a) == pytest.approx(means(b), abs=1e-6)

@@ -133,6 +133,33 @@ def test_each_example_is_taught_by_the_teachers_of_its_fold():
         update_on_one(state_of(batch, loss(NAMES, folds=2)), teachers, [batch.replace(ids=None)])
 
 
+def test_examples_without_a_teacher_count_as_0_in_the_mean():
+    """An example learns as much from its teachers, however many examples have none."""
+    batch, never = batch_of(), losses.TeacherSelection(NAMES, rule="lowest_error", fallback="none")
+    labels = np.where(np.arange(B) < 2, batch.labels, UNLABELLED)  # The others have no best one.
+    (record,), _ = records_of(never, batch.replace(labels=labels))
+    (whole,), _ = records_of(never, batch)
+    labelled = batch.replace(weights=np.float32(np.arange(B) < 2))
+    (part,), _ = records_of(never, labelled)
+    assert record["empty"] == 0.75
+    assert whole["empty"] == part["empty"] == 0
+    assert record["soft"] == pytest.approx(part["soft"] * 2 / B, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "best"}, "rule: expected one of weighted, random, random_teacher, lowest_error"),
+        ({"weights": (1.0,)}, "weights: expected a number from 0 to inf for each of one, two, got"),
+        ({"weights": (1.0, -0.5)}, "weights: expected a number from 0 to inf .*, got .*-0.5"),
+        ({"rule": "random", "weights": (1.5, 0.5)}, "weights: expected a number from 0 to 1 .*1.5"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        state_of(batch_of(), losses.TeacherSelection(NAMES, **options))
+
+
 @pytest.mark.parametrize("names", [("one",), ("one", "one")])
 def test_wrong_names_are_refused(names):
     with pytest.raises(ValueError, match="teachers: expected at least two different names, got"):

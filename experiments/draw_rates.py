@@ -10,7 +10,6 @@ are drawn as they are.
 from collections.abc import Sequence
 
 import numpy as np
-from absl import flags
 from matplotlib.figure import Figure
 
 from akd_jax.host.errors import InputError
@@ -20,7 +19,7 @@ from experiments.curves import EpochRecords
 
 _WORKDIR = options.workdir_flag()
 _OUTPUT = options.output_flag()
-_TITLE = flags.DEFINE_string("title", "", "Title of the picture.")
+_TITLE = options.title_flag()
 
 _PREFIX = "train_rate_"
 
@@ -82,7 +81,9 @@ def main() -> None:
         raise InputError(
             f"--workdir: expected a run, or a row with its seeds, got none in {workdir}"
         )
-    draw([html_report.read_metrics(run) for run in runs], _TITLE.value).savefig(output, dpi=110)
+    draw([html_report.read_metrics(run) for run in runs], _TITLE.value or "").savefig(
+        output, dpi=110
+    )
     print(f"Picture: {output}")
 
 

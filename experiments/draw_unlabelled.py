@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from absl import flags
 from matplotlib.figure import Figure
 
 from akd_jax.host import records
@@ -20,7 +19,7 @@ from experiments import cli, html_report, options
 
 _WORKDIR = options.workdir_flag()
 _OUTPUT = options.output_flag()
-_TITLE = flags.DEFINE_string("title", "", "Title of the picture.")
+_TITLE = options.title_flag()
 
 _NUMBERED = re.compile(r"(.+?)_([0-9]+)")
 
@@ -80,7 +79,7 @@ def main() -> None:
     comparison = records.read(workdir / html_report.COMPARISON)
     if comparison is None:
         raise InputError(f"--workdir: expected a finished comparison, got none in {workdir}")
-    draw(comparison, _TITLE.value).savefig(output, dpi=110)
+    draw(comparison, _TITLE.value or "").savefig(output, dpi=110)
     print(f"Picture: {output}")
 
 

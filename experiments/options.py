@@ -32,6 +32,11 @@ def output_flag() -> flags.FlagHolder:
     return _string_flag("output", "File or folder to write.")
 
 
+def title_flag() -> flags.FlagHolder:
+    """Defines --title=TEXT."""
+    return _string_flag("title", "Title of the picture.")
+
+
 def format_flag() -> flags.FlagHolder:
     """Defines --format=NAME."""
     return _string_flag("format", "Format of what is written; see above.")

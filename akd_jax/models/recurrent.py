@@ -84,7 +84,7 @@ class Recurrent(nn.Module):
         inputs = jnp.asarray(inputs, jnp.float32)
         is_real = (jnp.arange(inputs.shape[1]) < jnp.asarray(lengths)[:, None])[..., None]
         if first is None:
-            zeros = jnp.zeros((len(inputs), self.width))
+            zeros = jnp.zeros((inputs.shape[0], self.width))
             first = [(zeros,) * CELLS[self.cell].state_size] * (1 + self.bidirectional)
         outputs, last = _Direction(self.width, self.cell, name="forward")(inputs, is_real, first[0])
         if not self.bidirectional:

@@ -154,7 +154,7 @@ class Attention(nn.Module):
         """
         key, value = keys_and_values
         query = self.query(x).reshape(*x.shape[:2], self.config.heads, -1)
-        mask = jnp.broadcast_to(mask, (len(x), 1, x.shape[1], key.shape[1]))
+        mask = jnp.broadcast_to(mask, (x.shape[0], 1, x.shape[1], key.shape[1]))
         if train and self.config.attention_dropout > 0:
             # jax.nn.dot_product_attention does not support dropout.
             attended = nn.dot_product_attention(

@@ -165,7 +165,7 @@ class RecurrentSeq2Seq(nn.Module):
           The logits of the next tokens, float32 [B, V]; and the cache with these tokens.
         """
         del position
-        one = jnp.ones(len(tokens), jnp.int32)
+        one = jnp.ones(tokens.shape[0], jnp.int32)
         x, states = self._decode(tokens[:, None], one, cache.states, train=False)
         return self._logits(x, cache, train=False)[:, 0], cache.replace(states=states)
 

@@ -132,7 +132,7 @@ class Transformer(nn.Module):
         config = self.config
         self._check_length(TARGET, length)
         memory, _ = self.encode(source)
-        shape = (len(source.ids), length, config.heads, config.width // config.heads)
+        shape = (source.ids.shape[0], length, config.heads, config.width // config.heads)
         empty = jnp.zeros(shape, self.dtype)
         return Cache(
             memory=tuple(layer.project(memory) for layer in self.decoder),

@@ -13,12 +13,16 @@ The rows of a comparison are
   labels                  the student without a teacher
   single_NAME             the soft labels of one teacher
   uniform                 the mean of all teachers
-  mixture, logistic       a weighted mean; experiments.weigh_teachers chose the weights
+  mixture, logistic       a weighted mean; experiments.weigh_teachers chooses the weights
   random_teacher          one random teacher for each update
   lowest_error            for each example the teacher with the lowest cross-entropy
   rl_r1, rl_r2, rl_r3     RL-KD with each of the rewards; rl_r3 has a running mean as the baseline
   rl_no_labels            rl_r2, whose policy does not see the teachers' cross-entropies
   random, fixed_rates     random teachers with the rates of the policy of rl_r2, and a weighted mean
+
+The rows with weights have the same for all teachers at first. Give others by flags, such as
+--config.variants.random.rl_kd.weights.movie=0.6: those that experiments.weigh_teachers prints, and
+the rates that the records of rl_r2 show in the last epoch.
 
 A half of the validation split is set apart in all rows, since r3 uses it as a reward.
 """
@@ -31,9 +35,8 @@ from configs import default, movie_reviews, named_teachers
 
 DOMAINS = ("amazon", "movie", "nyt", "tweet")
 TEACHERS = ("all", *DOMAINS, "ngrams")
-# The mean rates of the policy of rl_r2 over the last epoch and the seeds.
+# The rates and weights before others are given by flags.
 RATES = dict.fromkeys(TEACHERS, 0.5)
-# The weights that experiments.weigh_teachers prints for a run of the row 'uniform'.
 MIXTURE = dict.fromkeys(TEACHERS, 1.0)
 LOGISTIC = dict.fromkeys(TEACHERS, 1.0)
 

@@ -18,7 +18,7 @@ SIZES = {"source_size": SIZE, "target_size": SIZE, "embedding": EMBEDDING, "widt
 
 def network(seed=0, **changes):
     module = RecurrentSeq2Seq(RecurrentConfig(**{**SIZES, **changes}))
-    return module, module.init(jax.random.key(seed), texts([3], [2]))
+    return module, jax.jit(module.init)(jax.random.key(seed), texts([3], [2]))
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -67,7 +67,7 @@ def test_logits_equal_pytorch(cell, tied):
 def test_cached_logits_equal_those_of_the_whole_context(cell):
     module, variables = network(cell=cell)
     inputs = texts([5, 9, 2], [7, 7, 7])
-    expected = module.apply(variables, inputs).logits
+    expected = jax.jit(module.apply)(variables, inputs).logits
 
     @jax.jit
     def write(source, tokens):
@@ -107,7 +107,7 @@ def test_a_row_is_written_alike_alone_and_in_a_longer_batch():
 def test_dropout_is_active_only_in_training():
     module, variables = network(dropout=0.3)
     inputs = texts([5, 9, 2], [7, 7, 7])
-    expected = module.apply(variables, inputs).logits
+    expected = jax.jit(module.apply)(variables, inputs).logits
     dropped = module.apply(variables, inputs, train=True, rngs={"dropout": jax.random.key(0)})
     assert np.abs(dropped.logits - expected).max() > 0.01
 

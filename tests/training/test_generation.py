@@ -32,7 +32,7 @@ def network():
         end=END,
     )
     module = Transformer(config)
-    variables = module.init(jax.random.key(0), texts([3], [2]))
+    variables = jax.jit(module.init)(jax.random.key(0), texts([3], [2]))
     variables["params"]["output_bias"] = jax.nn.one_hot(END, SIZE)
     return module, variables
 
@@ -160,7 +160,7 @@ def test_one_beam_equals_greedy_writing_and_scores_are_log_probabilities(network
     np.testing.assert_array_equal(one[:, 0], expected)
     best = np.asarray(four[:, 0])
     context = texts([1] * 8, [WRITING.length] * 8)[TARGET].replace(ids=best)
-    logits = module.apply(variables, {SOURCE: SOURCES, TARGET: context}).logits
+    logits = jax.jit(module.apply)(variables, {SOURCE: SOURCES, TARGET: context}).logits
     log_p = np.asarray(jax.nn.log_softmax(logits))[:, :-1]
     of_words = np.take_along_axis(log_p, best[:, 1:, None], axis=-1)[..., 0]
     np.testing.assert_allclose(

@@ -30,14 +30,11 @@ def get_config() -> ConfigDict:
             for seed, (name, model) in enumerate(TEACHERS.items())
         }
     )
-    config.rl_kd.weights = ConfigDict(dict.fromkeys(TEACHERS, 1.0))
     config.rl_kd.temperature = config.kd.temperature
     config.rl_kd.optimizer.update(
         name="adam", learning_rate=5e-3, weight_decay=0.0, schedule="constant"
     )
     config.dataset.reward_size = 1000
     half = dict.fromkeys(TEACHERS, 0.5)
-    choices = named_teachers.choices(list(TEACHERS), rates=half, mixture=half, logistic=half)
-    rows = {name: {"method": "rl_kd", "rl_kd": fields} for name, fields in choices.items()}
-    config.variants = ConfigDict({"labels": {"method": "scratch"}, **rows})
+    named_teachers.set_rows(config, rates=half, mixture=half, logistic=half)
     return config

@@ -20,22 +20,24 @@ def teacher(model: str, **settings: Any) -> dict[str, Any]:
     return section.to_dict()
 
 
-def choices(
-    names: list[str],
+def set_rows(
+    config: ConfigDict,
     *,
     rates: dict[str, float],
     mixture: dict[str, float],
     logistic: dict[str, float],
-) -> dict[str, dict[str, Any]]:
-    """Returns the comparisons of RL-KD as rows: the fields of `rl_kd` that each one changes.
+) -> None:
+    """Sets the comparisons of RL-KD as rows, and `labels`, a student without a teacher.
 
     Args:
-      names: the names of the teachers.
+      config: the configuration, with its teachers.
       rates: the rate of each teacher that the policy has learned, for the rows 'random' and
         'fixed_rates'.
       mixture: the weights of the row 'mixture', from experiments.weigh_teachers.
       logistic: the weights of the row 'logistic', likewise.
     """
+    names = list(config.rl_kd.teachers)
+    config.rl_kd.weights = ConfigDict(dict.fromkeys(names, 1.0))
     rows: dict[str, dict[str, Any]] = {
         f"single_{name}": {
             "choice": "weighted",
@@ -43,8 +45,7 @@ def choices(
         }
         for name in names
     }
-    return {
-        **rows,
+    rows |= {
         "uniform": {"choice": "weighted"},
         "random_teacher": {"choice": "random_teacher"},
         "lowest_error": {"choice": "lowest_error"},
@@ -57,3 +58,5 @@ def choices(
         "rl_r3": {"reward": "r3", "baseline": "running"},
         "rl_no_labels": {"label_errors": False},
     }
+    choices = {name: {"method": "rl_kd", "rl_kd": fields} for name, fields in rows.items()}
+    config.variants = ConfigDict({"labels": {"method": "scratch"}, **choices})

@@ -72,7 +72,6 @@ def get_config() -> ConfigDict:
         name="adam", learning_rate=5e-3, weight_decay=0.0, clip_norm=0.0, schedule="constant"
     )
     config.rl_kd.folds = 3
-    config.rl_kd.weights = ConfigDict(dict.fromkeys(TEACHERS, 1.0))
     config.rl_kd.sentence_encoder = f"sentence:{minilm}"
     tuned = {**config.teacher.optimizer.to_dict(), "learning_rate": 5e-5}
     encoder: dict[str, Any] = {"model": f"huggingface:{minilm}", "epochs": 3, "optimizer": tuned}
@@ -85,9 +84,5 @@ def get_config() -> ConfigDict:
             ),
         }
     )
-    choices = named_teachers.choices(
-        list(TEACHERS), rates=RATES, mixture=MIXTURE, logistic=LOGISTIC
-    )
-    rows = {name: {"method": "rl_kd", "rl_kd": fields} for name, fields in choices.items()}
-    config.variants = ConfigDict({"labels": {"method": "scratch"}, **rows})
+    named_teachers.set_rows(config, rates=RATES, mixture=MIXTURE, logistic=LOGISTIC)
     return config

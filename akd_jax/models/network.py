@@ -92,14 +92,8 @@ def _traced_once(module: nn.Module, preprocess: Any) -> tuple[Any, Any]:
     Their second call with the same shapes costs little, also within another function. They are
     made for `jax.eval_shape`, and nothing is compiled.
     """
-
-    def init(key: jax.Array, inputs: Any) -> Any:
-        return module.init(key, preprocess(inputs))
-
-    def infer(variables: Variables, inputs: Any) -> Any:
-        return module.apply(variables, preprocess(inputs), train=False)
-
-    return jax.jit(init), jax.jit(infer)
+    network = Network(module, preprocess)
+    return jax.jit(network.init), jax.jit(functools.partial(network.apply, train=False))
 
 
 def count_parameters(variables: Variables) -> int:

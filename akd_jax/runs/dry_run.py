@@ -74,7 +74,7 @@ def rehearse(run_config: Any) -> dict[str, Any]:
                 name: placeholder_outputs(plan, teachers[name], selection, len(examples))
                 for name, selection in selections(plan, STUDENT, stage).items()
             }
-        loss_data = None if stage.loss_data is None else stage.loss_data(context)
+        loss_data = stage.build_loss_data(context)
         stages.append(_measure_stage(plan, stage, student, teachers, examples, stored, loss_data))
         stores |= {store_name(stage, name): _num_bytes(x.views) for name, x in stored.items()}
         models = {**models, stage.name: student}
@@ -92,7 +92,7 @@ def _measure_stage(
     teachers: Mapping[str, Model],
     examples: Examples,
     stored: Mapping[str, StoredOutputs],
-    loss_data: Variables | None,
+    loss_data: Variables,
 ) -> dict[str, Any]:
     """Runs and measures the first steps of a stage, from the student's initial variables."""
     run = build_run(

@@ -112,7 +112,7 @@ def train_method(
             loss_variables=(
                 None if stage.loss_start is None else results[stage.loss_start].loss_variables
             ),
-            loss_data=None if stage.loss_data is None else stage.loss_data(context),
+            loss_data=stage.build_loss_data(context),
         )
         stage_label = label if len(method.stages) == 1 else f"{label} {stage.name}"
         with Checkpoints(folder / stage.name) as checkpoints:

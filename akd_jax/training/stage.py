@@ -122,6 +122,10 @@ class Stage:
     frozen: tuple[str, ...] = ()
     training_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    def build_loss_data(self, context: StageContext) -> Variables:
+        """Returns the collections of the loss that hold data; {} if there are none."""
+        return {} if self.loss_data is None else self.loss_data(context)
+
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise InputError(

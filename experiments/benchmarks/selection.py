@@ -77,5 +77,5 @@ def _stage_run(config: ConfigDict, row: dict[str, Any]) -> StageRun:
         key=key,
         seed=0,
         views=1,
-        loss_data=None if stage.loss_data is None else stage.loss_data(context),
+        loss_data=stage.build_loss_data(context),
     )

@@ -43,7 +43,7 @@ def share(german):
 
 
 def expected_splits(rows):
-    """The contents of the files for pairs that occur in help pages alone."""
+    """The contents of the files for pairs that occur only in help pages."""
     parts = {"test.tsv": (0, 0.05), "dev.tsv": (0.05, 0.1), "train.tsv": (0.1, 1)}
     contents = {}
     for name, (low, high) in parts.items():

@@ -55,7 +55,7 @@ def logits_of(model, inputs):
 
 
 def test_both_pretrainings_then_student_and_policy(config, tmp_path):
-    """The student stays in the stage of the policy, and the last stage goes on with the policy."""
+    """The stage 'policy' does not change the student; the last stage starts from its policy."""
     config.student.epochs = 4
     config.rl_kd.uniform_epochs = 2
     config.rl_kd.policy_epochs = 1

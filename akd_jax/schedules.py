@@ -134,7 +134,12 @@ def mixing_weight(ramp_epochs: int, until: int) -> Schedule:
 
 
 def linear(
-    start: float, end: float, *, epochs: int | None = None, steps: int | None = None
+    start: float,
+    end: float,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    smooth: bool = False,
 ) -> Schedule:
     """Returns start + (end - start) x, where x rises from 0 to 1.
 
@@ -143,28 +148,39 @@ def linear(
       end: the value from the end of the transition on.
       epochs: the epochs of the transition; the value then changes once per epoch.
       steps: the updates of the transition; the value then changes with every update.
+      smooth: whether the value also changes with every update if epochs are given.
 
     Raises:
       ValueError: neither or both of epochs and steps are given, or one is below 1.
     """
-    progress = _progress(epochs, steps)
+    progress = _progress(epochs, steps, smooth)
     return Schedule(lambda clock: start + (end - start) * progress(clock))
 
 
 def cosine(
-    start: float, end: float, *, epochs: int | None = None, steps: int | None = None
+    start: float,
+    end: float,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    smooth: bool = False,
 ) -> Schedule:
     """Returns end + (start - end) (1 + cos(pi x)) / 2, where x rises from 0 to 1 as for `linear`.
 
     Raises:
       ValueError: as for `linear`.
     """
-    progress = _progress(epochs, steps)
+    progress = _progress(epochs, steps, smooth)
     return Schedule(lambda clock: end + (start - end) * (1 + jnp.cos(jnp.pi * progress(clock))) / 2)
 
 
 def exponential(
-    start: float, end: float, *, epochs: int | None = None, steps: int | None = None
+    start: float,
+    end: float,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    smooth: bool = False,
 ) -> Schedule:
     """Returns start (end / start)^x, where x rises from 0 to 1 as for `linear`.
 
@@ -173,6 +189,7 @@ def exponential(
       end: the value from the end of the transition on, greater than 0.
       epochs: as for `linear`.
       steps: as for `linear`.
+      smooth: as for `linear`.
 
     Raises:
       ValueError: start or end is not greater than 0, or as for `linear`.
@@ -182,7 +199,7 @@ def exponential(
             f"start, end: expected values greater than 0, got {start} and {end}; use linear or"
             " cosine to reach 0"
         )
-    progress = _progress(epochs, steps)
+    progress = _progress(epochs, steps, smooth)
     return Schedule(lambda clock: start * (end / start) ** progress(clock))
 
 
@@ -202,7 +219,7 @@ def from_optax(schedule: Callable[[Any], Any]) -> Schedule:
     return Schedule(value)
 
 
-def _progress(epochs: int | None, steps: int | None) -> Callable[[Clock], jax.Array]:
+def _progress(epochs: int | None, steps: int | None, smooth: bool) -> Callable[[Clock], jax.Array]:
     """Returns the function x = min(finished / length, 1) of the clock."""
     length = epochs if steps is None else steps
     if length is None or (epochs is not None and steps is not None) or length < 1:
@@ -212,6 +229,9 @@ def _progress(epochs: int | None, steps: int | None) -> Callable[[Clock], jax.Ar
         )
 
     def progress(clock: Clock) -> jax.Array:
+        if smooth and steps is None:
+            total = jnp.float32(length) * clock.steps_per_epoch.astype(jnp.float32)
+            return jnp.minimum(clock.step.astype(jnp.float32) / total, 1)
         finished = clock.epoch if steps is None else clock.step
         return jnp.minimum(finished.astype(jnp.float32) / jnp.float32(length), 1)
 

@@ -5,7 +5,7 @@ tokens of a text.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -20,15 +20,38 @@ UNLABELLED = -100  # The class index of an example or token without a label, as 
 
 
 @dataclasses.dataclass(frozen=True)
+class TargetVocabulary:
+    """The tokens of the texts that a network generates.
+
+    Attributes:
+      key: a digest of the tokenizer.
+      size: V, the number of tokens.
+      start: the id of the token before the first word.
+      end: the id of the token after the last word.
+      pad: the id of padding; it may be that of `start`.
+      decode: maps sequences of ids to texts, without the tokens above.
+    """
+
+    key: str
+    size: int
+    start: int
+    end: int
+    pad: int
+    decode: Callable[[Sequence[Sequence[int]]], list[str]] = dataclasses.field(
+        compare=False, repr=False
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
-    """A prediction task: a classification, a regression, or the choice of a token per position.
+    """A prediction task: a classification, a regression, or the generation of a text.
 
     Attributes:
       labels: names of the classes, in the order of their indices; empty for the other tasks.
-      metrics: names in `akd_jax.metrics.METRICS`; the first one selects the best checkpoint.
+      metrics: names in `akd_jax.metrics.METRICS`, or in TEXT_METRICS for generated texts; the
+        first one selects the best checkpoint.
       codes: the labels as written in the task's files, if they differ from the names.
-      vocabulary_size: number of tokens to choose from at each position of a sequence; 0 for the
-        other tasks.
+      target: the tokens of generated texts; None for the other tasks.
       scale: (a, b) of a regression: the number in the task's files is a + b times the number that
         a network predicts, such as (0, 100) for scores from 0 to 100.
     """
@@ -36,7 +59,7 @@ class Task:
     labels: tuple[str, ...]
     metrics: tuple[str, ...] = ("accuracy",)
     codes: tuple[str, ...] = ()
-    vocabulary_size: int = 0
+    target: TargetVocabulary | None = None
     scale: tuple[float, float] = (0.0, 1.0)
 
     @classmethod
@@ -47,12 +70,19 @@ class Task:
     @property
     def regression(self) -> bool:
         """Whether the task is a regression."""
-        return not self.labels and not self.vocabulary_size
+        return not self.labels and self.target is None
 
     @property
     def outputs(self) -> int:
-        """C, the number of logits of a network for this task, for sequences at each position."""
-        return self.vocabulary_size or len(self.labels) or 1
+        """C, the number of logits of a network for this task; of each token of a generated text."""
+        return len(self.labels) or (1 if self.target is None else self.target.size)
+
+    @property
+    def output_names(self) -> list[str]:
+        """What the outputs of a network for this task stand for; [] for a regression."""
+        if self.target is not None:
+            return [f"the target vocabulary {self.target.key}"]
+        return list(self.labels)
 
     def unscale(self, values: np.ndarray) -> np.ndarray:
         """Returns the predictions or labels of a regression in the units of the task's files."""
@@ -79,16 +109,20 @@ class Clock(struct.PyTreeNode):
       temperature_step: k, the number of finished temperatures, int32 [].
       epoch: number of finished epochs, int32 [].
       step: number of finished updates, int32 [].
+      steps_per_epoch: number of updates of an epoch, int32 [].
     """
 
     temperature_step: jax.Array
     epoch: jax.Array
     step: jax.Array
+    steps_per_epoch: jax.Array
 
     @classmethod
-    def at(cls, *, temperature_step: int = 0, epoch: int = 0, step: int = 0) -> "Clock":
+    def at(
+        cls, *, temperature_step: int = 0, epoch: int = 0, step: int = 0, steps_per_epoch: int = 1
+    ) -> "Clock":
         """Returns the clock of a time that is given in Python numbers."""
-        return cls(jnp.int32(temperature_step), jnp.int32(epoch), jnp.int32(step))
+        return cls(*map(jnp.int32, (temperature_step, epoch, step, steps_per_epoch)))
 
 
 class Tokens(struct.PyTreeNode):

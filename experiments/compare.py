@@ -18,10 +18,17 @@ from akd_jax import methods as all_methods
 from akd_jax.host import processes, records
 from akd_jax.host.errors import DivergedError, InputError
 from akd_jax.host.files import Path, absolute
-from akd_jax.runs import Plan, make_plan
+from akd_jax.runs import Plan, evaluation, make_plan
 from akd_jax.runs.examples import planned_updates
 from experiments import cli, comparison_table, html_report, options
-from experiments.grid import Grid, row_config, run_grid, teacher_test_logits, test_logits
+from experiments.grid import (
+    Grid,
+    row_config,
+    run_grid,
+    teacher_test_logits,
+    test_logits,
+    test_texts,
+)
 from experiments.tables import markdown_table
 
 _CONFIG = options.config_flag()
@@ -105,16 +112,16 @@ def _summary(
 ) -> dict[str, Any]:
     """Returns the contents of comparison.json."""
     plan = next(iter(plans.values()))
-    task, labels = plan.dataset.task, plan.dataset.splits["test"].labels
-    all_logits, teacher_logits = test_logits(grid, workdir), teacher_test_logits(grid, plans)
-    entries: dict[str, Any] = {}
-    for method, logits in all_logits.items():
-        others = {name: all_logits[name] for name in references if name != method}
-        entries[method] = {
+    task, examples = plan.dataset.task, len(plan.dataset.splits["test"])
+    statistics = _text_scores if task.target else _label_scores
+    entries = {
+        method: {
             "runs": grid.folders[method],
             **comparison_table.summarize_runs(grid.results[method], task.metric),
-            **comparison_table.score_predictions(logits, others, labels, task, teacher_logits),
+            **scores,
         }
+        for method, scores in statistics(grid, plans, workdir, references).items()
+    }
     teachers = {
         name: {
             "test": teacher.results["test"],
@@ -133,9 +140,47 @@ def _summary(
         "teachers": teachers,
         **comparison_table.table(entries, references, teachers, grid.diverged),
         "notes": [
-            *comparison_table.notes(updates, seeds, len(labels), task, teachers),
+            *comparison_table.notes(updates, seeds, examples, task, teachers),
             *(f"{method} diverged: {error}." for method, error in grid.diverged.items()),
         ],
+    }
+
+
+def _label_scores(
+    grid: Grid, plans: Mapping[str, Plan], workdir: Path, references: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Returns the statistics of each method's predictions of classes or numbers."""
+    plan = next(iter(plans.values()))
+    task, labels = plan.dataset.task, plan.dataset.splits["test"].labels
+    logits, of_teacher = test_logits(grid, workdir), teacher_test_logits(grid, plans)
+    return {
+        method: comparison_table.score_predictions(
+            own,
+            {name: logits[name] for name in references if name != method},
+            labels,
+            task,
+            of_teacher,
+        )
+        for method, own in logits.items()
+    }
+
+
+def _text_scores(
+    grid: Grid, plans: Mapping[str, Plan], workdir: Path, references: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Returns the statistics of the texts that each method's students generate."""
+    plan = next(iter(plans.values()))
+    texts = test_texts(grid, workdir)
+    sources, targets = (evaluation.column(plan, "test", number) for number in (0, 1))
+    return {
+        method: comparison_table.score_texts(
+            own,
+            {name: texts[name] for name in references if name != method},
+            sources,
+            targets,
+            plan.dataset.task.metric,
+        )
+        for method, own in texts.items()
     }
 
 

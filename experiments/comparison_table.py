@@ -6,9 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from akd_jax.metrics import generation
 from akd_jax.runs import STUDENT
 from akd_jax.types import Task
 from experiments import statistics
+
+_OF_CLASSES = (
+    "agreement: share of the test examples to which student and teacher assign the same class. ECE:"
+    " expected calibration error with 15 bins."
+)
+# What the columns of generated texts are, by the main metric.
+_PARTS = {
+    "bleu": "Texts are decoded greedily. chrf: chrF of the same texts. 9-15 words: BLEU of the"
+    " sources with so many words, and so on.",
+    "rouge1": "Texts are decoded greedily. rouge2, rouge_l: ROUGE-2 and ROUGE-L of the same texts.",
+}
 
 
 def summarize_runs(results: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
@@ -91,6 +103,50 @@ def score_predictions(
     return scores
 
 
+def score_texts(
+    texts: Sequence[Sequence[str]],
+    others: Mapping[str, Sequence[Sequence[str]]],
+    sources: Sequence[str],
+    references: Sequence[str],
+    metric: str,
+) -> dict[str, Any]:
+    """Returns the statistics of the texts that one method's students generate for N sources.
+
+    Args:
+      texts: N texts of each of the method's students.
+      others: the same for the methods to compare with, by name.
+      sources: N texts.
+      references: N texts, the right ones.
+      metric: the main metric of the task.
+
+    Returns:
+      'against', which maps each other method to the confidence interval of the difference; and
+      'parts': chrF, and BLEU of the sources of several lengths, or ROUGE-2 and ROUGE-L.
+    """
+    against = {
+        name: list(
+            statistics.paired_bootstrap(
+                statistics.text_difference(texts, other, references, metric),
+                seeds=len(texts),
+                examples=len(references),
+            )
+        )
+        for name, other in others.items()
+    }
+    if metric != "bleu":
+        names = ("rouge2", "rouge_l")
+        values = [generation.scores(student, references, names) for student in texts]
+        return {"against": against, "parts": {x: _summary([v[x] for v in values]) for x in names}}
+    parts = {"chrf": _summary([generation.chrf(student, references) for student in texts])}
+    by_length = [
+        generation.bleu_by_source_length(student, references, sources) for student in texts
+    ]
+    for name, part in by_length[0].items():
+        if part.rows:
+            parts[f"{name} words"] = _summary([lengths[name].bleu for lengths in by_length])
+    return {"against": against, "parts": parts}
+
+
 def table(
     entries: Mapping[str, Any],
     references: Sequence[str],
@@ -109,7 +165,8 @@ def table(
     tested = references if any("williams" in entry for entry in entries.values()) else ()
     headers = ["", "test", *splits, "last step", *(f"vs {name}" for name in references)]
     headers += [f"p vs {name}" for name in tested]
-    headers += ["agreement", "ECE", "n", "s", "teacher s"]
+    parts = list(next(iter(entries.values())).get("parts", ()))
+    headers += [*(parts or ["agreement", "ECE"]), "n", "s", "teacher s"]
     blank = [""] * (len(headers) - 2)
     rows = [
         [f"({name})", _percent({"mean": teacher["test"], "std": None}), *blank]
@@ -129,9 +186,10 @@ def table(
                 _percent(entry["test_last"]),
                 *intervals,
                 *(_largest(entry["williams"].get(name, ())) for name in tested),
+                *(_percent(entry["parts"][part]) for part in parts),
                 *(
                     _percent(entry[score]) if score in entry else ""
-                    for score in ("agreement", "calibration_error")
+                    for score in (() if parts else ("agreement", "calibration_error"))
                 ),
                 str(entry["n"]),
                 f"{entry['seconds']:.1f}",
@@ -164,8 +222,7 @@ def notes(
         "vs: 95 % confidence interval of the difference to that method, from a paired bootstrap"
         " over seeds and test examples. If an interval contains 0, the difference is not"
         " significant. With few seeds, an interval that barely excludes 0 is weak evidence.",
-        "agreement: share of the test examples to which student and teacher assign the same class."
-        " ECE: expected calibration error with 15 bins.",
+        _PARTS.get(task.metric, _OF_CLASSES),
         "n: number of seeds. s: mean training time of a student in seconds. teacher s: time in"
         " seconds to compute and store the teacher's logits, once for all students. It is 0 if no"
         " logits are stored: then s includes the teacher.",

@@ -95,6 +95,14 @@ def test_logits(grid: Grid, workdir: Path) -> dict[str, list[np.ndarray]]:
     }
 
 
+def test_texts(grid: Grid, workdir: Path) -> dict[str, list[list[str]]]:
+    """Returns the texts that each method's students generate for the N test examples."""
+    return {
+        method: [runs.generate(workdir / folder)[STUDENT].texts for folder in folders]
+        for method, folders in grid.folders.items()
+    }
+
+
 def teacher_test_logits(grid: Grid, plans: Mapping[str, Plan]) -> np.ndarray | None:
     """Returns the logits [N, C] of the teacher; None if no method shares it."""
     # Only the plans with the teacher tokenise texts for it.

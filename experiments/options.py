@@ -42,6 +42,14 @@ def format_flag() -> flags.FlagHolder:
     return _string_flag("format", "Format of what is written; see above.")
 
 
+@functools.cache
+def beams_flag() -> flags.FlagHolder:
+    """Defines --beams=N."""
+    return flags.DEFINE_integer(
+        "beams", 1, "Number of beams of generated texts; 1 decodes greedily.", lower_bound=1
+    )
+
+
 def seeds_flag() -> flags.FlagHolder:
     """Defines --seeds=N."""
     holder = _define_seeds_flag()

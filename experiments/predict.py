@@ -11,6 +11,9 @@ the predicted class or, for a regression, the predicted number in the units of t
 That is --format=glue. --format=wmt writes the submission of the quality estimation tasks of WMT: a
 line with the size of the student in bytes, one with its number of parameters, and for each pair of
 texts its languages, the name of the method, its index and its score.
+
+A run that generates texts reads only the sources, and writes one text a line, by greedy decoding or
+with --beams.
 """
 
 import functools
@@ -30,6 +33,7 @@ from akd_jax.host.files import Path, absolute, readable_path, reason
 from akd_jax.models.network import Model
 from akd_jax.runs import STUDENT, Plan
 from akd_jax.training.evaluate import Predictor
+from akd_jax.training.texts import TextGenerator
 from experiments import cli, cost, options
 
 _WORKDIR = options.workdir_flag()
@@ -38,19 +42,28 @@ _INPUT = flags.DEFINE_string(
 )
 _OUTPUT = options.output_flag()
 _FORMAT = options.format_flag()
+_BEAMS = options.beams_flag()
 _FORMATS = ("glue", "wmt")
+_HEADER = "index\tprediction"
 
 
 def predict_file(
-    workdir: Path, examples: Path, output: Path | None = None, format_name: str = "glue"
+    workdir: Path,
+    examples: Path,
+    output: Path | None = None,
+    format_name: str = "glue",
+    beams: int = 1,
 ) -> list[str]:
     """Returns the student's predictions for the examples in a file, a line each, after a header.
+
+    Generated texts have no header.
 
     Args:
       workdir: the folder of a finished run.
       examples: the file of the examples.
       output: the file to which the lines are written; None writes nothing.
       format_name: 'glue', or 'wmt' with its two lines as the header.
+      beams: the number of beams of generated texts; 1 decodes greedily.
 
     Raises:
       InputError: `workdir` holds no finished run, the file `examples` does not fit the run's
@@ -62,16 +75,28 @@ def predict_file(
         raise InputError(f"--output: expected the name of a file other than --input, got {output}")
     plan, models = runs.load(workdir, teachers=False)
     unlabelled = read_examples(plan, examples)
-    outputs = Predictor()(models[STUDENT], plan.batches(unlabelled))
-    predictions = metrics.predictions(np.asarray(outputs.logits), plan.dataset.task)
-    texts = list(map(plan.dataset.task.format_prediction, predictions))
+    texts = _predictions(plan, models[STUDENT], unlabelled, beams)
     if format_name == "wmt":
         lines = _wmt_lines(plan, models[STUDENT], texts)
+    elif plan.dataset.task.target is not None:
+        lines = texts
     else:
-        lines = ["index\tprediction", *(f"{i}\t{text}" for i, text in enumerate(texts))]
+        lines = [_HEADER, *(f"{i}\t{text}" for i, text in enumerate(texts))]
     if output is not None:
         processes.on_primary(functools.partial(_write, output, lines))
     return lines
+
+
+def _predictions(plan: Plan, student: Model, examples: Examples, beams: int) -> list[str]:
+    """Returns the prediction for each example as text."""
+    task, batches = plan.dataset.task, plan.batches(examples)
+    if task.target is not None:
+        generator = TextGenerator(task.target, plan.settings.dataset.max_length, beams)
+        return [" ".join(text.split()) for text in generator(student, batches).texts]
+    if beams != 1:
+        raise InputError(f"--beams: expected 1 for a run that generates no texts, got {beams}")
+    logits = np.asarray(Predictor()(student, batches).logits)
+    return list(map(task.format_prediction, metrics.predictions(logits, task)))
 
 
 def _wmt_lines(plan: Plan, student: Model, scores: Sequence[str]) -> list[str]:
@@ -104,6 +129,10 @@ def read_examples(plan: Plan, path: Path) -> Examples:
     """
     if "codes" in plan.dataset.kinds:
         return _read_recordings(plan, path)
+    if plan.dataset.task.target is not None:
+        sources = tsv.texts(tsv.read(path, plan.dataset.columns[:1]))
+        pairs = np.concatenate([sources, np.full_like(sources, "")], axis=1)
+        return _tokenise(plan, pairs, "texts", "max_length")
     if plan.dataset.texts:
         texts = tsv.texts(tsv.read(path, plan.dataset.columns))
         return _tokenise(plan, texts, "texts", "max_length")
@@ -165,13 +194,14 @@ def main() -> None:
     workdir, examples = options.path(_WORKDIR), options.path(_INPUT)
     format_name = _FORMAT.value or _FORMATS[0]
     if _OUTPUT.value is None:
-        lines = predict_file(workdir, examples, format_name=format_name)
+        lines = predict_file(workdir, examples, None, format_name, _BEAMS.value)
         cli.print_on_primary("\n".join(lines))
         return
     output = options.path(_OUTPUT)
-    lines = predict_file(workdir, examples, output, format_name)
-    count = len(lines) - (2 if format_name == "wmt" else 1)
-    cli.print_on_primary(f"{output}: {count:,} predictions")
+    lines = predict_file(workdir, examples, output, format_name, _BEAMS.value)
+    # Texts have no header.
+    header = 2 if format_name == "wmt" else int(lines[0] == _HEADER)
+    cli.print_on_primary(f"{output}: {len(lines) - header:,} predictions")
 
 
 if __name__ == "__main__":

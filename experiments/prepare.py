@@ -27,6 +27,10 @@ libreoffice_de_en is a folder with train.tsv, dev.tsv and test.tsv, whose column
 hold German texts of LibreOffice and their English versions, from Debian packages (a download of
 6 MB). The version in Debian 12 gives the expected files; another version gives a warning.
 
+parallel_text is such a folder with your own texts; summaries is one whose targets are summaries. A
+tokenizer of each side is trained on train.tsv, or one of both with --joint; or --tokenizers=FOLDER
+takes those of a translation model of Marian in a Hugging Face folder.
+
 The same command continues a preparation that was stopped.
 """
 
@@ -48,6 +52,7 @@ from experiments.preparation import (
     libreoffice,
     movie_reviews,
     mt_quality,
+    parallel_text,
     scored_pairs,
     sentiment_domains,
     speech,
@@ -59,8 +64,8 @@ _DATASET = flags.DEFINE_string(
     "dataset",
     None,
     "Data set: 'cifar10', 'cifar100', 'fashion_mnist', 'movie_reviews', 'sentiment_domains',"
-    " 'speech_commands_csv', 'spoken_intents', 'scored_pairs', 'mlqe_pe', 'mt_quality' or"
-    " 'libreoffice_de_en'.",
+    " 'speech_commands_csv', 'spoken_intents', 'scored_pairs', 'mlqe_pe', 'mt_quality',"
+    " 'libreoffice_de_en', 'parallel_text' or 'summaries'.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data set.")
 _CODES = flags.DEFINE_integer(
@@ -102,11 +107,19 @@ _CATALOGS = flags.DEFINE_list(
 _VOCABULARY_SIZE = flags.DEFINE_integer(
     "vocabulary_size",
     tokenizers.VOCABULARY_SIZE,
-    "scored_pairs, mlqe_pe, mt_quality: largest number of tokens of each tokenizer.",
+    "Pairs of texts: largest number of tokens of each tokenizer.",
     lower_bound=tokenizers.SMALLEST,
 )
+_JOINT = flags.DEFINE_bool(
+    "joint", False, "Texts to generate: whether one tokenizer is trained on both sides."
+)
+_TOKENIZERS = flags.DEFINE_string(
+    "tokenizers",
+    "",
+    "Texts to generate: folder of a translation model of Marian, whose tokenizers are taken.",
+)
 _PAIR_OPTIONS = {
-    name: flags.DEFINE_string(name, "", f"scored_pairs, mlqe_pe: {field.description}")
+    name: flags.DEFINE_string(name, "", f"Pairs of texts: {field.description}")
     for name, field in pairs.PairOptions.model_fields.items()
 }
 
@@ -121,6 +134,7 @@ _DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
 # The settings without flags.
 _OPTIONS, _SIZES = speech.Options(), spoken_intents.Sizes()
 _QUALITY, _PAIRS = mt_quality.Options(), pairs.PairOptions()
+_PARALLEL = parallel_text.Options()
 
 
 def prepare_dataset(
@@ -132,6 +146,7 @@ def prepare_dataset(
     seed: int = 0,
     quality: mt_quality.Options = _QUALITY,
     pair_options: pairs.PairOptions = _PAIRS,
+    parallel: parallel_text.Options = _PARALLEL,
 ) -> str:
     """Prepares a data set in a folder; returns a line that describes the result.
 
@@ -141,8 +156,9 @@ def prepare_dataset(
       speech_options: what the codes of recordings are.
       sizes: the numbers of utterances of 'spoken_intents'.
       seed: the seed of 'spoken_intents'.
-      quality: what 'mt_quality' is, and the size of all vocabularies of pairs.
-      pair_options: the languages of 'mlqe_pe', and the columns of it and of 'scored_pairs'.
+      quality: what 'mt_quality' is, and the size of the vocabularies of pairs with scores.
+      pair_options: the languages of 'mlqe_pe', and the columns of pairs.
+      parallel: the tokenizers of texts to generate.
 
     Raises:
       InputError: the data set is unknown, or could not be downloaded or made. The message names
@@ -161,6 +177,13 @@ def prepare_dataset(
         source = pairs.LOADERS[dataset](data_dir, pair_options)
         return scored_pairs.prepare(source, quality.vocabulary_size)
 
+    def make_target_tokenizers() -> str:
+        return parallel_text.prepare(data_dir, pair_options, parallel)
+
+    def make_translations() -> str:
+        libreoffice.prepare(data_dir)
+        return make_target_tokenizers()
+
     # Each makes a data set, and describes it.
     makers: Mapping[str, Callable[[], str]] = {
         "speech_commands_csv": make_codes,
@@ -168,7 +191,9 @@ def prepare_dataset(
         "scored_pairs": make_tokenizers,
         "mlqe_pe": make_tokenizers,
         "mt_quality": lambda: mt_quality.prepare(data_dir, quality),
-        "libreoffice_de_en": lambda: libreoffice.prepare(data_dir),
+        "libreoffice_de_en": make_translations,
+        "parallel_text": make_target_tokenizers,
+        "summaries": make_target_tokenizers,
     }
     if dataset not in {**_DOWNLOADS, **makers}:
         raise InputError(
@@ -229,6 +254,11 @@ def main() -> None:
         ),
         pair_options=pairs.PairOptions(
             **{name: flag.value for name, flag in _PAIR_OPTIONS.items()}
+        ),
+        parallel=parallel_text.Options(
+            _VOCABULARY_SIZE.value,
+            _JOINT.value,
+            as_path(_TOKENIZERS.value) if _TOKENIZERS.value else None,
         ),
     )
     print(line)

@@ -153,6 +153,36 @@ def difference(
     return score
 
 
+def text_difference(
+    texts: Sequence[Sequence[str]],
+    others: Sequence[Sequence[str]],
+    references: Sequence[str],
+    metric: str,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns a function from rows to the differences of two methods' scores by seed.
+
+    Args:
+      texts: N texts of each student of one method.
+      others: N texts of each student of the other method, in the same order of seeds.
+      references: N texts.
+      metric: 'bleu', or a variant of ROUGE, which is a mean over rows.
+
+    Raises:
+      ValueError: see `bleu_difference`.
+      InputError: the package of the metric is not installed.
+    """
+    if metric == "bleu":
+        return bleu_difference(texts, others, references)
+    gaps = np.stack(
+        [
+            generation.rouge_rows(metric, one, references)
+            - generation.rouge_rows(metric, other, references)
+            for one, other in zip(texts, others, strict=True)
+        ]
+    )
+    return lambda indices: gaps[:, indices].mean(axis=1)
+
+
 def bleu_difference(
     hypotheses: Sequence[Sequence[str]],
     others: Sequence[Sequence[str]],

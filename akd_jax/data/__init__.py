@@ -19,6 +19,7 @@ from akd_jax.data.readers import (
     glue,
     idx,
     language_names,
+    parallel,
     quality,
     speech,
     tsv,
@@ -53,8 +54,11 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
     "spoken_intents": speech.load,
     "tsv": tsv.load,
     **glue.LOADERS,
+    **parallel.LOADERS,
     **quality.DEFAULT_LOADERS,
 }
+# The readers that also take the names of columns.
+_OF_COLUMNS = {**parallel.LOADERS, **quality.LOADERS}
 
 
 @functools.lru_cache(maxsize=2)
@@ -70,8 +74,8 @@ def load(config: DatasetConfig) -> Dataset:
             f"config.dataset.name: expected one of {', '.join(DATASETS)}, got {config.name!r}"
         )
     folder = readable_path("config.dataset.data_dir", config.data_dir) if config.data_dir else None
-    if config.name in quality.LOADERS:
-        source = quality.LOADERS[config.name](folder, config)
+    if config.name in _OF_COLUMNS:
+        source = _OF_COLUMNS[config.name](folder, config)
     else:
         source = DATASETS[config.name](folder)
     dataset = hold_out(
@@ -82,7 +86,8 @@ def load(config: DatasetConfig) -> Dataset:
         reward_size=config.reward_size,
         seed=config.seed,
     )
-    unlabelled = len(dataset.splits.get(UNLABELLED_SPLIT, ()))
+    # The examples without labels of a generation are pairs, whose targets must not be read.
+    unlabelled = 0 if source.task.target else len(dataset.splits.get(UNLABELLED_SPLIT, ()))
     if config.unlabelled_size > unlabelled:
         raise InputError(
             f"config.dataset.unlabelled_size: expected at most {unlabelled}, the number of"

@@ -85,7 +85,11 @@ class Batches:
             for index, bucket in enumerate(buckets):
                 batch = jax.tree.unflatten(tree, [leaf[index] for leaf in leaves])
                 if self.buckets:
-                    batch = batch.replace(inputs=text.crop(batch.inputs, self.buckets[bucket]))
+                    length = self.buckets[bucket]
+                    batch = batch.replace(
+                        inputs=text.crop(batch.inputs, length),
+                        labels=batch.labels[:, :length] if batch.labels.ndim > 1 else batch.labels,
+                    )
                 yield batch
 
     def groups(self, size: int, epoch: int = 0, first: int = 0) -> Iterator[Batch]:

@@ -120,6 +120,7 @@ class Dataset:
       kinds: what each of these columns holds, as in `Source`.
       tokenizers: the files of a tokenizer for each column, as in `Source`.
       buckets: the padded lengths of batches of texts; empty for other inputs.
+      label_shape: the shape of an example's label; (L,) for the tokens of a text to generate.
     """
 
     splits: Mapping[str, Examples]
@@ -130,6 +131,7 @@ class Dataset:
     kinds: tuple[Kind, ...] = ()
     tokenizers: tuple[Path, ...] = ()
     buckets: tuple[int, ...] = ()
+    label_shape: tuple[int, ...] = ()
 
     @property
     def texts(self) -> bool:

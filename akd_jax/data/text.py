@@ -11,6 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from akd_jax.data.dataset import Examples, Kind
+from akd_jax.host.errors import InputError, require
+from akd_jax.host.files import Path
 from akd_jax.host.settings import PositiveInt, Section
 from akd_jax.types import Tokens
 
@@ -52,6 +54,8 @@ class Vocabulary:
       limit: the number of codes that exist, of letters of a transcript, or of tokens that a network
         has embeddings for; 0 for none. Vocabularies with the same key but other limits are not
         equal, so that none reads the other's tokens.
+      label: maps texts and a length L to the tokens to predict, int32 [N, L], for networks that
+        generate texts; None for the labels of the data set.
     """
 
     key: str
@@ -60,14 +64,14 @@ class Vocabulary:
     )
     kind: Kind = "text"
     limit: int = 0
+    label: Callable[[np.ndarray, int], np.ndarray] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     @classmethod
     def of(cls, tokenizer: "Tokenizer") -> "Vocabulary":
         """Returns the vocabulary of a tokenizer; its padding and truncation are disabled."""
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        key = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:12]
-        return cls(key, functools.partial(tokenise, tokenizer))
+        return cls(tokenizer_key(tokenizer), functools.partial(tokenise, tokenizer))
 
     def __call__(self, inputs: Mapping[str, Any]) -> Any:
         """Returns the tokens of this vocabulary."""
@@ -100,6 +104,7 @@ class TokenisedSplits(Mapping[str, Examples]):
       vocabularies: the vocabularies of the networks.
       read: maps the name of a split and a vocabulary to tokens [N, L], or a tree of them, and to
         whether each text was truncated [N].
+      max_length: the length of the tokens to predict, for vocabularies that have some.
     """
 
     def __init__(
@@ -107,12 +112,17 @@ class TokenisedSplits(Mapping[str, Examples]):
         splits: Mapping[str, Examples],
         vocabularies: Iterable[Vocabulary],
         read: Callable[[str, Vocabulary], tuple[Any, np.ndarray]],
+        max_length: int,
     ):
         self._splits, self._vocabularies, self._read = splits, list(vocabularies), read
+        self._max_length = max_length
 
     def __getitem__(self, name: str) -> Examples:
+        split = self._splits[name]
         inputs = {v.key: self._read(name, v)[0] for v in self._vocabularies}
-        return dataclasses.replace(self._splits[name], inputs=inputs)
+        label = self._vocabularies[0].label
+        labels = split.labels if label is None else label(split.inputs, self._max_length)
+        return dataclasses.replace(split, inputs=inputs, labels=labels)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._splits)
@@ -126,6 +136,45 @@ class TokenisedSplits(Mapping[str, Examples]):
             name: int(np.any([self._read(name, v)[1] for v in self._vocabularies], axis=0).sum())
             for name in self
         }
+
+
+def tokenizer_key(tokenizer: "Tokenizer") -> str:
+    """Returns a digest of a tokenizer; disables its padding and truncation."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:12]
+
+
+def load_tokenizer(path: Path, limit: int) -> "Tokenizer":
+    """Loads the tokenizer of a side of a data set of pairs.
+
+    Args:
+      path: its file.
+      limit: the largest number of tokens; 0 for any.
+
+    Raises:
+      InputError: the file is missing or damaged, or the tokenizer has too many tokens.
+    """
+    tokenizers = require("tokenizers", "text")
+    if not path.exists():
+        raise InputError(
+            f"{path}: expected a tokenizer of the data set, got no file; run experiments.prepare"
+            " with --dataset and --data_dir"
+        )
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises plain Exception.
+        raise InputError(
+            f"{path}: expected a tokenizer, got a damaged one: {error}; delete it and run"
+            " experiments.prepare again"
+        ) from None
+    size = tokenizer.get_vocab_size()
+    if limit and size > limit:
+        raise InputError(
+            f"{path}: expected at most {limit} tokens, the vocabulary of the network, got {size};"
+            " choose a network with a larger vocabulary"
+        )
+    return tokenizer
 
 
 def tokenise(

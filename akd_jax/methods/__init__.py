@@ -4,10 +4,13 @@ from akd_jax.methods import (
     annealing_kd,
     compose,
     continuation_kd,
+    gkd,
+    imitkd,
     kd,
     multi_teacher,
     rl_kd,
     scratch,
+    seq_kd,
     simkd,
     takd,
     textual_kd,
@@ -26,6 +29,9 @@ METHODS: dict[str, MethodSpec] = {
     "multi_teacher": multi_teacher.SPEC,
     "rl_kd": rl_kd.SPEC,
     "textual_kd": textual_kd.SPEC,
+    "seq_kd": seq_kd.SPEC,
+    "imitkd": imitkd.SPEC,
+    "gkd": gkd.SPEC,
 }
 
 __all__ = ["METHODS", "MethodSpec", "RunSettings", "default_teacher", "teacher_recipe"]

@@ -6,7 +6,7 @@ or if the numbers of rows differ. They import sacreBLEU and rouge-score on first
 `InputError` if the package is not installed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,17 +71,28 @@ def rouge1(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 
     Source: Lin, 2004, https://aclanthology.org/W04-1013.
     """
-    return _rouge("rouge1", hypotheses, references)
+    return float(rouge_rows("rouge1", hypotheses, references).mean())
 
 
 def rouge2(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     """Returns the mean over rows of ROUGE-2: like `rouge1`, of pairs of adjacent words."""
-    return _rouge("rouge2", hypotheses, references)
+    return float(rouge_rows("rouge2", hypotheses, references).mean())
 
 
 def rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     """Returns the mean over rows of ROUGE-L: like `rouge1`, of the longest common subsequence."""
-    return _rouge("rougeL", hypotheses, references)
+    return float(rouge_rows("rouge_l", hypotheses, references).mean())
+
+
+def rouge_rows(name: str, hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Returns the score of each row, [N], of 'rouge1', 'rouge2' or 'rouge_l'."""
+    package_name = "rougeL" if name == "rouge_l" else name
+    tokenizer = require("rouge_score.tokenizers", "text").DefaultTokenizer(use_stemmer=True)
+    # Without a tokenizer, the scorer makes the same one and logs a line at every call.
+    rouge = require("rouge_score.rouge_scorer", "text")
+    scorer = rouge.RougeScorer([package_name], tokenizer=tokenizer)
+    rows = zip(*_rows(hypotheses, references), strict=True)
+    return np.array([scorer.score(target, text)[package_name].fmeasure for text, target in rows])
 
 
 def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:
@@ -92,19 +103,21 @@ def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     return float(_corpus_score("BLEU", hypotheses, references).ratio)
 
 
-def share_without_end(tokens: np.ndarray, end_id: int) -> float:
-    """Returns the share of rows that do not contain the end of the sequence.
+# Metric name to a function of hypotheses and references.
+TEXT_METRICS: Mapping[str, Callable[[Sequence[str], Sequence[str]], float]] = {
+    "bleu": bleu,
+    "chrf": chrf,
+    "rouge1": rouge1,
+    "rouge2": rouge2,
+    "rouge_l": rouge_l,
+}
 
-    Args:
-      tokens: int [N, T], the generated ids.
-      end_id: id of the token that ends a sequence.
 
-    Raises:
-      ValueError: `tokens` does not have two axes, or no row.
-    """
-    if tokens.ndim != 2 or not len(tokens):
-        raise ValueError(f"tokens: expected shape [N, T] with N above 0, got {tokens.shape}")
-    return float(np.mean(~(tokens == end_id).any(axis=1)))
+def scores(
+    hypotheses: Sequence[str], references: Sequence[str], names: Sequence[str]
+) -> dict[str, float]:
+    """Returns metrics of TEXT_METRICS by name."""
+    return {name: TEXT_METRICS[name](hypotheses, references) for name in names}
 
 
 def bleu_by_source_length(
@@ -143,6 +156,16 @@ def bleu_by_source_length(
         chosen = [hypotheses[row] for row in rows], [references[row] for row in rows]
         parts[name] = Part(len(rows), bleu(*chosen) if len(rows) else None)
     return parts
+
+
+def closest(texts: Sequence[str], reference: str) -> int:
+    """Returns the number of the text with the largest sentence BLEU; the first of equal ones.
+
+    N-grams of an order without a match count as half a match, a quarter, and so on, so that short
+    texts have different scores.
+    """
+    metric = require("sacrebleu", "text").BLEU(effective_order=True)
+    return int(np.argmax([metric.sentence_score(text, [reference]).score for text in texts]))
 
 
 def bleu_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
@@ -186,15 +209,6 @@ def _signature(metric: str) -> str:
     """Returns the signature of a metric of sacreBLEU, for one reference per row."""
     signature = getattr(require("sacrebleu", "text"), metric)(references=[[""]]).get_signature()
     return str(signature.format())
-
-
-def _rouge(name: str, hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Returns the mean F1 score of a metric of rouge-score."""
-    tokenizer = require("rouge_score.tokenizers", "text").DefaultTokenizer(use_stemmer=True)
-    # Without a tokenizer, the scorer makes the same one and logs a line at every call.
-    scorer = require("rouge_score.rouge_scorer", "text").RougeScorer([name], tokenizer=tokenizer)
-    rows = zip(*_rows(hypotheses, references), strict=True)
-    return float(np.mean([scorer.score(target, text)[name].fmeasure for text, target in rows]))
 
 
 def _rows(

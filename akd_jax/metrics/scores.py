@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from akd_jax.metrics import classification, regression
-from akd_jax.types import UNLABELLED, Task
+from akd_jax.types import Task
 
 # Metric name to a function of labels [N] and predictions [N]. The definitions are GLUE's, as far as
 # GLUE has the metric.
@@ -22,7 +22,7 @@ METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 def predictions(logits: np.ndarray, task: Task) -> np.ndarray:
-    """Returns the predictions of logits [..., C]: class indices, or numbers of a regression."""
+    """Returns the predictions of logits [N, C]: class indices, or numbers of a regression."""
     return logits[..., 0] if task.regression else logits.argmax(axis=-1)
 
 
@@ -32,8 +32,8 @@ def scores(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, floa
     The errors of a regression have the units of the task's files.
 
     Args:
-      logits: [N, C]; [N, L, C] for sequences of L positions.
-      labels: [N]; [N, L] for sequences, whose positions without a label do not count.
+      logits: [N, C].
+      labels: [N].
       task: names the metrics.
 
     Raises:
@@ -45,9 +45,6 @@ def scores(logits: np.ndarray, labels: np.ndarray, task: Task) -> dict[str, floa
             f"logits: expected shape {(*labels.shape, task.outputs)}, got {logits.shape}"
         )
     predicted = predictions(logits, task)
-    if task.vocabulary_size:
-        labelled = labels != UNLABELLED
-        labels, predicted = labels[labelled], predicted[labelled]
     if task.regression:
         labels, predicted = task.unscale(labels), task.unscale(predicted)
     return {name: METRICS[name](labels, predicted) for name in task.metrics}

@@ -16,6 +16,7 @@ from akd_jax.models import (
     resnet,
     resnet50,
     sentence,
+    seq2seq,
     shufflenet,
     simkd,
     speech,
@@ -29,8 +30,10 @@ __all__ = [
     "absolute",
     "build",
     "folder",
+    "generates",
     "input_kind",
     "number_of_codes",
+    "positions",
     "side_vocabulary_size",
     "tap",
 ]
@@ -62,6 +65,7 @@ MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "mobilenetv2": mobilenetv2.build,
     "ngrams": ngrams.build,
     "plain_cnn": plain_cnn.build,
+    "recurrent": seq2seq.build_recurrent,
     "resnet": resnet.build,
     "resnet50": _without_argument("resnet50", resnet50.ResNet50),
     "sentence": sentence.build,
@@ -69,12 +73,15 @@ MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "shufflenet_v2": _without_argument("shufflenet_v2", shufflenet.ShuffleNetV2),
     "simkd": _build_simkd,
     "speech": speech.build,
+    "transformer": seq2seq.build_transformer,
     "vgg": vgg.build,
     "wrn": wide_resnet.build,
 }
 
 
-# The models of encoders in Hugging Face folders.
+_GENERATORS = ("recurrent", "transformer")  # The models that generate texts.
+
+# The models in Hugging Face folders.
 _OF_FOLDERS = ("huggingface", "sentence")
 
 # What the models read, as `Tokens`; the others read images. A model of texts without a Hugging Face
@@ -83,8 +90,10 @@ _KINDS = {
     "birnn": "text",
     "huggingface": "text",
     "ngrams": "text",
+    "recurrent": "text",
     "sentence": "text",
     "speech": "codes",
+    "transformer": "text",
 }
 
 
@@ -121,12 +130,37 @@ def number_of_codes(spec: str) -> int:
     return speech.build(argument, 1, jnp.float32).codes
 
 
+def generates(spec: str) -> bool:
+    """Returns whether the network of a specification generates texts.
+
+    Raises:
+      InputError: the specification names a folder that does not exist.
+    """
+    source = folder(spec)
+    name = spec.partition(":")[0]
+    return name in _GENERATORS or (source is not None and huggingface.generates(source))
+
+
+def positions(spec: str) -> int:
+    """Returns the largest number of tokens of a text of a network that generates texts.
+
+    Raises:
+      InputError: the specification names a folder that does not exist, or is damaged.
+    """
+    source = folder(spec)
+    if source is not None:
+        return huggingface.translation_config(source).max_length
+    return seq2seq.MAX_LENGTH
+
+
 def side_vocabulary_size(spec: str) -> int:
     """Returns the largest vocabulary of a network that reads each text of a pair by itself.
 
     It is 0 for all other networks.
     """
     name, _, argument = spec.partition(":")
+    if name in _GENERATORS:
+        return seq2seq.vocabulary_size(argument)
     return birnn.build(argument, 1, jnp.float32).vocabulary_size if name == "birnn" else 0
 
 
@@ -148,6 +182,10 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
         'huggingface:DIR', the encoder of a Hugging Face folder;
         'huggingface:DIR,every=3', every third layer of this encoder;
         'huggingface:DIR,first=2', its first two layers;
+        'huggingface:DIR', a translation model of Marian in a Hugging Face folder;
+        'transformer:4000,2+2x256', an encoder-decoder with 2 layers of width 256 on each side, for
+        vocabularies of up to 4,000 tokens;
+        'recurrent:4000,2x512', one with 2 layers of GRUs of width 512 on each side;
         'ngrams:4096x16', 4,096 buckets of character n-grams with embeddings of width 16;
         'ngrams:16384x64,64', the same with a hidden layer of 64 features;
         'sentence:DIR', the encoder of a Hugging Face folder that returns a vector, and no logits;

@@ -1,7 +1,7 @@
 """Tokenizers, loaded from the files of a Hugging Face folder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from akd_jax.host.errors import InputError, require
@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # tokenizers is an optional package.
     from tokenizers import Tokenizer
 
 SENTENCEPIECE = "sentencepiece.bpe.model"
+SIDES = ("source.spm", "target.spm")
 FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -21,7 +22,10 @@ FILES = (
     "vocab.json",
     "merges.txt",
     SENTENCEPIECE,
+    *SIDES,
+    "target_vocab.json",
 )
+_FOREIGN = "\ue000"  # In front of pieces of the other side, so that they match no text.
 
 
 def load(path: Path) -> "Tokenizer":
@@ -56,6 +60,78 @@ def load(path: Path) -> "Tokenizer":
         f"{path}: expected tokenizer.json, or vocab.txt, or vocab.json with merges.txt, or"
         f" {SENTENCEPIECE}, got none of them; fetch the tokenizer of the model"
     )
+
+
+def load_sides(path: Path) -> "tuple[Tokenizer, Tokenizer]":
+    """Loads the tokenizers of sources and targets of a translation model of Marian.
+
+    The folder contains source.spm, target.spm and vocab.json, the ids of the pieces of both; or
+    target_vocab.json has those of the targets.
+
+    Raises:
+      InputError: a file is missing or damaged, or a package is not installed.
+    """
+    require("tokenizers", "text")
+    source_ids = _read_ids(path / "vocab.json")
+    target_file = path / "target_vocab.json"
+    target_ids = _read_ids(target_file) if target_file.exists() else source_ids
+    return (
+        _sentence_piece_with_ids(path / SIDES[0], source_ids),
+        _sentence_piece_with_ids(path / SIDES[1], target_ids),
+    )
+
+
+def _read_ids(path: Path) -> list[str]:
+    """Returns the pieces of a vocabulary in the order of their ids."""
+    try:
+        numbers = json.loads(path.read_text(encoding="utf-8"))
+        pieces = sorted(numbers, key=numbers.get)
+        if [numbers[piece] for piece in pieces] != list(range(len(pieces))):
+            raise ValueError("ids with gaps")
+        if missing := {"<pad>", "</s>", "<unk>"} - set(pieces):
+            raise ValueError(f"no {min(missing)}")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: expected an object with the ids of all pieces, got: {error}; fetch the files"
+            " of the model again"
+        ) from None
+    return pieces
+
+
+def _sentence_piece_with_ids(file: Path, pieces: Sequence[str]) -> "Tokenizer":
+    """Returns the tokenizer of a side; pieces that its file lacks are only decoded."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    vocabulary = unigram.read(file)
+    scores = dict(vocabulary.pieces)
+    lowest = min(scores.values())
+    special = ("<pad>", "</s>", "<unk>")
+    entries = [
+        (
+            piece if piece in scores or piece in special else f"{_FOREIGN}{piece}",
+            scores.get(piece, lowest),
+        )
+        for piece in pieces
+    ]
+    tokenizer = Tokenizer(
+        models.Unigram(entries, unk_id=pieces.index("<unk>"), byte_fallback=False)
+    )
+    if vocabulary.charsmap:
+        tokenizer.normalizer = normalizers.Precompiled(vocabulary.charsmap)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
+        ]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace(Regex(_FOREIGN), ""),
+            decoders.Metaspace(replacement="▁", prepend_scheme="always"),
+        ]
+    )
+    tokenizer.add_special_tokens(list(special))
+    return tokenizer
 
 
 def _word_piece(vocab: Path, options: Mapping[str, Any]) -> "Tokenizer":

@@ -2,7 +2,7 @@
 
 from akd_jax.runs.dry_run import rehearse
 from akd_jax.runs.entry import run
-from akd_jax.runs.finished import evaluate, evaluate_models, load, predict
+from akd_jax.runs.finished import evaluate, evaluate_models, generate, load, predict
 from akd_jax.runs.setup import STUDENT, Plan, make_plan
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Plan",
     "evaluate",
     "evaluate_models",
+    "generate",
     "load",
     "make_plan",
     "predict",

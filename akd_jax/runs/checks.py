@@ -52,7 +52,7 @@ def check_methods(
             f"config.teacher.stored_top_k: expected 0 to {dataset.task.outputs}, the number of"
             f" logits, got {top_k}"
         )
-    batch = _batch_shapes(labels, dataset)
+    batch = _batch_shapes(labels.dtype, dataset)
     reads: dict[tuple[str, str], Mapping[str, Reads]] = {}
     for name, method in methods.items():
         _check_initial_variables(method, name, models, dataset)
@@ -91,7 +91,7 @@ def prepare_changes(
         before, after = (jax.tree.leaves(preprocess(x.inputs)) for x in (batch, prepared))
         changed[0] = any(a is not b for a, b in zip(before, after, strict=True))
 
-    jax.eval_shape(trace, student, _batch_shapes(examples.labels, dataset))
+    jax.eval_shape(trace, student, _batch_shapes(examples.labels.dtype, dataset))
     return changed[0]
 
 
@@ -160,7 +160,7 @@ def _add_top_k(top_k: int) -> Any:
     return add
 
 
-def _batch_shapes(labels: np.ndarray, dataset: Dataset) -> Batch:
+def _batch_shapes(label_dtype: np.dtype, dataset: Dataset) -> Batch:
     """Returns the shapes of a batch of examples."""
 
     def shape(rows: tuple[int, ...], dtype: Any) -> Any:
@@ -169,7 +169,7 @@ def _batch_shapes(labels: np.ndarray, dataset: Dataset) -> Batch:
     numbers = shape((), np.int32)
     return Batch(
         jax.tree.map(lambda x: shape(x.shape[1:], x.dtype), dataset.example),
-        shape(labels.shape[1:], labels.dtype),
+        shape(dataset.label_shape, label_dtype),
         shape((), np.float32),
         ids=numbers,
         views=numbers,

@@ -8,6 +8,7 @@ from akd_jax.host import processes, records
 from akd_jax.host.checkpoint import Checkpoints
 from akd_jax.host.files import Path
 from akd_jax.models.network import Model, Network
+from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.resume import creates_teacher, recipe_key, stored_key
 from akd_jax.runs.scores import test_scores
 from akd_jax.runs.setup import STUDENT, Plan
@@ -20,7 +21,7 @@ from akd_jax.runs.teachers import (
     teacher_scores,
 )
 from akd_jax.teachers.stored import teacher_digest
-from akd_jax.training.evaluate import Predictor, TaskMetrics, finite_scores
+from akd_jax.training.evaluate import finite_scores
 from akd_jax.training.method import Frozen, Pretrained, Trained
 
 _IMPORTED = "imported"  # The stage of a teacher that comes from a Hugging Face folder.
@@ -86,7 +87,7 @@ def _create_teacher(plan: Plan, name: str, workdir: Path) -> None:
         results = {
             **scores,
             "model": model_spec(plan, name),
-            "labels": list(plan.dataset.task.labels),
+            "labels": plan.dataset.task.output_names,
             "digest": teacher_digest(network.module, variables),
             **teacher_scores(teachers),
             **trained,
@@ -99,8 +100,8 @@ def _import_teacher(plan: Plan, network: Network, folder: Path) -> dict[str, Any
     variables = network.initial_variables(jax.random.key(0), plan.dataset.example)
     with Checkpoints(folder / _IMPORTED) as checkpoints:
         checkpoints.save(1, {"best": jax.device_get(variables)}, {})
-    model, predictor, task = Model(variables, network.apply), Predictor(), plan.dataset.task
-    scores = {"stage": _IMPORTED, "epoch": 0, **test_scores(plan, model, predictor, str(folder))}
-    evaluate = TaskMetrics(predictor, plan.batches("validation"), task)
-    validation = finite_scores(evaluate(model), f"{folder}, validation")
-    return {STUDENT: {**scores, "validation": validation[task.metric]}, "stages": []}
+    model, evaluator = Model(variables, network.apply), Evaluator(plan)
+    scores = {"stage": _IMPORTED, "epoch": 0, **test_scores(plan, model, evaluator, str(folder))}
+    validation = finite_scores(evaluator.on("validation")(model, {}), f"{folder}, validation")
+    scores["validation"] = validation[plan.dataset.task.metric]
+    return {STUDENT: scores, "stages": []}

@@ -12,6 +12,7 @@ import numpy as np
 from akd_jax import metrics
 from akd_jax.data import Examples
 from akd_jax.models.network import Model, count_parameters
+from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.examples import stage_examples
 from akd_jax.runs.resume import creates_teacher
 from akd_jax.runs.setup import STUDENT, Plan, make_plan
@@ -19,7 +20,6 @@ from akd_jax.runs.stages import build_run
 from akd_jax.runs.teachers import load_teacher, placeholder_outputs, selections, store_name
 from akd_jax.teachers.stored import StoredOutputs
 from akd_jax.training import parallel
-from akd_jax.training.evaluate import Predictor, TaskMetrics
 from akd_jax.training.method import Pretrained
 from akd_jax.training.stage import Stage, StageContext
 from akd_jax.training.step import train_step
@@ -66,7 +66,9 @@ def rehearse(run_config: Any) -> dict[str, Any]:
     stores: dict[str, int] = {}
     models = dict(teachers)
     for stage in plan.method.stages:
-        context = StageContext(plan.dataset, models, plan.batches, plan.settings.seed)
+        context = StageContext(
+            plan.dataset, models, plan.batches, plan.settings.seed, plan.tokenise
+        )
         examples = stage_examples(plan, stage, context)
         stored: dict[str, StoredOutputs] = {}
         if plan.settings.teacher.views:
@@ -143,12 +145,10 @@ def _finished_variables(plan: Plan, name: str) -> Variables | None:
     return load_teacher(plan, name, pathlib.Path()).model.variables
 
 
-def _evaluate_teacher(plan: Plan, model: Model) -> dict[str, float]:
+def _evaluate_teacher(plan: Plan, model: Model) -> Mapping[str, float]:
     """Returns a teacher's metrics on the first validation examples."""
     count = _TEACHER_BATCHES * plan.settings.batch_size
-    split = plan.dataset.splits["validation"]
-    first = split.take(np.arange(min(count, len(split))))
-    return TaskMetrics(Predictor(), plan.batches(first), plan.dataset.task)(model)
+    return Evaluator(plan).on("validation", first=count)(model, {})
 
 
 def _num_bytes(tree: Batch | list[Outputs]) -> int:

@@ -8,11 +8,12 @@ from akd_jax.host import processes, records
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.models.network import Model
+from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.resume import creates_teacher, read_teacher_results, resume_key
 from akd_jax.runs.setup import STUDENT, Plan, make_plan
 from akd_jax.runs.teachers import load_teacher, restore_best
-from akd_jax.training.evaluate import Predictor, TaskMetrics
 from akd_jax.training.method import Frozen, Pretrained, Trained
+from akd_jax.training.texts import Texts
 
 
 def predict(
@@ -30,12 +31,53 @@ def predict(
       teachers.
 
     Raises:
-      InputError: the folder contains no finished run, or the data set has no such split.
+      InputError: the folder contains no finished run, its task is to generate texts, or the data
+        set has no such split.
     """
     plan, models = load(workdir, teachers=teachers)
     _check_split(plan, split)
-    predictor, batches = Predictor(), plan.batches(split)
-    return {name: np.asarray(predictor(x, batches).logits) for name, x in models.items()}
+    if plan.dataset.task.target is not None:
+        raise InputError(
+            f"{workdir}: expected a run that predicts labels, got one that generates texts; use"
+            " `generate`"
+        )
+    evaluator = Evaluator(plan)
+    return {name: evaluator.logits(model, split) for name, model in models.items()}
+
+
+def generate(
+    workdir: str | Path,
+    split: str = "test",
+    *,
+    teachers: bool = False,
+    beams: int = 1,
+    length_penalty: float = 0.0,
+) -> dict[str, Texts]:
+    """Generates the texts of a finished run's student and teachers for a split.
+
+    Args:
+      workdir: the folder of a finished run.
+      split: 'train', 'validation', 'test' or another split of the data set.
+      teachers: whether the teachers generate texts too.
+      beams: the number of beams; 1 decodes greedily.
+      length_penalty: the exponent of the length by which the score of a beam is divided.
+
+    Returns:
+      The texts in the order of the split, under 'student' and the names of the teachers.
+
+    Raises:
+      InputError: the folder contains no finished run, its task is not to generate texts, or the
+        data set has no such split.
+    """
+    plan, models = load(workdir, teachers=teachers)
+    _check_split(plan, split)
+    if plan.dataset.task.target is None:
+        raise InputError(
+            f"{workdir}: expected a run that generates texts, got one that predicts labels; use"
+            " `predict`"
+        )
+    evaluator = Evaluator(plan, beams=beams, length_penalty=length_penalty)
+    return {name: evaluator.texts(model, split) for name, model in models.items()}
 
 
 def evaluate(workdir: str | Path, split: str = "test") -> dict[str, dict[str, float]]:
@@ -60,8 +102,8 @@ def evaluate_models(
 ) -> dict[str, dict[str, float]]:
     """Computes the metrics of models that `load` returned; see `evaluate`."""
     _check_split(plan, split)
-    metrics = TaskMetrics(Predictor(), plan.batches(split), plan.dataset.task)
-    return {name: metrics(x) for name, x in models.items() if _predicts_labels(plan, name)}
+    scores = Evaluator(plan).on(split)
+    return {name: dict(scores(x, {})) for name, x in models.items() if _predicts_labels(plan, name)}
 
 
 def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str, Model]]:

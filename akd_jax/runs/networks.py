@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from akd_jax import data, models
-from akd_jax.data import Dataset, characters, codes, pairs, text
+from akd_jax.data import Dataset, characters, codes, pairs, sequences, text
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
 from akd_jax.models import huggingface, speech
 from akd_jax.models.network import Network, Preprocess
 from akd_jax.types import SOURCE, TARGET
 
+_LEAST_TOKENS = 3  # Of a generated text: the start, a word and the end.
 _INPUTS = {"text": "texts", "codes": "codes of speech"}
 _NETWORKS = {
     "text": "huggingface:DIR or ngrams:BUCKETSxWIDTH, a network for the texts",
@@ -72,7 +73,7 @@ def build_network(
         network = Network(module, preprocess)
         shapes = variable_shapes(network, dataset)
         if model.folder is not None:
-            weights = huggingface.Weights(model.folder, dataset.task, model.fine_tuned)
+            weights = huggingface.weights(model.folder, dataset.task, model.fine_tuned)
             weights.match(shapes)
             network = dataclasses.replace(network, pretrained=weights)
     except InputError as error:
@@ -107,6 +108,13 @@ def _load_vocabulary(
     is_pair = kinds.count("text") > 1
     side_size = models.side_vocabulary_size(model.spec)
     try:
+        if dataset.task.target is not None:
+            return _load_sequences(dataset, model, settings)
+        if kind == "text" and models.generates(model.spec):
+            raise InputError(
+                f"expected a network that predicts the labels of the data set {settings.name}, got"
+                f" {model.spec!r}, which generates texts; choose another network"
+            )
         if kind not in kinds:
             networks = " or ".join(_NETWORKS[x] for x in dict.fromkeys(kinds))
             raise InputError(
@@ -158,6 +166,36 @@ def _load_vocabulary(
     return vocabulary
 
 
+def _load_sequences(dataset: Dataset, model: ModelSpec, settings: DatasetConfig) -> text.Vocabulary:
+    """Loads the vocabulary of a network that generates texts: that of the data set.
+
+    Raises:
+      InputError: the network generates no texts, its folder has another vocabulary, or the texts
+        are longer than it can read.
+    """
+    if models.input_kind(model.spec) != "text" or not models.generates(model.spec):
+        raise InputError(
+            f"expected a network that generates texts, such as transformer:4000,2+2x256, for the"
+            f" data set {settings.name}, got {model.spec!r}; choose another network"
+        )
+    vocabulary = sequences.vocabulary(dataset.tokenizers, models.side_vocabulary_size(model.spec))
+    positions = models.positions(model.spec)
+    if not _LEAST_TOKENS <= settings.max_length <= positions:
+        raise InputError(
+            f"expected config.dataset.max_length from {_LEAST_TOKENS} to {positions}, the positions"
+            f" of {model.spec}, got {settings.max_length}; choose a length in this range"
+        )
+    if model.folder is not None:
+        own = sequences.of_tokenizers(*model.folder.load_tokenizers(), names=[model.spec] * 2)
+        if own.key != vocabulary.key:
+            raise InputError(
+                f"expected the tokenizers of the data set {settings.name} in {model.spec}, got"
+                " others; prepare the data set in a new folder with --tokenizers and the folder of"
+                " the model"
+            )
+    return vocabulary
+
+
 def tokenise_dataset(
     settings: DatasetConfig, dataset: Dataset, vocabularies: Sequence[text.Vocabulary]
 ) -> Dataset:
@@ -168,6 +206,7 @@ def tokenise_dataset(
         dataset.splits,
         dict.fromkeys(vocabularies),
         functools.partial(_tokenise_split, settings),
+        settings.max_length,
     )
     example, _ = text.read(vocabularies, dataset.example, dataset.kinds, settings.max_lengths)
     return dataclasses.replace(
@@ -175,6 +214,7 @@ def tokenise_dataset(
         splits=splits,
         example=example,
         buckets=buckets if settings.bucketing else buckets[-1:],
+        label_shape=(settings.max_length,) if dataset.task.target else (),
     )
 
 

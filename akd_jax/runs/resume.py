@@ -37,7 +37,7 @@ def resume_key(settings: RunSettings, task: Task, teachers: Mapping[str, Recipe]
         **{name: _without_teachers(section) for name, section in sections.items()},
         "teachers": {name: recipe_key(recipe) for name, recipe in teachers.items()},
         "stored": stored_key(settings),
-        "labels": list(task.labels),
+        "labels": task.output_names,
     }
 
 

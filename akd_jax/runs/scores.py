@@ -6,9 +6,9 @@ from absl import logging
 
 from akd_jax import metrics
 from akd_jax.models.network import Model, Network
-from akd_jax.runs.examples import keep_inputs
+from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.setup import Plan
-from akd_jax.training.evaluate import Predictor, TaskMetrics, finite_scores
+from akd_jax.training.evaluate import finite_scores
 from akd_jax.training.loop import StageResult
 from akd_jax.training.stage import Evaluate, Select, Stage, StageContext
 
@@ -19,35 +19,31 @@ def stage_select(plan: Plan, stage: Stage) -> Select:
 
 
 def stage_evaluation(
-    plan: Plan, stage: Stage, context: StageContext, network: Network, predictor: Predictor
+    stage: Stage, context: StageContext, network: Network, evaluator: Evaluator
 ) -> Evaluate:
     """Returns the evaluation of a stage that trains a network."""
     if stage.evaluate is not None:
         return stage.evaluate(context)
-    examples = keep_inputs(plan.dataset.splits["validation"], [network], ())
-    return TaskMetrics(predictor, plan.batches(examples), plan.dataset.task)
+    return evaluator.on("validation", network=network)
 
 
-def test_scores(plan: Plan, model: Model, predictor: Predictor, label: str) -> dict[str, Any]:
+def test_scores(plan: Plan, model: Model, evaluator: Evaluator, label: str) -> dict[str, Any]:
     """Evaluates a model on the test split and on all further splits of the data set.
 
     Args:
       plan: the plan of the run.
       model: the model.
-      predictor: computes its logits.
+      evaluator: evaluates it.
       label: the name of the model for warnings.
 
     Returns:
       'test': the main metric on the test split. 'metrics': all metrics by split.
     """
-    task = plan.dataset.task
     scores = {
-        split: finite_scores(
-            TaskMetrics(predictor, plan.batches(split), task)(model), f"{label}, {split}"
-        )
+        split: finite_scores(evaluator.on(split)(model, {}), f"{label}, {split}")
         for split in plan.dataset.test_splits
     }
-    return {"test": scores["test"][task.metric], "metrics": scores}
+    return {"test": scores["test"][plan.dataset.task.metric], "metrics": scores}
 
 
 def warn_if_no_better_than_constant(

@@ -86,12 +86,18 @@ class Plan:
           texts: the columns of the examples, str [N, columns].
 
         Returns:
-          The examples, with zeros as labels, and the number of truncated texts.
+          The examples, and the number of truncated texts. Their labels are zeros; or the tokens of
+          the last column, if the task is to generate it.
         """
+        options = self.settings.dataset
         inputs, truncated = text.read(
-            self.vocabularies, texts, self.dataset.kinds, self.settings.dataset.max_lengths
+            self.vocabularies, texts, self.dataset.kinds, options.max_lengths
         )
-        return Examples(inputs, np.zeros(len(texts), np.int32)), int(truncated.sum())
+        label = self.vocabularies[0].label
+        labels = (
+            np.zeros(len(texts), np.int32) if label is None else label(texts, options.max_length)
+        )
+        return Examples(inputs, labels), int(truncated.sum())
 
 
 def read_config(run_config: Any) -> tuple[RunSettings, Dataset, Method]:
@@ -177,18 +183,20 @@ def _teacher_spec(recipe: Recipe, dataset_name: str, dataset: Dataset) -> ModelS
     if creates_teacher(recipe):
         return ModelSpec(recipe.field, f"huggingface:{recipe.path}", fine_tuned=True)
     results = read_teacher_results(recipe.field, readable_path(recipe.field, recipe.path))
-    actual, expected = results["labels"], list(dataset.task.labels)
+    actual, expected = results["labels"], dataset.task.output_names
     if actual != expected:
         count_only = len(actual) != len(expected)
         raise InputError(
             f"{recipe.field}: expected a teacher for the student's data set {dataset_name}, with"
-            f" {_describe_labels(expected, count_only)}, got one with"
-            f" {_describe_labels(actual, count_only)}; give a teacher for the same task"
+            f" {_describe_labels(dataset, expected, count_only)}, got one with"
+            f" {_describe_labels(dataset, actual, count_only)}; give a teacher for the same task"
         )
     return ModelSpec(recipe.field, results["model"])
 
 
-def _describe_labels(labels: Sequence[str], count_only: bool) -> str:
+def _describe_labels(dataset: Dataset, labels: Sequence[str], count_only: bool) -> str:
     if not labels:
         return "a number to predict"
-    return f"{len(labels)} classes" if count_only else f"the labels {', '.join(labels)}"
+    if count_only:
+        return f"{len(labels)} classes"
+    return labels[0] if dataset.task.target else f"the labels {', '.join(labels)}"

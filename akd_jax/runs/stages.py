@@ -14,6 +14,7 @@ from akd_jax.host.files import Path, delete_tree
 from akd_jax.host.writers import MetricWriter
 from akd_jax.models.network import Model, Network
 from akd_jax.runs.checks import prepare_changes
+from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.examples import keep_inputs, stage_examples
 from akd_jax.runs.scores import (
     stage_evaluation,
@@ -22,10 +23,10 @@ from akd_jax.runs.scores import (
     warn_if_no_better_than_constant,
 )
 from akd_jax.runs.setup import STUDENT, Plan
-from akd_jax.runs.teachers import store_name, stored_outputs
+from akd_jax.runs.teachers import store_name, stored_folder, stored_outputs
 from akd_jax.teachers.live import LiveTeacher, StoredTeacher
 from akd_jax.teachers.stored import StoredOutputs
-from akd_jax.training.evaluate import Predictor, TaskMetrics, finite_scores
+from akd_jax.training.evaluate import finite_scores
 from akd_jax.training.loop import Position, StageResult, train_stage
 from akd_jax.training.method import Method
 from akd_jax.training.stage import Stage, StageContext
@@ -64,7 +65,7 @@ def train_method(
     """
     method, network = plan.trained(name)
     folder = workdir / name
-    predictor = Predictor()
+    evaluator = Evaluator(plan)
     key = jax.random.key(seed)
     initial = network.initial_variables(jax.random.fold_in(key, 0), plan.dataset.example)
     initial = method.initial_variables(
@@ -77,7 +78,14 @@ def train_method(
     first_epoch = first_update = 0
     for number, stage in enumerate(method.stages, start=1):
         finished = {other: Model(x.best, network.apply) for other, x in results.items()}
-        context = StageContext(plan.dataset, {**teachers, **finished}, plan.batches, seed)
+        context = StageContext(
+            plan.dataset,
+            {**teachers, **finished},
+            plan.batches,
+            seed,
+            plan.tokenise,
+            stored_folder(plan, workdir),
+        )
         examples = stage_examples(plan, stage, context)
         stored: dict[str, StoredOutputs] = {}
         if views:
@@ -123,7 +131,7 @@ def train_method(
             results[stage.name] = train_stage(
                 run,
                 Position(stage_label, first_epoch, first_update),
-                evaluate=stage_evaluation(plan, stage, context, network, predictor),
+                evaluate=stage_evaluation(stage, context, network, evaluator),
                 select=stage_select(plan, stage),
                 checkpoints=checkpoints,
                 checkpoint_every=plan.settings.checkpoint_every,
@@ -139,7 +147,7 @@ def train_method(
         first_epoch += stage.epochs
         first_update += stage.epochs * len(run.train)
     writer.close()
-    scores = _final_scores(plan, method, results[stage.name], network, predictor, label)
+    scores = _final_scores(plan, method, results[stage.name], network, evaluator, label)
     trained: dict[str, Any] = {STUDENT: scores, "stages": summaries}
     return {**trained, "teacher_cache": cache} if cache else trained
 
@@ -202,7 +210,7 @@ def _final_scores(
     method: Method,
     result: StageResult,
     network: Network,
-    predictor: Predictor,
+    evaluator: Evaluator,
     label: str,
 ) -> dict[str, Any]:
     """Returns the scores of the last stage: the best student's, and the last one's on the tests."""
@@ -214,11 +222,10 @@ def _final_scores(
     if not method.predicts_labels:
         return {**scores, "test": None, "metrics": {}, "test_last": None}
     best, last = (Model(variables, network.apply) for variables in (result.best, result.last))
-    evaluate_test = TaskMetrics(predictor, plan.batches("test"), plan.dataset.task)
     return {
         **scores,
-        **test_scores(plan, best, predictor, f"{label}, best epoch"),
-        "test_last": finite_scores(evaluate_test(last), f"{label}, last epoch, test")[
+        **test_scores(plan, best, evaluator, f"{label}, best epoch"),
+        "test_last": finite_scores(evaluator.on("test")(last, {}), f"{label}, last epoch, test")[
             plan.dataset.task.metric
         ],
     }

@@ -23,26 +23,21 @@ from akd_jax.training.terms import sums as loss_sums
 from akd_jax.types import Batch, Clock, Loss, Outputs, Task, Teacher, Variables
 
 
-class Predictor:
-    """Computes the outputs of models on all examples of a split.
+class OnSplit:
+    """Evaluates a function of a model and a batch on all examples of a split.
 
-    The prediction step is compiled once per architecture.
+    The function is compiled once per architecture.
 
     Args:
-      view: changes each batch before the model reads it; None to use it as it is.
-      select: the part of the outputs to return; None for the logits.
+      step: maps a model and a batch to arrays [B, ...], or a tree of them; it has the keyword
+        argument `axis_name`, see `akd_jax.training.parallel.CompiledStep`.
     """
 
-    def __init__(
-        self,
-        view: Callable[[Batch], Batch] | None = None,
-        select: Callable[[Outputs], Outputs] | None = None,
-    ):
-        step = functools.partial(predict_step, view=view, select=select)
-        self._predict_step = parallel.compile_predict_step(step)
+    def __init__(self, step: Callable[..., Any]):
+        self._step = parallel.compile_predict_step(step)
 
-    def __call__(self, model: Model, batches: Batches, view: int = 0) -> Outputs:
-        """Returns the outputs on one view of each example, on the host.
+    def __call__(self, model: Model, batches: Batches, view: int = 0) -> Any:
+        """Returns the results on one view of each example, on the host.
 
         Args:
           model: the model.
@@ -61,18 +56,18 @@ class Predictor:
         ids: list[np.ndarray] = []
         weights: list[np.ndarray] = []
 
-        def fetch(outputs: Outputs) -> None:
-            fetched.append([parallel.merge_shards(leaf) for leaf in jax.tree.leaves(outputs)])
+        def fetch(results: Any) -> None:
+            fetched.append([parallel.merge_shards(leaf) for leaf in jax.tree.leaves(results)])
 
         for batch in batches.epoch(view):
             interrupts.raise_if_stop_requested("evaluation")
             assert batch.ids is not None, "expected a batch with the ids of its examples"
             ids.append(np.asarray(batch.ids))
             weights.append(np.asarray(batch.weights))
-            outputs = self._predict_step(model, parallel.shard(batch))
-            in_flight.add(functools.partial(fetch, outputs))
+            results = self._step(model, parallel.shard(batch))
+            in_flight.add(functools.partial(fetch, results))
         in_flight.drain()
-        structure = jax.tree.structure(outputs)
+        structure = jax.tree.structure(results)
         columns = [np.concatenate(column) for column in zip(*fetched, strict=True)]
         all_ids, all_weights, *arrays = (
             processes.gather(array)
@@ -81,6 +76,22 @@ class Predictor:
         is_real = all_weights > 0  # Other rows only fill up a batch.
         order = np.argsort(all_ids[is_real])
         return jax.tree.unflatten(structure, [array[is_real][order] for array in arrays])
+
+
+class Predictor(OnSplit):
+    """Computes the outputs of models on all examples of a split.
+
+    Args:
+      view: changes each batch before the model reads it; None to use it as it is.
+      select: the part of the outputs to return; None for the logits.
+    """
+
+    def __init__(
+        self,
+        view: Callable[[Batch], Batch] | None = None,
+        select: Callable[[Outputs], Outputs] | None = None,
+    ):
+        super().__init__(functools.partial(predict_step, view=view, select=select))
 
 
 @dataclasses.dataclass(frozen=True)

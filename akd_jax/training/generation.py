@@ -13,8 +13,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from akd_jax.models.network import Model
+from akd_jax.types import SOURCE, Array, TargetVocabulary
 
 _MINUS_INFINITY = -1e30  # Finite, so that no difference of two of them is NaN.
 
@@ -54,6 +58,11 @@ class Writing:
     end: int
     pad: int
 
+    @classmethod
+    def of(cls, target: TargetVocabulary, length: int) -> "Writing":
+        """Returns the special tokens of a vocabulary with a length."""
+        return cls(length, target.start, target.end, target.pad)
+
     def __post_init__(self) -> None:
         if self.length < 2:
             raise ValueError(
@@ -64,6 +73,36 @@ class Writing:
                 f"end: expected another token than the start {self.start} and the padding"
                 f" {self.pad}, got {self.end}"
             )
+
+
+def generate(
+    model: Model, inputs: Any, length: int, decode: Callable[[Step, Any, int], Any]
+) -> Any:
+    """Generates a text for each source with a model.
+
+    Args:
+      model: a model of a network that generates texts: its module has the methods `start` and
+        `step` of `akd_jax.models.seq2seq.Transformer`.
+      inputs: raw inputs of the network.
+      length: T, the largest number of tokens of a text, with the start token.
+      decode: generates sequences from a step, a cache and the number of rows, such as
+        `lambda step, cache, rows: greedy(step, cache, rows, writing)`.
+
+    Returns:
+      What `decode` returns.
+    """
+
+    def method(module: nn.Module, texts: Any) -> Any:
+        # A module that is not bound can be called in loops.
+        module, variables = module.unbind()
+
+        def step(cache: Any, tokens: jax.Array, position: jax.Array) -> tuple[jax.Array, Any]:
+            return module.apply(variables, cache, tokens, position, method="step")
+
+        cache = module.apply(variables, texts, length, method="start")
+        return decode(step, cache, texts[SOURCE].ids.shape[0])
+
+    return model.apply_fn(model.variables, inputs, method=method)
 
 
 def greedy(step: Step, cache: Any, rows: int, writing: Writing) -> jax.Array:
@@ -211,7 +250,7 @@ def beam_search(
     return chosen(tokens, order), chosen(scores, order)
 
 
-def written_lengths(tokens: jax.Array, writing: Writing) -> jax.Array:
+def written_lengths(tokens: Array, writing: Writing) -> Array:
     """Returns the number of words of each sequence [..., T], without start, end and padding."""
     words = tokens[..., 1:]
     return ((words != writing.pad) & (words != writing.end)).sum(axis=-1)

@@ -94,7 +94,7 @@ def _evaluate(
     clocks = Clock(
         *(
             jnp.asarray(np.broadcast_to(numbers, steps.shape), jnp.int32)
-            for numbers in (temperature_steps, epochs, steps)
+            for numbers in (temperature_steps, epochs, steps, steps_per_epoch)
         )
     )
 

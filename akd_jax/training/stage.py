@@ -4,8 +4,11 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from akd_jax.data import Batches, Dataset, Examples
 from akd_jax.host.errors import InputError
+from akd_jax.host.files import Path
 from akd_jax.models.network import Model
 from akd_jax.schedules import Schedule
 from akd_jax.training.optimizers import OptimizerConfig
@@ -22,12 +25,17 @@ class StageContext:
       models: the teachers of the method, and the best student of each finished stage, by name.
       batches: returns the batches of a split or of examples, with the batch size of the run.
       seed: the seed of the run.
+      tokenise: returns texts, str [N, columns], as examples, and the number of truncated ones.
+      folder: the folder of what teachers have computed, which the runs of a comparison share; None
+        in a dry run, which writes nothing.
     """
 
     dataset: Dataset
     models: Mapping[str, Model]
     batches: Callable[[str | Examples], Batches]
     seed: int
+    tokenise: Callable[[np.ndarray], tuple[Examples, int]]
+    folder: Path | None = None
 
 
 class StageData(Protocol):

@@ -66,6 +66,7 @@ def train_step(
         temperature_step=jnp.asarray(temperature_step, jnp.int32),
         epoch=state.step // jnp.int32(state.steps_per_epoch),
         step=state.step,
+        steps_per_epoch=jnp.int32(state.steps_per_epoch),
     )
     update_key = jax.random.fold_in(state.key, state.step)
     prepare_key = jax.random.fold_in(update_key, _PREPARE_KEY)

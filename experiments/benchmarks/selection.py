@@ -66,7 +66,7 @@ def _stage_run(config: ConfigDict, row: dict[str, Any]) -> StageRun:
         for name, selection in selections(plan, STUDENT, stage).items()
     }
     variables = plan.student.initial_variables(key, plan.dataset.example)
-    context = StageContext(plan.dataset, {}, plan.batches, seed=0)
+    context = StageContext(plan.dataset, {}, plan.batches, 0, plan.tokenise)
     return build_run(
         plan,
         stage,

@@ -64,8 +64,8 @@ _INVISIBLE = re.compile("[\u00ad\u200b]")  # The soft hyphen, and the space of w
 _ACCELERATOR = re.compile(r"[_~](?=\w)")
 
 
-def prepare(data_dir: Path) -> str:
-    """Makes train.tsv, dev.tsv and test.tsv; describes them in a line.
+def prepare(data_dir: Path) -> None:
+    """Makes train.tsv, dev.tsv and test.tsv.
 
     If all three files exist, they are only checked. The packages are in the folder `packages`; a
     preparation that was stopped does not download them again. A warning is logged if the files are
@@ -91,11 +91,9 @@ def prepare(data_dir: Path) -> str:
                 replace_text(data_dir / f"{name}.tsv", _table(pairs))
         except OSError as error:
             raise not_writable(data_dir, error) from None
-    sizes = {name: len(x) for name, x in parallel.load_splits(data_dir, _COLUMNS).items()}
+    else:
+        parallel.load_splits(data_dir, _COLUMNS)
     _warn_of_other_versions(data_dir)
-    return (
-        f"{sizes['train']:,} training, {sizes['dev']:,} validation and {sizes['test']:,} test pairs"
-    )
 
 
 def _pairs(folders: Mapping[str, pathlib.Path]) -> Iterator[tuple[Pair, bool]]:

@@ -25,6 +25,7 @@ def train_tokenizers(
     paths: Sequence[Path],
     columns: Iterable[Iterable[str]],
     vocabulary_size: int = VOCABULARY_SIZE,
+    special_tokens: Sequence[str] = (),
 ) -> None:
     """Trains a tokenizer on each column of texts, and saves it.
 
@@ -35,6 +36,7 @@ def train_tokenizers(
       paths: the file of each tokenizer.
       columns: the texts of each tokenizer.
       vocabulary_size: the largest number of tokens of each tokenizer, at least 256.
+      special_tokens: the first tokens, which stand for no text, such as that of the end.
 
     Raises:
       InputError: an existing file is not a tokenizer, a file cannot be written, or the package
@@ -42,7 +44,7 @@ def train_tokenizers(
     """
     for path, texts in zip(paths, columns, strict=True):
         existing = _read(path)
-        tokenizer = train(texts, vocabulary_size)
+        tokenizer = train(texts, vocabulary_size, special_tokens)
         if existing is None:
             try:
                 replace_text(path, tokenizer.to_str(pretty=True))
@@ -64,12 +66,14 @@ def vocabulary_sizes(paths: Sequence[Path]) -> list[int]:
     return [tokenizer.get_vocab_size() for tokenizer in existing if tokenizer]
 
 
-def train(texts: Iterable[str], vocabulary_size: int) -> "Tokenizer":
+def train(
+    texts: Iterable[str], vocabulary_size: int, special_tokens: Sequence[str] = ()
+) -> "Tokenizer":
     """Trains a tokenizer by byte-pair encoding (BPE); the same texts give the same tokenizer.
 
     Its tokens are sequences of bytes, so that no character of any script is unknown. Texts are
-    normalised by Unicode's NFKC. Words at the start of a text have the same tokens as others. No
-    token marks the start or the end of a text, and there is none for padding.
+    normalised by Unicode's NFKC. Words at the start of a text have the same tokens as others. The
+    tokenizer adds no token at the start or at the end of a text.
 
     Source: Sennrich, Haddow and Birch, 2016, https://arxiv.org/abs/1508.07909.
 
@@ -77,6 +81,7 @@ def train(texts: Iterable[str], vocabulary_size: int) -> "Tokenizer":
       texts: the texts.
       vocabulary_size: the largest number of tokens. With few texts there are fewer, because a pair
         of tokens that occurs only once is not merged.
+      special_tokens: the first tokens, which stand for no text.
     """
     library = require("tokenizers", "text")
     tokenizer = library.Tokenizer(library.models.BPE())
@@ -96,6 +101,7 @@ def train(texts: Iterable[str], vocabulary_size: int) -> "Tokenizer":
         vocab_size=vocabulary_size,
         min_frequency=2,
         show_progress=False,
+        special_tokens=list(special_tokens),
         initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
     )
     tokenizer.train_from_iterator(texts, trainer)

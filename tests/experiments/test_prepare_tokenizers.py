@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from akd_jax.data.readers import quality
+from akd_jax.data.readers import parallel, quality
 from experiments import prepare
 from experiments.preparation import mt_quality, tokenizers
 from experiments.prepare import prepare_dataset
@@ -39,7 +39,7 @@ def read(folder):
 
 def train(folder, sources=SOURCES, targets=TARGETS, size=280):
     folder.mkdir(exist_ok=True)
-    paths = quality.tokenizer_paths(folder)
+    paths = parallel.tokenizer_paths(folder)
     tokenizers.train_tokenizers(paths, [iter(sources), targets], size)
     return tokenizers.vocabulary_sizes(paths)
 

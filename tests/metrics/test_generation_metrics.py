@@ -142,17 +142,6 @@ def test_length_ratio_counts_the_tokens_of_bleu():
     assert generation.length_ratio(["a"], [""]) == 0
 
 
-def test_share_without_end():
-    tokens = np.array([[5, 2, 0], [5, 6, 7], [2, 0, 0], [6, 6, 6]])
-    assert generation.share_without_end(tokens, end_id=2) == 1 / 2
-
-
-@pytest.mark.parametrize("shape", [(4,), (0, 3)])
-def test_tokens_need_rows_and_positions(shape):
-    with pytest.raises(ValueError, match=r"tokens: expected shape \[N, T\] with N above 0, got "):
-        generation.share_without_end(np.zeros(shape, np.int32), end_id=2)
-
-
 def test_bleu_by_source_length():
     hypotheses, references = corpus(rows=30, seed=1)
     lengths = [3, 8, 9, 15, 16, 0] * 5

@@ -17,7 +17,7 @@ from akd_jax.data.readers import glue
 from akd_jax.host.errors import InputError
 from akd_jax.models.network import Model, Network
 from akd_jax.training.evaluate import Predictor, TaskMetrics
-from akd_jax.types import UNLABELLED, Outputs, Task, WeightedSum
+from akd_jax.types import Outputs, Task, WeightedSum
 from tests.support.launching import GUARD_SECONDS, ROOT
 
 REFERENCES = {
@@ -146,13 +146,6 @@ def test_logits_must_fit_labels_and_task(shape, task):
     labels = np.zeros(4, np.float32 if task.regression else np.int32)
     with pytest.raises(ValueError, match=rf"logits: expected shape \(4, {task.outputs}\), got"):
         metrics.scores(np.zeros(shape, np.float32), labels, task)
-
-
-def test_positions_of_sequences_without_a_label_do_not_count():
-    logits = np.float32([[[2, 1], [0, 5], [9, 0]], [[0, 1], [3, 2], [1, 0]]])
-    labels = np.int32([[0, 0, UNLABELLED], [1, 0, 1]])
-    task = Task((), vocabulary_size=2)
-    assert metrics.scores(logits, labels, task) == {"accuracy": 3 / 5}
 
 
 def test_a_metric_without_a_constant_has_none():

@@ -71,7 +71,7 @@ def test_cached_logits_equal_those_of_the_whole_context(cell):
 
     @jax.jit
     def write(source, tokens):
-        cache = module.apply(variables, source, 7, method="start")
+        cache = module.apply(variables, {SOURCE: source}, 7, method="start")
 
         def step(cache, position):
             read = (cache, tokens[:, position], position)
@@ -93,7 +93,7 @@ def test_a_row_is_written_alike_alone_and_in_a_longer_batch():
         def step(cache, tokens, position):
             return module.apply(variables, cache, tokens, position, method="step")
 
-        cache = module.apply(variables, source, 9, method="start")
+        cache = module.apply(variables, {SOURCE: source}, 9, method="start")
         return greedy(step, cache, len(source.ids), writing)
 
     source = texts([5, 9, 2, 7], [2] * 4)[SOURCE]

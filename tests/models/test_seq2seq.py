@@ -149,7 +149,7 @@ def test_cached_logits_equal_those_of_the_whole_context(changes):
 
     @jax.jit
     def write(source, tokens):
-        cache = module.apply(variables, source, 10, method="start")
+        cache = module.apply(variables, {SOURCE: source}, 10, method="start")
 
         def step(cache, position):
             logits, cache = module.apply(
@@ -190,7 +190,7 @@ def test_texts_longer_than_the_positions_are_refused(positions):
             module.apply(variables, texts(*([length] for length in lengths)))
     source = texts([6], [2])[SOURCE]
     with pytest.raises(ValueError, match="target: expected at most 6 tokens, got 7"):
-        module.apply(variables, source, 7, method="start")
+        module.apply(variables, {SOURCE: source}, 7, method="start")
     assert module.apply(variables, texts([6], [6])).logits.shape == (1, 6, SIZE)
 
 

@@ -55,8 +55,13 @@ def test_shipped_configs_are_valid_and_survive_a_round_trip(module, argument):
     of_speech = models.input_kind(parsed.student.model) == "codes"
     task = Task((), ("pearson",)) if module is quality else Task.numbered(10)
     for name in methods.METHODS:
-        needs = {"textual_kd": of_speech, "multi_teacher": False, "rl_kd": parsed.rl_kd.teachers}
-        if not needs.get(name, True):  # Speech, or teachers by name.
+        needs = {
+            "textual_kd": of_speech,
+            "multi_teacher": False,
+            "rl_kd": parsed.rl_kd.teachers,
+            **dict.fromkeys(("seq_kd", "imitkd", "gkd"), task.target),
+        }
+        if not needs.get(name, True):  # Speech, teachers by name, or texts to generate.
             continue
         built = methods.METHODS[name].build(parsed, task)
         assert built.epochs == parsed.student.epochs
@@ -197,8 +202,9 @@ def test_set_optimizers_changes_all_networks_and_stages():
     default.set_optimizers(config, learning_rate=0.125)
     parsed = schema.parse(config)
     optimizers = [section for section in _instances(parsed) if isinstance(section, OptimizerConfig)]
-    # Teacher, student, assistant, stage I, Continuation-KD and three pretrainings of speech.
-    assert len(optimizers) == 9
+    # Teacher, student, assistant, stage I, Continuation-KD, interpolation and three pretrainings of
+    # speech.
+    assert len(optimizers) == 10
     assert {optimizer.learning_rate for optimizer in optimizers} == {0.125}
 
 

@@ -5,7 +5,7 @@ import tokenizers
 from tokenizers import models as token_models
 from tokenizers import pre_tokenizers, trainers
 
-from akd_jax.data.readers.quality import tokenizer_paths
+from akd_jax.data.readers.parallel import tokenizer_paths
 from configs import default
 from tests.support.encoders import save, save_tokenizer
 from tests.support.texts import write

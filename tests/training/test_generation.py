@@ -44,7 +44,7 @@ def steps_of(network, source, length=WRITING.length):
     def step(cache, tokens, position):
         return module.apply(variables, cache, tokens, position, method="step")
 
-    return step, module.apply(variables, source, length, method="start")
+    return step, module.apply(variables, {SOURCE: source}, length, method="start")
 
 
 def write(network, source, writing=WRITING):

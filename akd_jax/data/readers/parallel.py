@@ -1,14 +1,21 @@
 """Parallel text: pairs of a source and its translation, in tab-separated files."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from pydantic import Field
 
+from akd_jax.data import sequences
+from akd_jax.data.dataset import Examples, Source
 from akd_jax.data.readers import tsv
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path
 from akd_jax.host.settings import Section
+from akd_jax.types import UNLABELLED, Task
+
+_TRANSLATION = ("bleu", "chrf")
+_SUMMARY = ("rouge1", "rouge2", "rouge_l")
 
 
 class TextColumns(Section):
@@ -22,6 +29,9 @@ class TextColumns(Section):
         default="",
         description="Column of the translations; empty for 'target', or 'translation' in MLQE-PE.",
     )
+
+
+_DEFAULT_COLUMNS = TextColumns()
 
 
 def column_names(
@@ -76,6 +86,53 @@ def load_splits(data_dir: Path | None, columns: tuple[str, str]) -> dict[str, np
     return {name: tsv.texts(table) for name, table in tables.items()}
 
 
+def load(
+    metrics: tuple[str, ...], data_dir: Path | None, options: TextColumns = _DEFAULT_COLUMNS
+) -> Source:
+    """Reads a task of generating targets from sources; see `load_splits` for the files.
+
+    The folder also has source.tokenizer.json and target.tokenizer.json, which
+    `experiments.prepare` writes. With only one of dev.tsv and test.tsv, that one is the test split,
+    and the validation split is held out of train.tsv.
+
+    Args:
+      metrics: the metrics of the generated texts; the first one selects the best checkpoint.
+      data_dir: the folder.
+      options: the names of the columns.
+
+    Raises:
+      InputError: a file is missing, damaged or malformed, or a text is empty.
+    """
+    columns = column_names(options)
+    train, *others = (_examples(pairs) for pairs in load_splits(data_dir, columns).values())
+    assert data_dir is not None, "expected a folder, because splits were read"
+    tokenizers = tokenizer_paths(data_dir)
+    return Source(
+        train=train,
+        test=others[-1],
+        validation=others[0] if len(others) == 2 else None,
+        task=Task((), metrics, target=sequences.target_vocabulary(tokenizers[1])),
+        normalise=None,
+        columns=columns,
+        tokenizers=tokenizers,
+    )
+
+
+LOADERS: Mapping[str, Callable[..., Source]] = {
+    "libreoffice_de_en": functools.partial(load, _TRANSLATION),
+    "parallel_text": functools.partial(load, _TRANSLATION),
+    "summaries": functools.partial(load, _SUMMARY),
+}
+
+
+def tokenizer_paths(folder: Path, prefix: str = "") -> tuple[Path, Path]:
+    """Returns the files of the tokenizers of sources and targets, which need not exist."""
+    return (
+        folder / f"{prefix}source.tokenizer.json",
+        folder / f"{prefix}target.tokenizer.json",
+    )
+
+
 def check_texts(table: tsv.Table) -> None:
     """Raises InputError if a text of the first two columns, source and translation, is empty."""
     for number, row in table.rows.items():
@@ -108,6 +165,11 @@ def check_disjoint(trained: tsv.Table, evaluated: Sequence[tsv.Table]) -> None:
                 f" its line {other}"
                 + (f", and {more:,} more such rows; remove them" if more else "; remove the row")
             )
+
+
+def _examples(pairs: np.ndarray) -> Examples:
+    """Returns pairs as examples; each network's vocabulary makes its labels of the targets."""
+    return Examples(pairs, np.full(len(pairs), UNLABELLED, np.int32))
 
 
 def _read_table(path: Path, columns: tuple[str, str]) -> tsv.Table:

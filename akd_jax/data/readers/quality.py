@@ -97,14 +97,6 @@ def _load_by_default(name: str, data_dir: Path | None) -> Source:
 DEFAULT_LOADERS = {name: functools.partial(_load_by_default, name) for name in LOADERS}
 
 
-def tokenizer_paths(folder: Path, prefix: str = "") -> tuple[Path, Path]:
-    """Returns the files of the tokenizers of sources and translations, which need not exist."""
-    return (
-        folder / f"{prefix}source.tokenizer.json",
-        folder / f"{prefix}target.tokenizer.json",
-    )
-
-
 def _mlqe_file(folder: Path, pair: str, split: str) -> Path:
     """Returns the file of a split of MLQE-PE."""
     name = f"{split}.{pair.replace('-', '')}.df.short.tsv"
@@ -155,5 +147,5 @@ def _source(paths: list[Path], columns: tuple[str, str], score: str, prefix: str
         normalise=None,
         columns=columns,
         unlabelled=unlabelled,
-        tokenizers=tokenizer_paths(folder, prefix),
+        tokenizers=parallel.tokenizer_paths(folder, prefix),
     )

@@ -173,6 +173,10 @@ class Folder:
         """Returns the tokenizer of the folder."""
         return tokenizer.load(self.local_path)
 
+    def load_tokenizers(self) -> "tuple[Tokenizer, Tokenizer]":
+        """Returns the tokenizers of sources and targets of a translation model."""
+        return tokenizer.load_sides(self.local_path)
+
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:

@@ -1,5 +1,6 @@
 """Marian's translation models in Hugging Face folders, such as opus-mt."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,7 @@ from flax import traverse_util
 from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path, local_copy
 from akd_jax.host.settings import problem_message
-from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS
+from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder
 from akd_jax.models.huggingface.names import ParameterPath, convert_kernel, torch_shape
 from akd_jax.models.seq2seq import Seq2SeqConfig
 from akd_jax.types import Variables
@@ -65,6 +66,21 @@ _ALIASES = (
     "lm_head.weight",
 )
 _OUTPUT_BIAS = "final_logits_bias"
+
+
+@dataclasses.dataclass(frozen=True)
+class MarianWeights:
+    """The weights of a folder, as the initial weights of a student or those of a teacher."""
+
+    folder: Folder
+
+    def __call__(self, shapes: Variables) -> dict[ParameterPath, np.ndarray]:
+        """Reads the variables by path; see `read_weights`."""
+        return read_weights(self.folder.path, shapes)
+
+    def match(self, shapes: Variables) -> None:
+        """Raises InputError if tensors are missing or have other shapes."""
+        self(shapes)
 
 
 def read_config(folder: Path) -> Seq2SeqConfig:

@@ -127,7 +127,7 @@ class Attention(nn.Module):
 
     def setup(self) -> None:
         """Creates the four dense layers."""
-        dense = functools.partial(dense_layer, self.config, self.config.width, self.dtype)
+        dense = functools.partial(dense_layer, self.config.width, self.dtype)
         self.query, self.key, self.value, self.output = dense(), dense(), dense(), dense()
         self.drop = nn.Dropout(self.config.dropout)
 
@@ -183,8 +183,8 @@ class FeedForward(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [B, L, D] to [B, L, D]."""
         config = self.config
-        inner = dense_layer(config, config.inner_width, self.dtype, name="inner")(x)
-        y = dense_layer(config, config.width, self.dtype, name="output")(
+        inner = dense_layer(config.inner_width, self.dtype, name="inner")(x)
+        y = dense_layer(config.width, self.dtype, name="output")(
             ACTIVATIONS[config.activation](inner)
         )
         return nn.Dropout(config.dropout, deterministic=not train)(y)
@@ -202,10 +202,9 @@ def residual(
     return norm(x + block(x))
 
 
-def dense_layer(config: Seq2SeqConfig, width: int, dtype: Any, name: str | None = None) -> nn.Dense:
+def dense_layer(width: int, dtype: Any, name: str | None = None) -> nn.Dense:
     """Returns a dense layer with the initial weights of the network."""
-    init = nn.initializers.normal(config.initializer_range)
-    return nn.Dense(width, dtype=dtype, kernel_init=init, name=name)
+    return nn.Dense(width, dtype=dtype, kernel_init=nn.initializers.xavier_uniform(), name=name)
 
 
 def embedding(config: Seq2SeqConfig, rows: int, dtype: Any) -> nn.Embed:

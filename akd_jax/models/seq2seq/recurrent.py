@@ -141,15 +141,15 @@ class RecurrentSeq2Seq(nn.Module):
         logits = self._logits(x, cache, train=train)
         return Outputs(logits, {"memory": cache.memory, "states": x}, mask=target.mask)
 
-    def start(self, source: Tokens, length: int) -> RecurrentCache:
+    def start(self, texts: Mapping[str, Tokens], length: int) -> RecurrentCache:
         """Encodes the sources, and returns the cache of decoders that have written nothing.
 
         Args:
-          source: the sources [B, S].
+          texts: the sources [B, S], by SOURCE; others are not read.
           length: not used; the cache does not grow with the target.
         """
         del length
-        return self._encode(source, train=False)
+        return self._encode(texts[SOURCE], train=False)
 
     def step(
         self, cache: RecurrentCache, tokens: jax.Array, position: jax.Array

@@ -34,7 +34,8 @@ class Seq2SeqConfig:
       dropout: rate after the embeddings and after each block.
       attention_dropout: rate of the attention weights.
       layer_norm_eps: epsilon of the layer norms.
-      initializer_range: standard deviation of the initial weights.
+      initializer_range: standard deviation of the initial embeddings. The initial kernels are
+        Xavier's.
       pad: the id of padding in the target vocabulary.
       start: the id of the first token of each target.
       end: the id of the last token of each target.

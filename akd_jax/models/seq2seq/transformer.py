@@ -70,7 +70,7 @@ class Transformer(nn.Module):
                 config.target_size,
                 use_bias=False,
                 dtype=self.dtype,
-                kernel_init=nn.initializers.normal(config.initializer_range),
+                kernel_init=nn.initializers.xavier_uniform(),
             )
         if config.output_bias:
             self.output_bias = self.param(
@@ -119,17 +119,17 @@ class Transformer(nn.Module):
             features[f"encoder_{number}"] = x
         return (self.encoder_norm(x) if self.config.norm == "pre" else x), features
 
-    def start(self, source: Tokens, length: int) -> Cache:
+    def start(self, texts: Mapping[str, Tokens], length: int) -> Cache:
         """Encodes the sources, and returns the cache of decoders that have written nothing.
 
         Args:
-          source: the sources [B, S].
+          texts: the sources [B, S], by SOURCE; others are not read.
           length: T, the largest number of tokens of a target, with the start token.
 
         Raises:
           ValueError: S or T is larger than `config.max_length`.
         """
-        config = self.config
+        config, source = self.config, texts[SOURCE]
         self._check_length(TARGET, length)
         memory, _ = self.encode(source)
         shape = (source.ids.shape[0], length, config.heads, config.width // config.heads)

@@ -66,7 +66,7 @@ def values_of(loss, params, student, teacher, epoch):
     """Returns the sum of the values of CTKD, and its terms."""
     rows = student.shape[:1]
     batch = Batch(jnp.zeros(rows), jnp.zeros(rows, jnp.int32), jnp.ones(rows))
-    clock = Clock(jnp.int32(0), epoch, jnp.int32(0))
+    clock = Clock(jnp.int32(0), epoch, jnp.int32(0), jnp.int32(1))
     outputs = Outputs(student), {"teacher": Outputs(teacher)}
     terms = loss.apply({"params": params}, *outputs, batch, clock)
     return terms["kl"].values.sum(), terms

@@ -1,0 +1,150 @@
+"""Pairs of a source and a target, for networks that generate the target token by token.
+
+A network reads the source and the beginning of the target, its context, and predicts the next
+token at each position:
+
+    source    w_1 ... w_n end
+    context   start v_1 ... v_m
+    labels    v_1 ... v_m end
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from akd_jax.data import text
+from akd_jax.host.errors import InputError
+from akd_jax.host.files import Path
+from akd_jax.types import SOURCE, TARGET, UNLABELLED, TargetVocabulary, Tokens
+
+if TYPE_CHECKING:  # tokenizers is an optional package.
+    from tokenizers import Tokenizer
+
+PAD, START, END = "<pad>", "<s>", "</s>"
+SPECIAL_TOKENS = (PAD, START, END)
+
+
+def target_vocabulary(path: Path) -> TargetVocabulary:
+    """Returns the tokens of the targets.
+
+    Without a token <s>, padding is the token before the first word, as in Marian's models.
+
+    Raises:
+      InputError: the file is missing or damaged, or the tokenizer has no <pad> or no </s>.
+    """
+    return _target(text.load_tokenizer(path, 0), path)
+
+
+def vocabulary(paths: Sequence[Path], limit: int) -> text.Vocabulary:
+    """Returns the vocabulary of pairs, whose tokens are a mapping from SOURCE and TARGET.
+
+    Args:
+      paths: the files of the tokenizers of sources and targets.
+      limit: the largest number of tokens of a tokenizer; 0 for any.
+
+    Raises:
+      InputError: see `target_vocabulary`, or a tokenizer has too many tokens.
+    """
+    tokenizers = [text.load_tokenizer(path, limit) for path in paths]
+    return of_tokenizers(*tokenizers, names=[str(path) for path in paths], limit=limit)
+
+
+def of_tokenizers(
+    source: "Tokenizer", target: "Tokenizer", *, names: Sequence[str], limit: int = 0
+) -> text.Vocabulary:
+    """Returns the vocabulary of pairs of two tokenizers; `names` are those of messages."""
+    end = _special_token(source, END, names[0])
+    targets = _target(target, names[1])
+    return text.Vocabulary(
+        f"{text.tokenizer_key(source)}-{targets.key}",
+        functools.partial(_tokenise, source, target, end, targets.start),
+        limit=limit,
+        label=functools.partial(_label, target, targets.end),
+    )
+
+
+def next_tokens(words: Sequence[Sequence[int]], end: int, length: int) -> np.ndarray:
+    """Returns the tokens to predict at each position, int32 [N, L]; UNLABELLED after the end.
+
+    Args:
+      words: the tokens of each target, without start and end.
+      end: the id of the end token.
+      length: L. Of a longer target, the first L words are predicted, and no end.
+    """
+    labels = np.full((len(words), length), UNLABELLED, np.int32)
+    for row, sequence in enumerate(words):
+        predicted = [*sequence, end][:length]
+        labels[row, : len(predicted)] = predicted
+    return labels
+
+
+def contexts(words: Sequence[Sequence[int]], start: int, length: int) -> Tokens:
+    """Returns the contexts [N, L] of targets: the start token and the words that fit.
+
+    Args:
+      words: the tokens of each target, without start and end.
+      start: the id of the start token.
+      length: L.
+    """
+    return _pad([[start, *sequence][:length] for sequence in words], length)
+
+
+def _tokenise(
+    source: "Tokenizer",
+    target: "Tokenizer",
+    end: int,
+    start: int,
+    texts: np.ndarray,
+    max_length: int,
+) -> tuple[dict[str, Tokens], np.ndarray]:
+    """Tokenises pairs [N, 2]; returns them by side, and whether either was truncated, [N]."""
+    sources, targets = _encode(source, texts[:, 0]), _encode(target, texts[:, 1])
+    # The end of a source stays, because the network may rely on it.
+    read = _pad([[*words[: max_length - 1], end] for words in sources], max_length)
+    truncated = [
+        max(len(a), len(b)) > max_length - 1 for a, b in zip(sources, targets, strict=True)
+    ]
+    return {SOURCE: read, TARGET: contexts(targets, start, max_length)}, np.array(truncated)
+
+
+def _label(target: "Tokenizer", end: int, texts: np.ndarray, max_length: int) -> np.ndarray:
+    return next_tokens(_encode(target, texts[:, 1]), end, max_length)
+
+
+def _encode(tokenizer: "Tokenizer", texts: np.ndarray) -> list[list[int]]:
+    """Returns the tokens of texts [N], without special tokens."""
+    encodings = tokenizer.encode_batch_fast(texts.tolist(), add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
+
+
+def _pad(rows: Sequence[Sequence[int]], length: int) -> Tokens:
+    """Returns sequences of at most L tokens as `Tokens` [N, L]."""
+    ids = np.zeros((len(rows), length), np.int32)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+    return Tokens(ids, np.zeros_like(ids), np.array([len(row) for row in rows], np.int32))
+
+
+def _target(tokenizer: "Tokenizer", name: Path | str) -> TargetVocabulary:
+    pad, end = (_special_token(tokenizer, token, name) for token in (PAD, END))
+    start = tokenizer.token_to_id(START)
+    return TargetVocabulary(
+        text.tokenizer_key(tokenizer),
+        tokenizer.get_vocab_size(),
+        start=pad if start is None else start,
+        end=end,
+        pad=pad,
+        decode=tokenizer.decode_batch,
+    )
+
+
+def _special_token(tokenizer: "Tokenizer", token: str, name: Path | str) -> int:
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise InputError(
+            f"{name}: expected a tokenizer with the token {token}, got one without it; run"
+            " experiments.prepare on the data set, or add the token"
+        )
+    return number

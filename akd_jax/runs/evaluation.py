@@ -1,0 +1,73 @@
+"""Evaluation of the networks of a run on its splits, by the metrics of the task."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from akd_jax import data
+from akd_jax.models.network import Model, Network
+from akd_jax.runs.examples import keep_inputs
+from akd_jax.runs.setup import Plan
+from akd_jax.training.evaluate import Predictor, TaskMetrics
+from akd_jax.training.stage import Evaluate
+from akd_jax.training.texts import TextGenerator, Texts, TextScores
+
+
+class Evaluator:
+    """Evaluates the networks of a run; each architecture is compiled once.
+
+    Args:
+      plan: the plan of the run.
+      beams: the number of beams, if the task is to generate texts; 1 decodes greedily.
+      length_penalty: the exponent alpha of the length by which beams are compared.
+    """
+
+    def __init__(self, plan: Plan, *, beams: int = 1, length_penalty: float = 0.0):
+        self._plan = plan
+        self._predictor = Predictor()
+        self._generator = None
+        target, length = plan.dataset.task.target, plan.settings.dataset.max_length
+        if target is not None:
+            self._generator = TextGenerator(target, length, beams, length_penalty)
+
+    def on(
+        self, split: str, *, network: Network | None = None, first: int | None = None
+    ) -> Evaluate:
+        """Returns the evaluation of a model on a split.
+
+        Args:
+          split: the name of the split.
+          network: the only network that is evaluated, so that padding is short; None for any.
+          first: the number of examples from the beginning of the split that count; None for all.
+        """
+        plan = self._plan
+        examples = plan.dataset.splits[split]
+        if first is not None:
+            examples = examples.take(np.arange(min(first, len(examples))))
+        if network is not None:
+            examples = keep_inputs(examples, [network], ())
+        batches = plan.batches(examples)
+        if self._generator is None:
+            return TaskMetrics(self._predictor, batches, plan.dataset.task)
+        expected = references(plan, split)[:first]
+        return TextScores(self._generator, batches, expected, plan.dataset.task)
+
+    def logits(self, model: Model, split: str) -> np.ndarray:
+        """Returns the logits of a model on a split, float32 [N, C]."""
+        return np.asarray(self._predictor(model, self._plan.batches(split)).logits)
+
+    def texts(self, model: Model, split: str) -> Texts:
+        """Returns the texts that a model generates for a split."""
+        assert self._generator is not None, "expected a task of generating texts"
+        return self._generator(model, self._plan.batches(split))
+
+
+def references(plan: Plan, split: str) -> Sequence[str]:
+    """Returns the targets of a split of pairs of texts, as they are in its file."""
+    return column(plan, split, -1)
+
+
+def column(plan: Plan, split: str, number: int) -> Sequence[str]:
+    """Returns a column of the texts of a split, as they are in its file."""
+    # The data set of a plan has tokens in place of texts.
+    return data.load(plan.settings.dataset).splits[split].inputs[:, number].tolist()

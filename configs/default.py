@@ -27,3 +27,18 @@ def set_optimizers(config: ConfigDict, **settings: Any) -> None:
             section.update(settings)
         elif isinstance(section, ConfigDict):
             set_optimizers(section, **settings)
+
+
+def fit_annealing(config: ConfigDict, most: int = 10) -> None:
+    """Sets the annealing methods to the student's epochs: half of them anneal.
+
+    Args:
+      config: the configuration.
+      most: the largest number of temperatures.
+    """
+    epochs = config.student.epochs
+    config.annealing_kd.stage_1.epochs = epochs // 2
+    config.annealing_kd.max_temperature = min(most, epochs // 2)
+    config.continuation_kd.max_temperature = min(most, epochs)
+    config.continuation_kd.psi_epochs = epochs
+    config.continuation_kd.psi_until = epochs // 2

@@ -114,12 +114,7 @@ def _set_rows(config: ConfigDict, labelled: int, unlabelled: list[int]) -> None:
       unlabelled: the numbers of unlabelled pairs of the rows that have some.
     """
     epochs = config.student.epochs
-    half = epochs // 2
-    config.annealing_kd.stage_1.epochs = half
-    config.annealing_kd.max_temperature = min(10, half)
-    config.continuation_kd.max_temperature = min(10, epochs)
-    config.continuation_kd.psi_epochs = epochs
-    config.continuation_kd.psi_until = half
+    default.fit_annealing(config)
     updates = epochs * _batches(config, labelled)
     rows: dict[str, dict[str, Any]] = {
         "gold": {"method": "scratch"},

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -12,8 +13,10 @@ from akd_jax.data import Batches, Examples
 from akd_jax.models.network import Model, Network, count_parameters
 from akd_jax.runs import Plan
 from akd_jax.runs.examples import keep_inputs
+from akd_jax.training.generation import Writing, generate, greedy, written_lengths
 
 BATCH_SIZES = (1, 32)
+TEXT_BATCH_SIZES = (1, 64)  # Of generated texts.
 _BATCHES = 32  # Number of batches of a pass.
 _PASSES = 5  # The median counts.
 
@@ -50,24 +53,55 @@ def milliseconds_per_example(
         texts of similar lengths, as in an evaluation.
       batch_size: number of examples that are computed at once.
     """
+    inputs = _inputs(plan, network, examples, batch_size)
+    seconds, _ = _measure(model, inputs, lambda model, inputs: model(inputs).logits)
+    return 1000 * seconds / (len(inputs) * batch_size)
+
+
+def tokens_per_second(
+    plan: Plan, network: Network, model: Model, examples: Examples, batch_size: int
+) -> float:
+    """Measures how many tokens a network generates in a second, on one device.
+
+    It decodes greedily. The end tokens count, and padding does not. The arguments are those of
+    `milliseconds_per_example`.
+    """
+    target, length = plan.dataset.task.target, plan.settings.dataset.max_length
+    assert target is not None, "expected a task of generating texts"
+    writing = Writing.of(target, length)
+
+    def write(model: Model, inputs: Any) -> jax.Array:
+        return generate(
+            model, inputs, length, lambda step, cache, rows: greedy(step, cache, rows, writing)
+        )
+
+    seconds, texts = _measure(model, _inputs(plan, network, examples, batch_size), write)
+    words = sum(int(written_lengths(text, writing).sum()) for text in texts)
+    ends = sum(int((text == target.end).sum()) for text in texts)
+    return (words + ends) / seconds
+
+
+def _inputs(plan: Plan, network: Network, examples: Examples, batch_size: int) -> list[Any]:
+    """Returns the inputs of the batches that are measured, on the device."""
     count = min(len(examples), _BATCHES * batch_size)
     measured = examples.take(np.linspace(0, len(examples) - 1, count).astype(int))
     batches = Batches(
         keep_inputs(measured, [network], ()), batch_size, buckets=plan.dataset.buckets
     )
-    inputs = [jax.device_put(batch.inputs) for batch in batches.epoch()]
-    model = jax.device_put(model)
+    return [jax.device_put(batch.inputs) for batch in batches.epoch()]
 
-    @jax.jit
-    def logits(model: Model, inputs: Any) -> jax.Array:
-        return model(inputs).logits
+
+def _measure(
+    model: Model, inputs: Sequence[Any], function: Callable[[Model, Any], jax.Array]
+) -> tuple[float, list[np.ndarray]]:
+    """Returns the median time of a pass over all inputs in seconds, and the results."""
+    model, compiled = jax.device_put(model), jax.jit(function)
 
     def run_all() -> float:
         started = time.perf_counter()
         for batch in inputs:
-            logits(model, batch).block_until_ready()
+            compiled(model, batch).block_until_ready()
         return time.perf_counter() - started
 
-    run_all()  # Compiles a program for each length.
-    seconds = median(run_all() for _ in range(_PASSES))
-    return 1000 * seconds / (len(inputs) * batch_size)
+    results = [np.asarray(compiled(model, batch)) for batch in inputs]  # Compiles each length.
+    return median(run_all() for _ in range(_PASSES)), results

@@ -4,7 +4,8 @@ python -m experiments.evaluate --workdir=DIR --split=test
 
 The second table has the number of parameters, the size of the weights in megabytes, and the
 milliseconds that a network takes for an example on one device, in batches of 1 and of 32. The time
-does not include the tokenisation of texts.
+does not include the tokenisation of texts. For a run that generates texts, by greedy decoding or
+with --beams, it has the tokens per second of greedy decoding, in batches of 1 and of 64.
 """
 
 from collections.abc import Mapping
@@ -13,8 +14,10 @@ from absl import flags
 
 from akd_jax import runs
 from akd_jax.host import processes
+from akd_jax.metrics import generation
 from akd_jax.models.network import Model
-from akd_jax.runs import STUDENT, Plan
+from akd_jax.runs import STUDENT, Plan, evaluation
+from akd_jax.training.texts import score
 from experiments import cli, cost, options
 from experiments.tables import markdown_table, percent
 
@@ -24,6 +27,7 @@ _SPLIT = flags.DEFINE_string(
     "test",
     "Split to evaluate: 'train', 'validation', 'test' or, for MNLI, 'test_mismatched'.",
 )
+_BEAMS = options.beams_flag()
 _COST = flags.DEFINE_bool("cost", True, "Whether to measure what the networks cost.")
 
 _ERRORS = ("mae", "rmse")  # These metrics have the units of the labels; the others are shares.
@@ -58,23 +62,59 @@ def cost_table(plan: Plan, models: Mapping[str, Model], split: str) -> str:
     """
     networks = {STUDENT: plan.student, **plan.teachers}
     examples = plan.dataset.splits[split]
+    measure, batch_sizes, unit = cost.milliseconds_per_example, cost.BATCH_SIZES, "ms"
+    if plan.dataset.task.target is not None:
+        measure, batch_sizes, unit = cost.tokens_per_second, cost.TEXT_BATCH_SIZES, "tokens/s"
     rows = []
     for name, model in models.items():
         size = cost.Size.of(model)
-        times = [
-            cost.milliseconds_per_example(plan, networks[name], model, examples, batch_size)
-            for batch_size in cost.BATCH_SIZES
-        ]
-        row = (f"{size.parameters:,}", f"{size.bytes / 1e6:,.2f}", *(f"{x:.3f}" for x in times))
-        rows.append((name, *row))
-    headers = [f"ms, batch {batch_size}" for batch_size in cost.BATCH_SIZES]
+        values = [measure(plan, networks[name], model, examples, count) for count in batch_sizes]
+        cells = [f"{value:.3f}" if unit == "ms" else f"{value:,.0f}" for value in values]
+        rows.append((name, f"{size.parameters:,}", f"{size.bytes / 1e6:,.2f}", *cells))
+    headers = [f"{unit}, batch {count}" for count in batch_sizes]
     return markdown_table(("", "parameters", "MB", *headers), rows)
+
+
+def text_tables(plan: Plan, models: Mapping[str, Model], split: str, beams: int) -> str:
+    """Returns the metrics of generated texts, and BLEU by the length of the source, as tables.
+
+    Args:
+      plan: the plan of a finished run that generates texts.
+      models: the student and its teachers.
+      split: the name of the split.
+      beams: the number of beams; 1 decodes greedily.
+    """
+    task = plan.dataset.task
+    sources, references = (evaluation.column(plan, split, number) for number in (0, 1))
+    evaluator = evaluation.Evaluator(plan, beams=beams)
+    texts = {name: evaluator.texts(model, split) for name, model in models.items()}
+    scores = {name: score(x, references, task) for name, x in texts.items()}
+    table = scores_table(scores, split)
+    if task.metric != "bleu":
+        return table
+    parts = {
+        name: generation.bleu_by_source_length(x.texts, references, sources)
+        for name, x in texts.items()
+    }
+    lengths = [name for name, part in parts[STUDENT].items() if part.rows]
+    rows = [
+        (name, *(percent(of_network[length].bleu) for length in lengths))
+        for name, of_network in parts.items()
+    ]
+    by_length = markdown_table(("BLEU by words of the source", *lengths), rows)
+    signatures = f"{generation.bleu_signature()}; chrF: {generation.chrf_signature()}"
+    return f"{table}\n\n{by_length}\n\nBLEU: {signatures}"
 
 
 def main() -> None:
     """Prints the metrics and the cost of the student and its teachers."""
     (plan, models), split = runs.load(options.path(_WORKDIR)), _SPLIT.value
-    cli.print_on_primary(scores_table(runs.evaluate_models(plan, models, split), split))
+    if plan.dataset.task.target is None:
+        table = scores_table(runs.evaluate_models(plan, models, split), split)
+    else:
+        runs.check_split(plan, split)
+        table = text_tables(plan, models, split, _BEAMS.value)
+    cli.print_on_primary(table)
     if _COST.value and processes.is_primary():
         cli.print_on_primary("\n" + cost_table(plan, models, split))
 

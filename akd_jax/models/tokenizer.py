@@ -1,6 +1,7 @@
 """Tokenizers, loaded from the files of a Hugging Face folder."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -105,14 +106,11 @@ def _sentence_piece_with_ids(file: Path, pieces: Sequence[str]) -> "Tokenizer":
     vocabulary = unigram.read(file)
     scores = dict(vocabulary.pieces)
     lowest = min(scores.values())
-    special = ("<pad>", "</s>", "<unk>")
-    entries = [
-        (
-            piece if piece in scores or piece in special else f"{_FOREIGN}{piece}",
-            scores.get(piece, lowest),
-        )
-        for piece in pieces
-    ]
+    # A code such as >>fra<< in front of a source chooses the language of the target.
+    codes = [piece for piece in pieces if re.fullmatch(">>.+<<", piece)]
+    special = ["<pad>", "</s>", "<unk>", *codes]
+    names = [x if x in scores or x in special else f"{_FOREIGN}{x}" for x in pieces]
+    entries = [(name, scores.get(name, lowest)) for name in names]
     tokenizer = Tokenizer(
         models.Unigram(entries, unk_id=pieces.index("<unk>"), byte_fallback=False)
     )
@@ -130,8 +128,9 @@ def _sentence_piece_with_ids(file: Path, pieces: Sequence[str]) -> "Tokenizer":
             decoders.Metaspace(replacement="▁", prepend_scheme="always"),
         ]
     )
-    tokenizer.add_special_tokens(list(special))
-    return tokenizer
+    tokenizer.add_special_tokens(special)
+    # As read from a file, so that a saved tokenizer has the same description.
+    return Tokenizer.from_str(tokenizer.to_str())
 
 
 def _word_piece(vocab: Path, options: Mapping[str, Any]) -> "Tokenizer":

@@ -2,12 +2,13 @@
 
 from akd_jax.runs.dry_run import rehearse
 from akd_jax.runs.entry import run
-from akd_jax.runs.finished import evaluate, evaluate_models, generate, load, predict
+from akd_jax.runs.finished import check_split, evaluate, evaluate_models, generate, load, predict
 from akd_jax.runs.setup import STUDENT, Plan, make_plan
 
 __all__ = [
     "STUDENT",
     "Plan",
+    "check_split",
     "evaluate",
     "evaluate_models",
     "generate",

@@ -35,7 +35,7 @@ def predict(
         set has no such split.
     """
     plan, models = load(workdir, teachers=teachers)
-    _check_split(plan, split)
+    check_split(plan, split)
     if plan.dataset.task.target is not None:
         raise InputError(
             f"{workdir}: expected a run that predicts labels, got one that generates texts; use"
@@ -70,7 +70,7 @@ def generate(
         data set has no such split.
     """
     plan, models = load(workdir, teachers=teachers)
-    _check_split(plan, split)
+    check_split(plan, split)
     if plan.dataset.task.target is None:
         raise InputError(
             f"{workdir}: expected a run that generates texts, got one that predicts labels; use"
@@ -101,7 +101,7 @@ def evaluate_models(
     plan: Plan, models: Mapping[str, Model], split: str
 ) -> dict[str, dict[str, float]]:
     """Computes the metrics of models that `load` returned; see `evaluate`."""
-    _check_split(plan, split)
+    check_split(plan, split)
     scores = Evaluator(plan).on(split)
     return {name: dict(scores(x, {})) for name, x in models.items() if _predicts_labels(plan, name)}
 
@@ -160,6 +160,7 @@ def _predicts_labels(plan: Plan, name: str) -> bool:
     return True
 
 
-def _check_split(plan: Plan, split: str) -> None:
+def check_split(plan: Plan, split: str) -> None:
+    """Raises InputError if the data set has no split of this name."""
     if split not in plan.dataset.splits:
         raise InputError(f"split: expected one of {', '.join(plan.dataset.splits)}, got {split!r}")

@@ -105,7 +105,13 @@ def generate(
     return model.apply_fn(model.variables, inputs, method=method)
 
 
-def greedy(step: Step, cache: Any, rows: int, writing: Writing) -> jax.Array:
+def greedy(
+    step: Step,
+    cache: Any,
+    rows: int,
+    writing: Writing,
+    beginning: tuple[Array, Array] | None = None,
+) -> jax.Array:
     """Generates the most probable token at each position.
 
     Args:
@@ -113,14 +119,19 @@ def greedy(step: Step, cache: Any, rows: int, writing: Writing) -> jax.Array:
       cache: the cache of sequences without a token.
       rows: B.
       writing: length and special tokens.
+      beginning: sequences [B, T] and the numbers of their tokens, with the start token, that are
+        taken as they are [B]; None to generate all tokens.
 
     Returns:
       The sequences, int32 [B, T].
     """
 
     def choose(logits: jax.Array, position: jax.Array) -> jax.Array:
-        del position
-        return jnp.argmax(logits, axis=-1)
+        best = jnp.argmax(logits, axis=-1)
+        if beginning is None:
+            return best
+        tokens, lengths = map(jnp.asarray, beginning)
+        return jnp.where(position + 1 < lengths, tokens[:, position + 1], best)
 
     return _write(step, cache, rows, writing, choose)
 

@@ -5,6 +5,7 @@ from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 import pydantic
 from pydantic import Field
@@ -30,10 +31,11 @@ class OptimizerConfig(Section):
     clip_norm: NonNegative = Field(
         default=0.0, description="Largest global norm of the gradient; 0 turns clipping off."
     )
-    schedule: Literal["constant", "step", "linear", "cosine"] = Field(
+    schedule: Literal["constant", "step", "linear", "cosine", "inverse_sqrt"] = Field(
         default="step",
         description="Learning-rate schedule: 'constant'; 'step', which multiplies the rate by 0.1"
-        " at each of the `drops`; 'linear' or 'cosine', which fall to 0.",
+        " at each of the `drops`; 'linear' or 'cosine', which fall to 0; 'inverse_sqrt', which"
+        " falls with the square root of the updates and needs warmup_epochs.",
     )
     drops: str = Field(
         default="1/2,3/4",
@@ -50,6 +52,12 @@ class OptimizerConfig(Section):
         default=False,
         description="Whether the schedule restarts at each temperature. The momentum is kept.",
     )
+
+    @pydantic.model_validator(mode="after")
+    def _check_warm_up(self) -> "OptimizerConfig":
+        if self.schedule == "inverse_sqrt" and not self.warmup_epochs:
+            raise ValueError("expected warmup_epochs of at least 1 with the schedule inverse_sqrt")
+        return self
 
     @pydantic.field_validator("drops")
     @classmethod
@@ -81,7 +89,9 @@ def learning_rate(
       'step': multiplied by 0.1 after each part of the updates in `drops`; the default, 1/2 and
         3/4, is that of the paper for images;
       'linear': falls to 0, as in the paper for text;
-      'cosine': falls to 0.
+      'cosine': falls to 0;
+      'inverse_sqrt': rate * sqrt(w / n) at update n, after a warm-up of w updates, as for
+        Transformers (Vaswani et al., 2017, https://arxiv.org/abs/1706.03762).
 
     With `warmup_epochs` the rate first rises linearly from 0, and the schedule runs over the
     remaining epochs. With `restart_each_temperature` the schedule restarts at each temperature.
@@ -102,7 +112,7 @@ def learning_rate(
         ]
     ends = [*starts[1:], epochs]
     parts = [
-        _schedule(config, (end - start) * steps_per_epoch)
+        _schedule(config, (end - start) * steps_per_epoch, config.warmup_epochs * steps_per_epoch)
         for start, end in zip(starts, ends, strict=True)
     ]
     if config.warmup_epochs:
@@ -156,8 +166,8 @@ def _update_rule(
             return optax.sgd(learning_rate, momentum=config.momentum or None)
 
 
-def _schedule(config: OptimizerConfig, steps: int) -> LearningRate:
-    """Returns the configured schedule over the given number of updates."""
+def _schedule(config: OptimizerConfig, steps: int, warmup_steps: int) -> LearningRate:
+    """Returns the configured schedule over the given number of updates, after the warm-up."""
     rate = config.learning_rate
     match config.schedule:
         case "constant":
@@ -173,3 +183,5 @@ def _schedule(config: OptimizerConfig, steps: int) -> LearningRate:
             return optax.linear_schedule(rate, 0.0, steps)
         case "cosine":
             return optax.cosine_decay_schedule(rate, steps)
+        case "inverse_sqrt":
+            return lambda step: rate * jnp.sqrt(warmup_steps / (warmup_steps + step))

@@ -129,9 +129,13 @@ class TextScores:
           StoppedError: a stop was requested.
         """
         del loss_variables
-        generated = self.generator(model, self.batches)
-        return {
-            **text_metrics.scores(generated.texts, self.references, self.task.metrics),
-            LENGTH_RATIO: text_metrics.length_ratio(generated.texts, self.references),
-            WITHOUT_END: float(np.mean(generated.without_end)),
-        }
+        return score(self.generator(model, self.batches), self.references, self.task)
+
+
+def score(generated: Texts, references: Sequence[str], task: Task) -> dict[str, float]:
+    """Returns the metrics of texts by name, 'length_ratio', and the share 'without_end'."""
+    return {
+        **text_metrics.scores(generated.texts, references, task.metrics),
+        LENGTH_RATIO: text_metrics.length_ratio(generated.texts, references),
+        WITHOUT_END: float(np.mean(generated.without_end)),
+    }

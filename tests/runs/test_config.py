@@ -10,7 +10,7 @@ from akd_jax.runs import config as schema
 from akd_jax.runs.resume import resume_key
 from akd_jax.runs.setup import make_plan
 from akd_jax.training.optimizers import OptimizerConfig
-from akd_jax.types import Task
+from akd_jax.types import TargetVocabulary, Task
 from configs import (
     cifar10,
     cifar100,
@@ -22,6 +22,7 @@ from configs import (
     quality,
     reviews,
     speech,
+    translation,
 )
 
 
@@ -44,6 +45,8 @@ from configs import (
         (speech, "ft_kd,tenth"),
         (quality, "catalogs"),
         (quality, "mlqe,ro-en,2000"),
+        (translation, "imitkd"),
+        (translation, "gkd,iwslt14"),
     ],
 )
 def test_shipped_configs_are_valid_and_survive_a_round_trip(module, argument):
@@ -53,7 +56,11 @@ def test_shipped_configs_are_valid_and_survive_a_round_trip(module, argument):
     assert schema.parse(parsed.model_dump()) == parsed
     # The epochs and temperatures fit every method that reads what the network reads.
     of_speech = models.input_kind(parsed.student.model) == "codes"
-    task = Task((), ("pearson",)) if module is quality else Task.numbered(10)
+    target = TargetVocabulary("key", 4000, start=1, end=2, pad=0, decode=list)
+    task = {
+        quality: Task((), ("pearson",)),
+        translation: Task((), ("bleu",), target=target),
+    }.get(module, Task.numbered(10))
     for name in methods.METHODS:
         needs = {
             "textual_kd": of_speech,

@@ -52,6 +52,11 @@ def check_methods(
             f"config.teacher.stored_top_k: expected 0 to {dataset.task.outputs}, the number of"
             f" logits, got {top_k}"
         )
+    if views and dataset.task.target is not None:
+        raise InputError(
+            "config.teacher.views: expected 0 for texts to generate, whose teachers have outputs"
+            f" for every token that are not stored, got {views}; set it to 0"
+        )
     batch = _batch_shapes(labels.dtype, dataset)
     reads: dict[tuple[str, str], Mapping[str, Reads]] = {}
     for name, method in methods.items():

@@ -124,6 +124,11 @@ def test_rows_of_other_forms_are_refused(tmp_path, row, message):
             "expected an even width, for two directions of the encoder, got 15",
         ),
         (
+            {"method": "kd", "teacher.views": 1},
+            "config.teacher.views: expected 0 for texts to generate, whose teachers have outputs"
+            " for every token that are not stored, got 1; set it to 0",
+        ),
+        (
             {"dataset.unlabelled_size": 3},
             "config.dataset.unlabelled_size: expected at most 0, the number of unlabelled examples",
         ),

@@ -22,11 +22,7 @@ from experiments import cli, cost, options
 from experiments.tables import markdown_table, percent
 
 _WORKDIR = options.workdir_flag()
-_SPLIT = flags.DEFINE_string(
-    "split",
-    "test",
-    "Split to evaluate: 'train', 'validation', 'test' or, for MNLI, 'test_mismatched'.",
-)
+_SPLIT = options.split_flag()
 _BEAMS = options.beams_flag()
 _COST = flags.DEFINE_bool("cost", True, "Whether to measure what the networks cost.")
 

@@ -42,12 +42,18 @@ def format_flag() -> flags.FlagHolder:
     return _string_flag("format", "Format of what is written; see above.")
 
 
-@functools.cache
+def split_flag() -> flags.FlagHolder:
+    """Defines --split=NAME."""
+    holder = _define_split_flag()
+    flags.declare_key_flag("split")
+    return holder
+
+
 def beams_flag() -> flags.FlagHolder:
     """Defines --beams=N."""
-    return flags.DEFINE_integer(
-        "beams", 1, "Number of beams of generated texts; 1 decodes greedily.", lower_bound=1
-    )
+    holder = _define_beams_flag()
+    flags.declare_key_flag("beams")
+    return holder
 
 
 def seeds_flag() -> flags.FlagHolder:
@@ -73,6 +79,22 @@ def _define_config_flag() -> flags.FlagHolder:
 def _define_seeds_flag() -> flags.FlagHolder:
     return flags.DEFINE_integer(
         "seeds", 3, "Number of students of each row, whose seeds count up.", lower_bound=1
+    )
+
+
+@functools.cache
+def _define_split_flag() -> flags.FlagHolder:
+    return flags.DEFINE_string(
+        "split",
+        "test",
+        "Split to evaluate: 'train', 'validation', 'test' or, for MNLI, 'test_mismatched'.",
+    )
+
+
+@functools.cache
+def _define_beams_flag() -> flags.FlagHolder:
+    return flags.DEFINE_integer(
+        "beams", 1, "Number of beams of generated texts; 1 decodes greedily.", lower_bound=1
     )
 
 

@@ -8,7 +8,7 @@ from akd_jax import runs
 from akd_jax.data.readers.parallel import tokenizer_paths
 from akd_jax.host.errors import InputError
 from akd_jax.metrics import generation
-from experiments import evaluate, predict
+from experiments import check_exposure, evaluate, predict
 from tests.support.errors import error_of
 from tests.support.texts import write
 from tests.support.translating import WORDS, pairs, translation_config, word_tokenizer
@@ -182,3 +182,27 @@ def test_columns_have_other_names(tmp_path):
         write(path, [line.split("\t") for line in lines], ("de", "en"))
     config.dataset.update({"source_column": "de", "target_column": "en"})
     assert runs.make_plan(config).dataset.columns == ("de", "en")
+
+
+def test_the_teacher_completes_the_second_halves(root):
+    plan, models = runs.load(root / "run")
+    texts = check_exposure.completed_texts(plan, models, "test")
+    alone = {name: x.texts for name, x in runs.generate(root / "run", teachers=True).items()}
+    assert texts["student"] == alone["student"]
+    assert texts["teacher"] == alone["teacher"]
+    for own, completed in zip(texts["student"], texts["completed"], strict=True):
+        words = own.split()
+        half = (len(words) + 2) // 2
+        assert completed.split()[:half] == words[:half]
+    assert texts["completed"] != texts["student"]
+    # A student completes its own texts as they are.
+    same = check_exposure.completed_texts(plan, {**models, "teacher": models["student"]}, "test")
+    assert same["completed"] == same["student"]
+
+
+def test_exposure_needs_a_teacher(root):
+    plan, models = runs.load(root / "run", teachers=False)
+    assert error_of(check_exposure.completed_texts, plan, models, "test") == (
+        "--workdir: expected a run that generates texts, with the teacher teacher, got student;"
+        " give another run, or another --teacher"
+    )

@@ -2,6 +2,7 @@
 
 import shutil
 
+import pytest
 from ml_collections.config_dict import ConfigDict
 
 from akd_jax.host import records
@@ -41,6 +42,7 @@ def test_rows_share_the_trained_teachers_of_the_folds(config, tmp_path, monkeypa
     assert len(assert_shared(tmp_path)) == 2
 
 
+@pytest.mark.slow  # The test above shares trained teachers.
 def test_rows_share_the_teachers_of_the_folds_from_hugging_face_folders(tmp_path):
     write_folders(tmp_path)
     for name in FOLDS:

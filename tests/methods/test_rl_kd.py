@@ -121,7 +121,7 @@ def test_accuracy_of_the_reward_comes_from_examples_that_do_not_choose_the_stude
     assert sorted(x.tobytes() for x in parts) == sorted(x.tobytes() for x in whole)
 
 
-@pytest.mark.parametrize("views", [0, 1])
+@pytest.mark.parametrize("views", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_cross_fitted_teachers_teach_what_they_have_not_seen(config, tmp_path, views):
     config.teacher.views = views
     config.rl_kd.folds = 2

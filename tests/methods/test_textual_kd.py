@@ -243,14 +243,13 @@ def test_pretraining_without_recordings_is_refused(config, root, tmp_path):
     assert "\n" not in str(error.value)
 
 
-# The slow test kills each run in the second epoch of the next network: masked_codes, sentence, ctc,
-# the text classifier and the student. The fast one leaves out the first, the third and the fourth.
-# The network before has lost an epoch.
-@pytest.mark.parametrize("kills", [(4, 9), pytest.param((2, 3, 3, 3, 5), marks=pytest.mark.slow)])
-def test_killed_run_ends_as_if_undisturbed(root, finished, tmp_path, monkeypatch, kills):
+# Each run is killed in the second epoch of the next network: masked_codes, sentence, ctc, the text
+# classifier and the student. The network before has lost an epoch.
+@pytest.mark.slow  # tests/methods/test_rl_kd.py kills runs whose losses have parameters, too.
+def test_killed_run_ends_as_if_undisturbed(root, finished, tmp_path, monkeypatch):
     config = speech_config(root)
     config.textual_kd.update(speech.ROWS["augmentation"])
-    for number in kills:
+    for number in (2, 3, 3, 3, 5):
         with kill_at_record(monkeypatch, number):
             runs.run(config, tmp_path)
     runs.run(config, tmp_path)

@@ -36,6 +36,7 @@ def test_split(finished):
     return data.load(make_plan(config).settings.dataset).splits["test"]
 
 
+@pytest.mark.slow  # test_text_methods.py trains on texts, and the tests above n-grams.
 def test_student_and_teacher_learn(finished):
     results = records.read(finished / "results.json")
     assert results["teacher"]["test"] > results["student"]["test"] > 10 / len(LANGUAGES)

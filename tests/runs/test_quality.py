@@ -119,6 +119,7 @@ def test_rows_share_the_stored_scores(root, config, undisturbed, tmp_path):
     np.testing.assert_allclose(arrays[1], unlabelled, atol=1e-5)
 
 
+@pytest.mark.slow  # The tests above compare the losses with hand numbers.
 def test_a_student_learns_scores_from_its_teacher(config, tmp_path):
     config.checkpoint_every = 30
     config.dataset.unlabelled_size = UNLABELLED

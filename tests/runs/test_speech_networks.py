@@ -47,6 +47,7 @@ def config(config, monkeypatch):
     return config
 
 
+@pytest.mark.slow  # tests/methods/test_textual_kd.py trains such networks.
 def test_a_network_of_codes_is_trained(config, tmp_path):
     results = runs.run(config, tmp_path)
     assert np.isfinite([line["train_loss"] for line in read_metrics(tmp_path)]).all()

@@ -67,6 +67,7 @@ def transformers_logits(folder, sentences):
     return torch.stack(logits).numpy()
 
 
+@pytest.mark.slow  # test_text_methods.py trains on texts.
 def test_kd_learns_from_texts(finished):
     first, second = (line["train_loss"] for line in read_metrics(finished))
     assert second < 0.9 * first
@@ -106,6 +107,7 @@ def test_imported_teacher_can_be_shared(finished, tmp_path):
     assert not (tmp_path / "teacher").exists()
 
 
+@pytest.mark.slow  # tests/runs/test_quality.py trains a student of another architecture.
 def test_teacher_and_student_can_be_of_different_families(config, text_folders, tmp_path):
     config.teacher.path = str(text_folders / "xlm-roberta")
     config.student.model = f"huggingface:{text_folders / 'distilbert'},every=2"

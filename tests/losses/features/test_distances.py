@@ -320,6 +320,7 @@ def test_a_step_trains_the_projector_by_the_gradient(images):
     assert moved["Dense_0"]["kernel"] == 0  # The classifier is behind the feature.
 
 
+@pytest.mark.slow  # tests/training compares losses on four devices.
 def test_all_losses_train_a_convolutional_network_on_four_devices(images):
     loss = losses.compose(
         ce=(1.0, losses.cross_entropy),

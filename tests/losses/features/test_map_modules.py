@@ -71,6 +71,7 @@ class Student(nn.Module):
         return Outputs(small.mean(axis=(1, 2)), {"large": large, "small": small})
 
 
+@pytest.mark.slow  # tests/training compares modules on four devices.
 def test_an_update_is_the_same_on_four_devices():
     inputs = normal(8, 2, 2, 3)
     maps = {"large": normal(8, 4, 4, 2, seed=1), "small": normal(8, 2, 2, 4, seed=2)}

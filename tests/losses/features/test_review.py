@@ -211,6 +211,7 @@ class Tiny(nn.Module):
         return Outputs(logits, {"map": maps, "pooled": pooled}, head=head)
 
 
+@pytest.mark.slow  # tests/training compares modules on four devices.
 def test_modules_train_a_network_on_four_devices_as_on_one():
     rng = np.random.default_rng(0)
     weights = np.float32([1] * 5 + [0] * 3)  # One device has only padding.

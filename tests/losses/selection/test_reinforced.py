@@ -85,6 +85,7 @@ def test_policy_gradient_is_that_of_the_expected_reward():
     assert (spread["running"] < spread["none"]).all()
 
 
+@pytest.mark.slow  # The gradient is compared with that of all actions.
 def test_policy_chooses_the_teacher_that_is_rewarded():
     batch = batch_of()
     loss = losses.ReinforcedSelection(NAMES, labels=False)

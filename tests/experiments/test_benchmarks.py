@@ -12,6 +12,8 @@ from experiments.benchmarks import (
     cache,
     children,
     composition,
+    generation_jax,
+    generation_pytorch,
     hlo,
     memory,
     overhead,
@@ -215,6 +217,15 @@ def test_the_suite_of_losses_measures_the_same_passes_in_both_libraries(name):
     np.testing.assert_allclose(value, torch_value.item(), rtol=1e-5)
     for gradient, expected in zip(jax.tree.leaves(gradients), torch_gradients, strict=True):
         np.testing.assert_allclose(gradient, expected.numpy(), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("beams", [1, 5])
+def test_the_suite_of_generation_writes_the_same_texts_in_both_libraries(tmp_path, beams):
+    model = generation_pytorch.save_model(str(tmp_path))
+    ours = np.asarray(generation_jax.generation(generation_jax.load(tmp_path), 2, beams)())
+    theirs = generation_pytorch.generation(model, 2, beams)().numpy()
+    assert ours.shape == (2, 32)
+    np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

@@ -24,7 +24,7 @@ class TargetVocabulary:
     """The tokens of the texts that a network generates.
 
     Attributes:
-      key: a digest of the tokenizer.
+      key: a digest of the tokenizers of sources and targets.
       size: V, the number of tokens.
       start: the id of the token before the first word.
       end: the id of the token after the last word.
@@ -81,7 +81,7 @@ class Task:
     def output_names(self) -> list[str]:
         """What the outputs of a network for this task stand for; [] for a regression."""
         if self.target is not None:
-            return [f"the target vocabulary {self.target.key}"]
+            return [f"the vocabularies {self.target.key}"]
         return list(self.labels)
 
     def unscale(self, values: np.ndarray) -> np.ndarray:

@@ -18,8 +18,8 @@ folder of parallel_text that was prepared with --vocabulary_size=12000. The rows
   seq_inter         seq_kd, and a last epoch with the beams that are closest to the data
   imitkd            more and more texts that the student writes, with the teacher's best next word
   imitkd_full       the same with the teacher's probabilities of all words
-  imitkd_star       imitkd that begins with the teacher's texts in place of the data's
-  imitkd_full_star  imitkd_full that begins with the teacher's texts
+  imitkd_star       imitkd with the teacher's texts in place of those of the data
+  imitkd_full_star  imitkd_full with the teacher's texts in place of those of the data
   gkd               the student writes a constant half of the texts; Jensen-Shannon divergence
 
 All rows make the same number of updates on batches of the same sources.

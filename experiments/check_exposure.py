@@ -1,15 +1,16 @@
-"""Shows exposure bias: the teacher completes the beginnings of the student's texts.
+"""Student and teacher complete the beginnings of each other's texts.
 
 python -m experiments.check_exposure --workdir=DIR --split=test
 
-Student and teacher write a text for each source, by greedy decoding. The teacher also writes the
-second half of each text of the student, after the student's first half. If the scores of these
-texts are higher than the student's, the student loses quality on its own words.
+Student and teacher write a text for each source, by greedy decoding. Each of them also writes the
+second half of a text after the other's first half. The paper shows exposure bias by texts that the
+student begins and the teacher completes, which are better than the student's.
 
 Source: Lin et al., "Autoregressive Knowledge Distillation through Imitation Learning", EMNLP 2020,
 https://arxiv.org/abs/2009.07253.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,18 +33,15 @@ _WORKDIR = options.workdir_flag()
 _SPLIT = options.split_flag()
 _TEACHER = flags.DEFINE_string("teacher", "teacher", "Name of the teacher that completes texts.")
 
-# Who begins and who completes a text.
-ROWS = {
-    "student": "the student's texts",
-    "completed": "completed by the teacher",
-    "teacher": "the teacher's texts",
-}
+# Who begins a text, and who completes it.
+_TEACHER_ROW = "teacher"
+ROWS = list(itertools.product((STUDENT, _TEACHER_ROW), (STUDENT, _TEACHER_ROW)))
 
 
 def completed_texts(
     plan: Plan, models: Mapping[str, Model], split: str, teacher: str = "teacher"
-) -> dict[str, list[str]]:
-    """Returns the texts of student and teacher, and the student's completed by the teacher.
+) -> dict[tuple[str, str], list[str]]:
+    """Returns the texts that student and teacher begin, completed by both.
 
     The first half of a text has half of its words, rounded up, where the end counts as a word.
 
@@ -54,7 +52,7 @@ def completed_texts(
       teacher: the name of the teacher.
 
     Returns:
-      The texts by the names in ROWS, in the order of the split.
+      The texts by the pairs in ROWS, in the order of the split.
 
     Raises:
       InputError: the run generates no texts, or has no such teacher or split.
@@ -69,45 +67,39 @@ def completed_texts(
     runs.check_split(plan, split)
     writing = Writing.of(target, length)
 
-    def write(pair: tuple[Model, Model], batch: Batch, *, axis_name: str | None) -> dict[str, Any]:
+    def write(pair: Mapping[str, Model], batch: Batch, *, axis_name: str | None) -> Any:
         del axis_name
-        student, other = pair
 
-        def decode(step: Step, cache: Any, rows: int) -> jax.Array:
-            return greedy(step, cache, rows, writing)
+        def texts_of(network: str, beginning: tuple[Any, Any] | None) -> Any:
+            def decode(step: Step, cache: Any, rows: int) -> jax.Array:
+                return greedy(step, cache, rows, writing, beginning)
 
-        tokens = generate(student, batch.inputs, length, decode)
-        # The start token, and half of the words and the end.
-        kept = 1 + (written_lengths(tokens, writing) + 2) // 2
+            return generate(pair[network], batch.inputs, length, decode)
 
-        def complete(step: Step, cache: Any, rows: int) -> jax.Array:
-            return greedy(step, cache, rows, writing, beginning=(tokens, kept))
+        written = {}
+        for first in (STUDENT, _TEACHER_ROW):
+            tokens = texts_of(first, None)
+            # The start token, and half of the words and the end.
+            half = tokens, 1 + (written_lengths(tokens, writing) + 2) // 2
+            for second in (STUDENT, _TEACHER_ROW):
+                written[first, second] = tokens if first == second else texts_of(second, half)
+        return [written[row] for row in ROWS]
 
-        return {
-            "student": tokens,
-            "completed": generate(other, batch.inputs, length, complete),
-            "teacher": generate(other, batch.inputs, length, decode),
-        }
-
-    pair: Any = (models[STUDENT], models[teacher])
+    pair: Any = {STUDENT: models[STUDENT], _TEACHER_ROW: models[teacher]}
     written = OnSplit(write)(pair, plan.batches(split))
-    return {name: decode_rows(written[name], target) for name in ROWS}
+    return {row: decode_rows(tokens, target) for row, tokens in zip(ROWS, written, strict=True)}
 
 
 def main() -> None:
-    """Prints BLEU and chrF of the three kinds of texts."""
+    """Prints the metrics of the four kinds of texts."""
     plan, models = runs.load(options.path(_WORKDIR))
     texts = completed_texts(plan, models, _SPLIT.value, _TEACHER.value)
-    references = evaluation.references(plan, _SPLIT.value)
+    references, names = evaluation.references(plan, _SPLIT.value), plan.dataset.task.metrics
     rows = [
-        (
-            ROWS[name],
-            percent(text_metrics.bleu(written, references)),
-            percent(text_metrics.chrf(written, references)),
-        )
-        for name, written in texts.items()
+        (*row, *map(percent, text_metrics.scores(written, references, names).values()))
+        for row, written in texts.items()
     ]
-    cli.print_on_primary(markdown_table((_SPLIT.value, "BLEU", "chrF"), rows))
+    cli.print_on_primary(markdown_table(("begins", "completes", *names), rows))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ _OF_CLASSES = (
 # What the columns of generated texts are, by the main metric.
 _PARTS = {
     "bleu": "Texts are decoded greedily. chrf: chrF of the same texts. 9-15 words: BLEU of the"
-    " sources with so many words, and so on.",
+    " sources with so many words, and so on. BLEU is sacreBLEU's, {bleu}; chrF too, {chrf}.",
     "rouge1": "Texts are decoded greedily. rouge2, rouge_l: ROUGE-2 and ROUGE-L of the same texts.",
 }
 
@@ -222,10 +222,10 @@ def notes(
         "vs: 95 % confidence interval of the difference to that method, from a paired bootstrap"
         " over seeds and test examples. If an interval contains 0, the difference is not"
         " significant. With few seeds, an interval that barely excludes 0 is weak evidence.",
-        _PARTS.get(task.metric, _OF_CLASSES),
+        _describe_parts(task.metric),
         "n: number of seeds. s: mean training time of a student in seconds. teacher s: time in"
-        " seconds to compute and store the teacher's logits, once for all students. It is 0 if no"
-        " logits are stored: then s includes the teacher.",
+        " seconds to compute and store what the teacher says, once for all students. It is 0 if"
+        " nothing is stored: then s includes the teacher.",
     ]
     if task.metric == "pearson":
         sentences.append(
@@ -236,6 +236,16 @@ def notes(
         times = ", ".join(f"{name} {teacher['seconds']} s" for name, teacher in teachers.items())
         sentences.append(f"Training time of the shared teachers: {times}.")
     return sentences
+
+
+def _describe_parts(metric: str) -> str:
+    """Returns what the columns before the last three are."""
+    if metric not in _PARTS:
+        return _OF_CLASSES
+    if metric != "bleu":
+        return _PARTS[metric]
+    signatures = {"bleu": generation.bleu_signature(), "chrf": generation.chrf_signature()}
+    return _PARTS[metric].format(**signatures)
 
 
 def _summary(values: Sequence[float | None]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from experiments.tables import markdown_table, percent
 
 _WORKDIR = options.workdir_flag()
 _SPLIT = options.split_flag()
-_BEAMS = options.beams_flag()
+_BEAMS, _LENGTH_PENALTY = options.beams_flag(), options.length_penalty_flag()
 _COST = flags.DEFINE_bool("cost", True, "Whether to measure what the networks cost.")
 
 _ERRORS = ("mae", "rmse")  # These metrics have the units of the labels; the others are shares.
@@ -71,7 +71,13 @@ def cost_table(plan: Plan, models: Mapping[str, Model], split: str) -> str:
     return markdown_table(("", "parameters", "MB", *headers), rows)
 
 
-def text_tables(plan: Plan, models: Mapping[str, Model], split: str, beams: int) -> str:
+def text_tables(
+    plan: Plan,
+    models: Mapping[str, Model],
+    split: str,
+    beams: int = 1,
+    length_penalty: float = 0.0,
+) -> str:
     """Returns the metrics of generated texts, and BLEU by the length of the source, as tables.
 
     Args:
@@ -79,10 +85,11 @@ def text_tables(plan: Plan, models: Mapping[str, Model], split: str, beams: int)
       models: the student and its teachers.
       split: the name of the split.
       beams: the number of beams; 1 decodes greedily.
+      length_penalty: the exponent of the length by which the score of a beam is divided.
     """
     task = plan.dataset.task
     sources, references = (evaluation.column(plan, split, number) for number in (0, 1))
-    evaluator = evaluation.Evaluator(plan, beams=beams)
+    evaluator = evaluation.Evaluator(plan, beams=beams, length_penalty=length_penalty)
     texts = {name: evaluator.texts(model, split) for name, model in models.items()}
     scores = {name: score(x, references, task) for name, x in texts.items()}
     table = scores_table(scores, split)
@@ -106,10 +113,11 @@ def main() -> None:
     """Prints the metrics and the cost of the student and its teachers."""
     (plan, models), split = runs.load(options.path(_WORKDIR)), _SPLIT.value
     if plan.dataset.task.target is None:
+        options.require_greedy(_BEAMS.value)
         table = scores_table(runs.evaluate_models(plan, models, split), split)
     else:
         runs.check_split(plan, split)
-        table = text_tables(plan, models, split, _BEAMS.value)
+        table = text_tables(plan, models, split, _BEAMS.value, _LENGTH_PENALTY.value)
     cli.print_on_primary(table)
     if _COST.value and processes.is_primary():
         cli.print_on_primary("\n" + cost_table(plan, models, split))

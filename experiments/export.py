@@ -3,8 +3,9 @@
 python -m experiments.export --workdir=DIR --format=safetensors --output=FOLDER
 python -m experiments.export --workdir=DIR --format=stablehlo --output=FILE
 
-safetensors: a folder that Hugging Face's AutoModelForSequenceClassification and AutoTokenizer
-load. Only text encoders have this format.
+safetensors: a folder that Hugging Face's AutoModelForSequenceClassification and AutoTokenizer, or
+MarianMTModel and MarianTokenizer, load. Only networks that started from such a folder have this
+format.
 
 stablehlo: a file that `jax.export.deserialize` reads without this library. The exported function
 maps raw inputs of B examples, for any B, to logits float32 [B, C]. A network for texts takes token
@@ -12,7 +13,8 @@ ids and token type ids, int32 [B, L], and lengths, int32 [B]; L is at most an en
 The tokens of n-grams are code points: 2, those of the text, then 3. The tokens of speech are 0,
 then 3 more than each code; padding is 1. A birnn takes token ids and lengths of the sources, then
 those of the translations, and gives scores from 0 to 1, with the smallest and the largest score of
-the training split as 0 and 1.
+the training split as 0 and 1. A network that generates texts takes token ids and lengths of the
+sources, then those of the contexts, and gives the logits of the next tokens, [B, T, V].
 """
 
 from collections.abc import Callable
@@ -31,6 +33,7 @@ from akd_jax.models import huggingface
 from akd_jax.models.birnn import BiRnn
 from akd_jax.models.encoder import Encoder
 from akd_jax.models.network import Model, Network
+from akd_jax.models.seq2seq import RecurrentSeq2Seq, Transformer
 from akd_jax.models.speech import MAX_POSITIONS, Speech
 from akd_jax.runs import STUDENT, Plan
 from akd_jax.types import SOURCE, TARGET, Tokens
@@ -73,10 +76,13 @@ def export_network(workdir: Path, format_name: str, output: Path, model: str = S
 
 def _write_safetensors(plan: Plan, network: Network, model: Model, output: Path) -> None:
     module, weights = network.module, network.pretrained
+    if isinstance(module, Transformer) and isinstance(weights, huggingface.MarianWeights):
+        huggingface.write_translation_folder(output, weights.folder, module, model.variables)
+        return
     if not isinstance(module, Encoder) or not isinstance(weights, huggingface.Weights):
         raise InputError(
             f"--format: expected stablehlo for a {type(module).__name__}, got safetensors, which"
-            " only text encoders have"
+            " only networks from Hugging Face folders have"
         )
     huggingface.write_folder(output, weights.folder, module, model.variables, plan.dataset.task)
 
@@ -87,9 +93,11 @@ def _write_stablehlo(plan: Plan, network: Network, model: Model, output: Path) -
             f"{output}: expected a new file, got one that exists; choose another --output"
         )
     make_inputs: Callable[..., Any]  # From the exported function's arguments.
-    if isinstance(network.module, BiRnn):
-        make_inputs = _make_pairs
-        rows, *lengths = jax_export.symbolic_shape("B, S, T")
+    if isinstance(network.module, BiRnn | Transformer | RecurrentSeq2Seq):
+        make_inputs, limits = _make_pairs, []
+        if isinstance(network.module, Transformer):
+            limits = [f"{name} <= {network.module.config.max_length}" for name in "ST"]
+        rows, *lengths = jax_export.symbolic_shape("B, S, T", constraints=limits)
         sides = [[(rows, length), (rows,)] for length in lengths]
         shapes = [shape for side in sides for shape in side]
         arguments = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]

@@ -56,6 +56,13 @@ def beams_flag() -> flags.FlagHolder:
     return holder
 
 
+def length_penalty_flag() -> flags.FlagHolder:
+    """Defines --length_penalty=NUMBER."""
+    holder = _define_length_penalty_flag()
+    flags.declare_key_flag("length_penalty")
+    return holder
+
+
 def seeds_flag() -> flags.FlagHolder:
     """Defines --seeds=N."""
     holder = _define_seeds_flag()
@@ -99,6 +106,16 @@ def _define_beams_flag() -> flags.FlagHolder:
 
 
 @functools.cache
+def _define_length_penalty_flag() -> flags.FlagHolder:
+    return flags.DEFINE_float(
+        "length_penalty",
+        0.0,
+        "Exponent of the length by which the score of a beam is divided.",
+        lower_bound=0.0,
+    )
+
+
+@functools.cache
 def _define_string_flag(name: str, description: str) -> flags.FlagHolder:
     return flags.DEFINE_string(name, None, description)
 
@@ -107,6 +124,14 @@ def _string_flag(name: str, description: str) -> flags.FlagHolder:
     holder = _define_string_flag(name, description)
     flags.declare_key_flag(name)
     return holder
+
+
+def require_greedy(beams: int) -> None:
+    """Raises InputError if beams are given for a run that generates no texts."""
+    if beams != 1:
+        raise InputError(
+            f"--beams: expected 1 for a run that generates no texts, got {beams}; leave it out"
+        )
 
 
 def path(flag: flags.FlagHolder) -> Path:

@@ -42,7 +42,7 @@ _INPUT = flags.DEFINE_string(
 )
 _OUTPUT = options.output_flag()
 _FORMAT = options.format_flag()
-_BEAMS = options.beams_flag()
+_BEAMS, _LENGTH_PENALTY = options.beams_flag(), options.length_penalty_flag()
 _FORMATS = ("glue", "wmt")
 _HEADER = "index\tprediction"
 
@@ -53,6 +53,7 @@ def predict_file(
     output: Path | None = None,
     format_name: str = "glue",
     beams: int = 1,
+    length_penalty: float = 0.0,
 ) -> list[str]:
     """Returns the student's predictions for the examples in a file, a line each, after a header.
 
@@ -64,6 +65,7 @@ def predict_file(
       output: the file to which the lines are written; None writes nothing.
       format_name: 'glue', or 'wmt' with its two lines as the header.
       beams: the number of beams of generated texts; 1 decodes greedily.
+      length_penalty: the exponent of the length by which the score of a beam is divided.
 
     Raises:
       InputError: `workdir` holds no finished run, the file `examples` does not fit the run's
@@ -74,8 +76,10 @@ def predict_file(
     if output is not None and (absolute(output) == absolute(examples) or output.is_dir()):
         raise InputError(f"--output: expected the name of a file other than --input, got {output}")
     plan, models = runs.load(workdir, teachers=False)
+    if format_name == "wmt":
+        _check_wmt(plan)
     unlabelled = read_examples(plan, examples)
-    texts = _predictions(plan, models[STUDENT], unlabelled, beams)
+    texts = _predictions(plan, models[STUDENT], unlabelled, beams, length_penalty)
     if format_name == "wmt":
         lines = _wmt_lines(plan, models[STUDENT], texts)
     elif plan.dataset.task.target is not None:
@@ -87,28 +91,35 @@ def predict_file(
     return lines
 
 
-def _predictions(plan: Plan, student: Model, examples: Examples, beams: int) -> list[str]:
+def _predictions(
+    plan: Plan, student: Model, examples: Examples, beams: int, length_penalty: float
+) -> list[str]:
     """Returns the prediction for each example as text."""
     task, batches = plan.dataset.task, plan.batches(examples)
     if task.target is not None:
-        generator = TextGenerator(task.target, plan.settings.dataset.max_length, beams)
+        length = plan.settings.dataset.max_length
+        generator = TextGenerator(task.target, length, beams, length_penalty)
         return [" ".join(text.split()) for text in generator(student, batches).texts]
-    if beams != 1:
-        raise InputError(f"--beams: expected 1 for a run that generates no texts, got {beams}")
+    options.require_greedy(beams)
     logits = np.asarray(Predictor()(student, batches).logits)
     return list(map(task.format_prediction, metrics.predictions(logits, task)))
 
 
-def _wmt_lines(plan: Plan, student: Model, scores: Sequence[str]) -> list[str]:
-    """Returns the lines of WMT's submission."""
+def _check_wmt(plan: Plan) -> None:
+    """Raises InputError if a run does not predict scores of translations in named languages."""
     pair, task = plan.settings.dataset.language_pair, plan.dataset.task
     if not task.regression or not pair:
         got = "none" if task.regression else f"{len(task.labels)} classes"
+        got = "texts" if task.target is not None else got
         raise InputError(
             "--format: expected glue for a run without scores and config.dataset.language_pair, got"
             f" wmt and {got}; train a run on pairs of texts with a language_pair such as ro-en"
         )
-    size = cost.Size.of(student)
+
+
+def _wmt_lines(plan: Plan, student: Model, scores: Sequence[str]) -> list[str]:
+    """Returns the lines of WMT's submission."""
+    pair, size = plan.settings.dataset.language_pair, cost.Size.of(student)
     rows = [f"{pair}\t{plan.method.name}\t{i}\t{score}" for i, score in enumerate(scores)]
     return [str(size.bytes), str(size.parameters), *rows]
 
@@ -193,12 +204,13 @@ def main() -> None:
     """Writes the predictions and prints their number, or prints the predictions."""
     workdir, examples = options.path(_WORKDIR), options.path(_INPUT)
     format_name = _FORMAT.value or _FORMATS[0]
+    search = (_BEAMS.value, _LENGTH_PENALTY.value)
     if _OUTPUT.value is None:
-        lines = predict_file(workdir, examples, None, format_name, _BEAMS.value)
+        lines = predict_file(workdir, examples, None, format_name, *search)
         cli.print_on_primary("\n".join(lines))
         return
     output = options.path(_OUTPUT)
-    lines = predict_file(workdir, examples, output, format_name, _BEAMS.value)
+    lines = predict_file(workdir, examples, output, format_name, *search)
     # Texts have no header.
     header = 2 if format_name == "wmt" else int(lines[0] == _HEADER)
     cli.print_on_primary(f"{output}: {len(lines) - header:,} predictions")

@@ -209,3 +209,16 @@ def test_values_stay_in_the_allowed_range(name):
 def test_negative_values_are_not_allowed_by_default():
     weight = schedules.as_schedule(lambda clock: -1.0)
     assert weight(Clock.at()) < weight.minimum == schedules.linear(1.0, -1.0, steps=2).minimum
+
+
+@pytest.mark.parametrize("schedule", [schedules.linear, schedules.cosine, schedules.exponential])
+def test_smooth_schedules_change_with_every_update_of_their_epochs(schedule):
+    smooth = schedule(1.0, 0.005, epochs=3, smooth=True)
+    by_steps = schedule(1.0, 0.005, steps=21)
+    values = [float(smooth(Clock.at(step=step, steps_per_epoch=7))) for step in range(25)]
+    assert values == at_steps(by_steps, range(25))
+    assert values[0] == 1.0
+    assert values[21] == values[24] == pytest.approx(0.005, rel=1e-6)
+    assert len(set(values)) == 22
+    # Without it, the value changes once per epoch.
+    assert at_epochs(schedule(1.0, 0.005, epochs=3), [0, 1]) == [values[0], values[7]]

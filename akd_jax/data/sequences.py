@@ -26,15 +26,19 @@ PAD, START, END = "<pad>", "<s>", "</s>"
 SPECIAL_TOKENS = (PAD, START, END)
 
 
-def target_vocabulary(path: Path) -> TargetVocabulary:
+def target_vocabulary(paths: Sequence[Path]) -> TargetVocabulary:
     """Returns the tokens of the targets.
 
     Without a token <s>, padding is the token before the first word, as in Marian's models.
 
+    Args:
+      paths: the files of the tokenizers of sources and targets.
+
     Raises:
-      InputError: the file is missing or damaged, or the tokenizer has no <pad> or no </s>.
+      InputError: a file is missing or damaged, or a tokenizer has no <pad> or no </s>.
     """
-    return _target(text.load_tokenizer(path, 0), path)
+    source, target = (text.load_tokenizer(path, 0) for path in paths)
+    return _target(source, target, paths[1])
 
 
 def vocabulary(paths: Sequence[Path], limit: int) -> text.Vocabulary:
@@ -56,9 +60,11 @@ def of_tokenizers(
 ) -> text.Vocabulary:
     """Returns the vocabulary of pairs of two tokenizers; `names` are those of messages."""
     end = _special_token(source, END, names[0])
-    targets = _target(target, names[1])
+    targets = _target(source, target, names[1])
+    for tokenizer in (source, target):
+        tokenizer.encode_special_tokens = True  # A text may contain '</s>', for example.
     return text.Vocabulary(
-        f"{text.tokenizer_key(source)}-{targets.key}",
+        targets.key,
         functools.partial(_tokenise, source, target, end, targets.start),
         limit=limit,
         label=functools.partial(_label, target, targets.end),
@@ -115,8 +121,12 @@ def _label(target: "Tokenizer", end: int, texts: np.ndarray, max_length: int) ->
 
 def _encode(tokenizer: "Tokenizer", texts: np.ndarray) -> list[list[int]]:
     """Returns the tokens of texts [N], without special tokens."""
-    encodings = tokenizer.encode_batch_fast(texts.tolist(), add_special_tokens=False)
-    return [encoding.ids for encoding in encodings]
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), text.CHUNK):
+        part = texts[start : start + text.CHUNK].tolist()
+        encodings = tokenizer.encode_batch_fast(part, add_special_tokens=False)
+        ids += [encoding.ids for encoding in encodings]
+    return ids
 
 
 def _pad(rows: Sequence[Sequence[int]], length: int) -> Tokens:
@@ -127,11 +137,11 @@ def _pad(rows: Sequence[Sequence[int]], length: int) -> Tokens:
     return Tokens(ids, np.zeros_like(ids), np.array([len(row) for row in rows], np.int32))
 
 
-def _target(tokenizer: "Tokenizer", name: Path | str) -> TargetVocabulary:
+def _target(source: "Tokenizer", tokenizer: "Tokenizer", name: Path | str) -> TargetVocabulary:
     pad, end = (_special_token(tokenizer, token, name) for token in (PAD, END))
     start = tokenizer.token_to_id(START)
     return TargetVocabulary(
-        text.tokenizer_key(tokenizer),
+        f"{text.tokenizer_key(source)}-{text.tokenizer_key(tokenizer)}",
         tokenizer.get_vocab_size(),
         start=pad if start is None else start,
         end=end,

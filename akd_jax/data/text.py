@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # tokenizers is an optional package.
 _LENGTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 # Texts that are tokenised at once. The limit saves memory, because each encoding takes some kB.
-_CHUNK = 4096
+CHUNK = 4096
 
 
 class TextOptions(Section):
@@ -104,7 +104,8 @@ class TokenisedSplits(Mapping[str, Examples]):
       vocabularies: the vocabularies of the networks.
       read: maps the name of a split and a vocabulary to tokens [N, L], or a tree of them, and to
         whether each text was truncated [N].
-      max_length: the length of the tokens to predict, for vocabularies that have some.
+      label: maps the name of a split and a vocabulary to the tokens to predict, or to None if the
+        labels are those of the data set.
     """
 
     def __init__(
@@ -112,16 +113,17 @@ class TokenisedSplits(Mapping[str, Examples]):
         splits: Mapping[str, Examples],
         vocabularies: Iterable[Vocabulary],
         read: Callable[[str, Vocabulary], tuple[Any, np.ndarray]],
-        max_length: int,
+        label: Callable[[str, Vocabulary], np.ndarray | None],
     ):
-        self._splits, self._vocabularies, self._read = splits, list(vocabularies), read
-        self._max_length = max_length
+        self._splits, self._vocabularies = splits, list(vocabularies)
+        self._read, self._label = read, label
 
     def __getitem__(self, name: str) -> Examples:
         split = self._splits[name]
         inputs = {v.key: self._read(name, v)[0] for v in self._vocabularies}
-        label = self._vocabularies[0].label
-        labels = split.labels if label is None else label(split.inputs, self._max_length)
+        labels = self._label(name, self._vocabularies[0])
+        if labels is None:
+            labels = split.labels
         return dataclasses.replace(split, inputs=inputs, labels=labels)
 
     def __iter__(self) -> Iterator[str]:
@@ -194,8 +196,8 @@ def tokenise(
     tokenizer.enable_truncation(max_length)
     ids, token_type_ids = (np.zeros((len(texts), max_length), np.int32) for _ in range(2))
     lengths, truncated = np.zeros(len(texts), np.int32), np.zeros(len(texts), bool)
-    for start in range(0, len(texts), _CHUNK):
-        part = texts[start : start + _CHUNK]
+    for start in range(0, len(texts), CHUNK):
+        part = texts[start : start + CHUNK]
         inputs = [tuple(row) if len(row) > 1 else row[0] for row in part]
         for row, encoding in enumerate(tokenizer.encode_batch(inputs), start=start):
             ids[row, : len(encoding)] = encoding.ids

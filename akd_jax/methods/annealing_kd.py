@@ -1,9 +1,7 @@
 """Annealing-KD (Jafari et al., EACL 2021, https://arxiv.org/abs/2104.07163)."""
 
-from collections.abc import Mapping
 from typing import Literal
 
-import jax
 from pydantic import Field
 
 from akd_jax import losses, schedules
@@ -14,7 +12,7 @@ from akd_jax.methods.scratch import default_teacher, supervised_loss
 from akd_jax.training.method import Method
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.training.stage import Stage
-from akd_jax.types import Batch, Clock, Outputs, Task
+from akd_jax.types import Task
 
 
 class StageOneConfig(Section):
@@ -74,22 +72,10 @@ def build(config: RunSettings, task: Task) -> Method:
             f" got {tau_max}; each temperature needs at least one epoch"
         )
     phi = schedules.annealing_factor(tau_max)
-
-    def annealed_loss(
-        student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, clock: Clock
-    ) -> jax.Array:
-        del batch  # Stage I does not use the labels.
-        return losses.annealed_mse(
-            student.logits,
-            teachers["teacher"].logits,
-            phi(clock),
-            class_reduction=settings.class_reduction,
-        )
-
     stage_1 = Stage(
         "stage_1",
         epochs,
-        annealed_loss,
+        losses.bind(losses.annealed_mse, factor=phi, class_reduction=settings.class_reduction),
         settings.stage_1.optimizer,
         teachers=("teacher",),
         temperature_step=schedules.temperature_step(epochs, tau_max),

@@ -1,23 +1,24 @@
 """GKD: on-policy distillation with a constant share of the student's own texts.
 
 Agarwal et al., "On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes",
-ICLR 2024, https://arxiv.org/abs/2306.13649. The default values are those of the library trl.
+ICLR 2024, https://arxiv.org/abs/2306.13649. The default values of the fields are those of the
+library trl.
 """
 
 from pydantic import Field
 
 from akd_jax import losses, schedules
-from akd_jax.host.settings import Fraction, NonNegative, NonNegativeInt, Section
+from akd_jax.host.settings import Fraction, NonNegative
 from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.methods.scratch import default_teacher
 from akd_jax.methods.seq_kd import target_of
+from akd_jax.methods.student_texts import StudentTexts
 from akd_jax.training.method import Method
-from akd_jax.training.prefixes import StudentPrefixes
 from akd_jax.training.stage import Stage
 from akd_jax.types import Task
 
 
-class Config(Section):
+class Config(StudentTexts):
     """Settings of GKD."""
 
     student_share: Fraction = Field(
@@ -32,10 +33,8 @@ class Config(Section):
     )
     temperature: NonNegative = Field(
         default=0.9,
-        description="Softmax temperature of the words that the student draws; 0 for its best ones.",
-    )
-    top_k: NonNegativeInt = Field(
-        default=0, description="Number of the best words that the student draws from; 0 for all."
+        description="Softmax temperature of the tokens that the student draws; 0 for its best"
+        " ones.",
     )
 
 
@@ -49,7 +48,6 @@ def build(config: RunSettings, task: Task) -> Method:
     """
     settings, student = config.section(Config), config.student
     kept = schedules.constant(1 - settings.student_share)
-    prefixes = StudentPrefixes(target_of(task, "gkd"), kept, settings.temperature, settings.top_k)
     stage = Stage(
         "gkd",
         student.epochs,
@@ -57,7 +55,7 @@ def build(config: RunSettings, task: Task) -> Method:
         student.optimizer,
         teachers=("teacher",),
         schedules={"kept": kept},
-        prepare=prefixes,
+        prepare=settings.prefixes(target_of(task, "gkd"), kept),
     )
     return Method("gkd", (stage,), default_teacher(config))
 

@@ -4,30 +4,39 @@ Lin et al., "Autoregressive Knowledge Distillation through Imitation Learning", 
 https://arxiv.org/abs/2009.07253.
 """
 
+import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 import jax.numpy as jnp
 from pydantic import Field
 
 from akd_jax import losses, schedules
-from akd_jax.host.settings import NonNegative, NonNegativeInt, PositiveFraction, Section
+from akd_jax.host.settings import PositiveFraction
 from akd_jax.losses.compose import UNNAMED, value_weights
 from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.methods.scratch import default_teacher
 from akd_jax.methods.seq_kd import target_of, written_data
+from akd_jax.methods.student_texts import StudentTexts
+from akd_jax.training.generation import without_special
 from akd_jax.training.method import Method
-from akd_jax.training.prefixes import REPLACED, StudentPrefixes
+from akd_jax.training.prefixes import REPLACED
 from akd_jax.training.stage import Stage
-from akd_jax.types import Batch, Clock, Outputs, Task, Term
+from akd_jax.types import Batch, Clock, Outputs, TargetVocabulary, Task, Term
 
 
-class Config(Section):
+class Config(StudentTexts):
     """Settings of ImitKD."""
 
     final_beta: PositiveFraction = Field(
         default=0.005,
         description="Probability that a context of the data is kept at the end of the training,"
-        " above 0 and at most 1; it is 1 at first and falls exponentially.",
+        " above 0 and at most 1.",
+    )
+    schedule: Literal["exponential", "linear", "constant"] = Field(
+        default="exponential",
+        description="How this probability gets there: 'exponential' or 'linear' from 1, with every"
+        " update; or 'constant'.",
     )
     full: bool = Field(
         default=False,
@@ -40,36 +49,33 @@ class Config(Section):
         description="Whether the data are the texts that the teacher writes for the training"
         " sources, as in seq_kd, whose settings they have.",
     )
-    temperature: NonNegative = Field(
-        default=0.0,
-        description="Softmax temperature of the words that the student draws; 0 for its best ones.",
-    )
-    top_k: NonNegativeInt = Field(
-        default=0, description="Number of the best words that the student draws from; 0 for all."
-    )
 
 
-def imitation_loss(
-    student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, clock: Clock
-) -> Mapping[str, Term]:
-    """Returns the cross-entropy of each token against what should come next.
+@dataclasses.dataclass(frozen=True)
+class ImitationLoss:
+    """The cross-entropy of each token against what should come next.
 
     In a context of the data, this is the next token of the data; in one that the student wrote, the
-    teacher's most probable token. A context has the student's words up to the end token. The mean
-    is that over all tokens of the batch.
+    teacher's most probable token. The start token and padding, which are never generated, are not
+    among them. A context has the student's words up to the end token. The mean is that over all
+    tokens of the batch.
 
-    Args:
-      student: the student's outputs, with logits [B, L, V].
-      teachers: the teacher's outputs, under 'teacher'.
-      batch: the batch, from `StudentPrefixes`.
-      clock: not used.
+    Attributes:
+      target: the tokens of the texts.
     """
-    del clock
-    best = jnp.argmax(teachers["teacher"].logits, axis=-1)
-    replaced = jnp.asarray(batch.extra[REPLACED])[:, None]
-    labels = jnp.where(replaced, best, batch.filled_labels)
-    values = losses.cross_entropy(student.logits, labels)
-    return {UNNAMED: Term(values, value_weights(values, student, batch))}
+
+    target: TargetVocabulary
+
+    def __call__(
+        self, student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, clock: Clock
+    ) -> Mapping[str, Term]:
+        """Returns the term; the batch comes from `StudentPrefixes`."""
+        del clock
+        best = jnp.argmax(without_special(teachers["teacher"].logits, self.target), axis=-1)
+        replaced = jnp.asarray(batch.extra[REPLACED])[:, None]
+        labels = jnp.where(replaced, best, batch.filled_labels)
+        values = losses.cross_entropy(student.logits, labels)
+        return {UNNAMED: Term(values, value_weights(values, student, batch))}
 
 
 def build(config: RunSettings, task: Task) -> Method:
@@ -78,21 +84,30 @@ def build(config: RunSettings, task: Task) -> Method:
     Raises:
       InputError: the task is not to generate texts.
     """
-    settings, student = config.section(Config), config.student
-    kept = schedules.exponential(1.0, settings.final_beta, epochs=student.epochs, smooth=True)
+    settings, student, target = config.section(Config), config.student, target_of(task, "imitkd")
+    kept = _kept(settings, student.epochs)
     stage = Stage(
         "imitkd",
         student.epochs,
-        losses.bind(losses.kl, temperature=1.0) if settings.full else imitation_loss,
+        losses.bind(losses.kl, temperature=1.0) if settings.full else ImitationLoss(target),
         student.optimizer,
         teachers=("teacher",),
         schedules={"kept": kept},
-        prepare=StudentPrefixes(
-            target_of(task, "imitkd"), kept, settings.temperature, settings.top_k
-        ),
+        prepare=settings.prefixes(target, kept),
         data=written_data(config, task, "imitkd") if settings.on_teacher_texts else None,
     )
     return Method("imitkd", (stage,), default_teacher(config))
+
+
+def _kept(settings: Config, epochs: int) -> schedules.Schedule:
+    """Returns the schedule of the probability that a context of the data is kept."""
+    match settings.schedule:
+        case "exponential":
+            return schedules.exponential(1.0, settings.final_beta, epochs=epochs, smooth=True)
+        case "linear":
+            return schedules.linear(1.0, settings.final_beta, epochs=epochs, smooth=True)
+        case "constant":
+            return schedules.constant(settings.final_beta)
 
 
 SPEC = MethodSpec(build, Config, reads=("seq_kd",))

@@ -4,6 +4,7 @@ Kim and Rush, "Sequence-Level Knowledge Distillation", EMNLP 2016,
 https://arxiv.org/abs/1606.07947.
 """
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -18,13 +19,12 @@ from akd_jax.host.settings import NonNegative, NonNegativeInt, PositiveInt, Sect
 from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.methods.scratch import default_teacher, supervised_loss
 from akd_jax.metrics.generation import closest
-from akd_jax.teachers.stored import digest
 from akd_jax.training import teacher_texts
 from akd_jax.training.method import Method
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.training.stage import Stage, StageContext, StageData
-from akd_jax.training.texts import TextGenerator
-from akd_jax.types import TargetVocabulary, Task
+from akd_jax.training.texts import TextGenerator, Texts
+from akd_jax.types import UNLABELLED, TargetVocabulary, Task
 
 
 class Interpolation(Section):
@@ -32,8 +32,8 @@ class Interpolation(Section):
 
     epochs: NonNegativeInt = Field(
         default=0,
-        description="Number of the student's last epochs that use, of all beams, the text that is"
-        " closest to that of the data by sentence BLEU; 0 for none.",
+        description="Number of the student's last epochs on other texts: of all beams, the one that"
+        " is closest to the text of the data by sentence BLEU; 0 for none.",
     )
     optimizer: OptimizerConfig = Field(
         default=OptimizerConfig(), description="Optimizer of these epochs."
@@ -53,7 +53,8 @@ class Config(Section):
     path: str = Field(
         default="",
         description="File of texts that the teacher wrote before, with the columns source and"
-        " target; empty to write it in the folder of the stored outputs.",
+        " target, and a text for every training source; empty to write it in the folder of the"
+        " stored outputs.",
     )
     full: bool = Field(
         default=False,
@@ -84,6 +85,8 @@ def written_data(
 ) -> StageData:
     """Returns the data of a stage: the training sources with the texts that the teacher writes.
 
+    A text that was cut before its end has no end to learn.
+
     Args:
       config: the settings of the run.
       task: the task.
@@ -92,54 +95,96 @@ def written_data(
         the most probable one.
 
     Raises:
-      InputError: the task is not to generate texts.
+      InputError: the task is not to generate texts; or config.seq_kd.path is missing, malformed, or
+        lacks a source.
     """
-    return functools.partial(_examples, config, target_of(task, method), interpolated)
+    target = target_of(task, method)
+    given = _given_texts(config, "")  # Fail before a teacher is trained.
+    if given is not None and interpolated:
+        raise InputError(
+            "config.seq_kd.path: expected no file with interpolation, which needs all beams, got"
+            f" {config.section(Config).path}; leave the path empty"
+        )
+    return functools.partial(_examples, config, target, interpolated)
+
+
+def _given_texts(config: RunSettings, teacher: str) -> list[tuple[str, bool]] | None:
+    """Returns the text of each training source in `config.seq_kd.path`; None without a path.
+
+    Args:
+      config: the settings of the run.
+      teacher: the digest of the teacher that must have written them; empty for any.
+    """
+    settings = config.section(Config)
+    if not settings.path:
+        return None
+    path = readable_path("config.seq_kd.path", settings.path)
+    texts = teacher_texts.read_best(path, teacher)
+    sources = _training_texts(config)[:, 0]
+    missing = [x for x in map(teacher_texts.one_line, sources) if x not in texts]
+    if missing:
+        raise InputError(
+            f"{path}: expected a text for every source of the training split, got none for"
+            f" {len(missing):,}, such as {missing[0][:60]!r}; give the file of this data set"
+        )
+    return [texts[teacher_texts.one_line(source)] for source in sources]
+
+
+def _training_texts(config: RunSettings) -> np.ndarray:
+    return datasets.load(config.dataset).splits["train"].inputs
 
 
 def _examples(
     config: RunSettings, target: TargetVocabulary, interpolated: bool, context: StageContext
 ) -> Examples:
-    settings = config.section(Config)
     train = context.dataset.splits["train"]
     if context.folder is None:  # A dry run: the data set has the right shapes.
         return train
-    teacher = context.models["teacher"]
-    teacher_digest = digest(teacher.variables)
-    if settings.path and not interpolated:
-        path = readable_path("config.seq_kd.path", settings.path)
-        pairs = teacher_texts.read_of_teacher(path, teacher_digest)
-    else:
-        texts = datasets.load(config.dataset).splits["train"].inputs
-        length = config.dataset.max_length
-        generator = TextGenerator(target, length, settings.beams, settings.length_penalty)
+    given = _given_texts(config, context.digest("teacher"))
+    texts = _training_texts(config)
+    if given is None:
+        written = _write(config, target, context, train, texts[:, 0].tolist())
+        best = [
+            closest(beams.texts, expected) if interpolated else 0
+            for beams, expected in zip(written, texts[:, 1], strict=True)
+        ]
+        given = [
+            (beams.texts[rank], not beams.without_end[rank])
+            for beams, rank in zip(written, best, strict=True)
+        ]
+    pairs = np.array([(source, text) for source, (text, _) in zip(texts[:, 0], given, strict=True)])
+    examples, _ = context.tokenise(pairs.astype(object))
+    cut = np.array([not ended for _, ended in given])[:, None]
+    labels = np.where(cut & (examples.labels == target.end), UNLABELLED, examples.labels)
+    return dataclasses.replace(examples, labels=labels)
 
-        def search(numbers: np.ndarray) -> tuple[list[str], list[float]]:
-            written = generator.all_beams(teacher, context.batches(train.take(numbers)))
-            best = [0] * len(numbers)
-            if interpolated:
-                best = [
-                    closest(row.texts, expected)
-                    for row, expected in zip(written, texts[numbers, 1], strict=True)
-                ]
-            rows = list(zip(written, best, strict=True))
-            return [x.texts[i] for x, i in rows], [float(x.scores[i]) for x, i in rows]
 
-        pairs = teacher_texts.load_or_write(
-            context.folder,
-            "teacher_interpolated" if interpolated else "teacher_texts",
-            teacher_texts.Fingerprint(
-                teacher_digest,
-                teacher_texts.digest_of_texts(texts if interpolated else texts[:, :1]),
-                target.key,
-                f"beams {settings.beams}, length penalty {settings.length_penalty:g}, at most"
-                f" {length} tokens, {config.dtype}",
-            ),
-            texts[:, 0].tolist(),
-            search,
-        )
-    examples, _ = context.tokenise(pairs)
-    return examples
+def _write(
+    config: RunSettings,
+    target: TargetVocabulary,
+    context: StageContext,
+    train: Examples,
+    sources: list[str],
+) -> list[Texts]:
+    """Returns the beams of the teacher for each training source."""
+    settings, length = config.section(Config), config.dataset.max_length
+    generator = TextGenerator(target, length, settings.beams, settings.length_penalty)
+    assert context.folder is not None, "expected a folder for the texts"
+    return teacher_texts.load_or_write(
+        context.folder,
+        "teacher",
+        teacher_texts.Fingerprint(
+            context.digest("teacher"),
+            teacher_texts.digest_of_texts(sources),
+            target.key,
+            f"beams {settings.beams}, length penalty {settings.length_penalty:g}, at most"
+            f" {length} tokens, {config.dtype}",
+        ),
+        sources,
+        lambda numbers: generator.all_beams(
+            context.models["teacher"], context.batches(train.take(numbers))
+        ),
+    )
 
 
 def build(config: RunSettings, task: Task) -> Method:

@@ -34,6 +34,7 @@ __all__ = [
     "input_kind",
     "number_of_codes",
     "positions",
+    "shares_vocabulary",
     "side_vocabulary_size",
     "tap",
 ]
@@ -139,6 +140,12 @@ def generates(spec: str) -> bool:
     source = folder(spec)
     name = spec.partition(":")[0]
     return name in _GENERATORS or (source is not None and huggingface.generates(source))
+
+
+def shares_vocabulary(spec: str) -> bool:
+    """Returns whether a network has one table of embeddings for sources and targets."""
+    name, _, argument = spec.partition(":")
+    return name in _GENERATORS and seq2seq.is_joint(argument)
 
 
 def positions(spec: str) -> int:

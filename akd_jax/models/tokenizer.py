@@ -101,15 +101,24 @@ def _read_ids(path: Path) -> list[str]:
 
 def _sentence_piece_with_ids(file: Path, pieces: Sequence[str]) -> "Tokenizer":
     """Returns the tokenizer of a side; pieces that its file lacks are only decoded."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import (
+        AddedToken,
+        Regex,
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+    )
 
     vocabulary = unigram.read(file)
     scores = dict(vocabulary.pieces)
     lowest = min(scores.values())
     # A code such as >>fra<< in front of a source chooses the language of the target.
     codes = [piece for piece in pieces if re.fullmatch(">>.+<<", piece)]
-    special = ["<pad>", "</s>", "<unk>", *codes]
-    names = [x if x in scores or x in special else f"{_FOREIGN}{x}" for x in pieces]
+    special = ["<pad>", "</s>", "<unk>"]
+    known = {*scores, *special, *codes}
+    names = [piece if piece in known else f"{_FOREIGN}{piece}" for piece in pieces]
     entries = [(name, scores.get(name, lowest)) for name in names]
     tokenizer = Tokenizer(
         models.Unigram(entries, unk_id=pieces.index("<unk>"), byte_fallback=False)
@@ -129,6 +138,7 @@ def _sentence_piece_with_ids(file: Path, pieces: Sequence[str]) -> "Tokenizer":
         ]
     )
     tokenizer.add_special_tokens(special)
+    tokenizer.add_tokens([AddedToken(code, normalized=False) for code in codes])
     # As read from a file, so that a saved tokenizer has the same description.
     return Tokenizer.from_str(tokenizer.to_str())
 

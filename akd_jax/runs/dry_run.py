@@ -67,7 +67,7 @@ def rehearse(run_config: Any) -> dict[str, Any]:
     models = dict(teachers)
     for stage in plan.method.stages:
         context = StageContext(
-            plan.dataset, models, plan.batches, plan.settings.seed, plan.tokenise
+            plan.dataset, models, plan.batches, plan.settings.seed, plan.tokenise, lambda name: ""
         )
         examples = stage_examples(plan, stage, context)
         stored: dict[str, StoredOutputs] = {}

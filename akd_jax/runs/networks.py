@@ -179,6 +179,12 @@ def _load_sequences(dataset: Dataset, model: ModelSpec, settings: DatasetConfig)
             f" data set {settings.name}, got {model.spec!r}; choose another network"
         )
     vocabulary = sequences.vocabulary(dataset.tokenizers, models.side_vocabulary_size(model.spec))
+    if models.shares_vocabulary(model.spec) and len(set(vocabulary.key.split("-"))) > 1:
+        raise InputError(
+            f"expected one tokenizer for both sides of {settings.name}, since {model.spec} has one"
+            " table, got two; prepare the data set in a new folder with --joint, or choose a"
+            " network without ',joint'"
+        )
     positions = models.positions(model.spec)
     if not _LEAST_TOKENS <= settings.max_length <= positions:
         raise InputError(
@@ -206,7 +212,7 @@ def tokenise_dataset(
         dataset.splits,
         dict.fromkeys(vocabularies),
         functools.partial(_tokenise_split, settings),
-        settings.max_length,
+        functools.partial(_label_split, settings),
     )
     example, _ = text.read(vocabularies, dataset.example, dataset.kinds, settings.max_lengths)
     return dataclasses.replace(
@@ -225,3 +231,13 @@ def _tokenise_split(
     """Returns the tokens of a split, and a mask of its truncated texts."""
     dataset = data.load(settings)
     return vocabulary.read(dataset.splits[split].inputs, dataset.kinds, settings.max_lengths)
+
+
+@functools.lru_cache(maxsize=12)
+def _label_split(
+    settings: DatasetConfig, split: str, vocabulary: text.Vocabulary
+) -> np.ndarray | None:
+    """Returns the tokens to predict of a split; None if the task is not to generate texts."""
+    if vocabulary.label is None:
+        return None
+    return vocabulary.label(data.load(settings).splits[split].inputs, settings.max_length)

@@ -1,5 +1,6 @@
 """The part of a configuration that must match to resume a run or to use a teacher again."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,13 +103,20 @@ def read_teacher_results(field: str, folder: Path) -> dict[str, Any]:
 
 
 def _without_teachers(section: Section) -> dict[str, Any]:
-    """Returns a section without the descriptions of teachers, which their recipes contain."""
+    """Returns a section without the descriptions of teachers, which their recipes contain.
+
+    A digest of its content stands for a file that the section names by `path`.
+    """
 
     def describes_teachers(value: Any) -> bool:
         values = value.values() if isinstance(value, dict) else [value]
         return any(isinstance(x, TrainingConfig) for x in values)
 
     fields = type(section).model_fields
-    return section.model_dump(
+    values = section.model_dump(
         exclude={name for name in fields if describes_teachers(getattr(section, name))}
     )
+    if values.get("path"):
+        content = readable_path("path", values["path"]).read_bytes()
+        values["path"] = hashlib.sha256(content).hexdigest()[:16]
+    return values

@@ -1,6 +1,7 @@
 """Trains the stages of a method in order."""
 
 import functools
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ from akd_jax.runs.scores import (
 from akd_jax.runs.setup import STUDENT, Plan
 from akd_jax.runs.teachers import store_name, stored_folder, stored_outputs
 from akd_jax.teachers.live import LiveTeacher, StoredTeacher
-from akd_jax.teachers.stored import StoredOutputs
+from akd_jax.teachers.stored import StoredOutputs, teacher_digest
 from akd_jax.training.evaluate import finite_scores
 from akd_jax.training.loop import Position, StageResult, train_stage
 from akd_jax.training.method import Method
@@ -61,7 +62,8 @@ def train_method(
 
     Returns:
       'student': the scores of the last stage. 'stages': a summary of each stage. With stored
-      outputs also 'teacher_cache': the number of views and the seconds of the teachers' passes.
+      outputs also 'teacher_cache': the number of views and the seconds of the teachers' passes, and
+      the seconds in which the examples of a stage were made.
     """
     method, network = plan.trained(name)
     folder = workdir / name
@@ -84,9 +86,13 @@ def train_method(
             plan.batches,
             seed,
             plan.tokenise,
+            lambda other: teacher_digest(plan.teachers[other].module, teachers[other].variables),
             stored_folder(plan, workdir),
         )
+        started = time.monotonic()
         examples = stage_examples(plan, stage, context)
+        if stage.data is not None:  # A teacher may have written them.
+            cache[f"{stage.name}.data"] = {"seconds": round(time.monotonic() - started, 3)}
         stored: dict[str, StoredOutputs] = {}
         if views:
             stored = stored_outputs(plan, name, stage, teachers, examples, workdir)

@@ -230,7 +230,7 @@ def beam_search(
     def extend(state: tuple) -> tuple:
         position, tokens, scores, ended, cache = state
         logits, cache = step(cache, fold(tokens[:, :, position]), position)
-        log_p = unfold(_allowed(jax.nn.log_softmax(logits.astype(jnp.float32)), writing))
+        log_p = unfold(without_special(jax.nn.log_softmax(logits.astype(jnp.float32)), writing))
         # A sequence that has ended continues with padding, at no cost.
         padding = jnp.full(log_p.shape[-1], _MINUS_INFINITY).at[writing.pad].set(0.0)
         log_p = jnp.where(ended[..., None], padding, log_p)
@@ -279,7 +279,7 @@ def _write(
     def extend(state: tuple) -> tuple:
         position, tokens, ended, cache = state
         logits, cache = step(cache, tokens[:, position], position)
-        words = choose(_allowed(logits.astype(jnp.float32), writing), position)
+        words = choose(without_special(logits.astype(jnp.float32), writing), position)
         words = jnp.where(ended, writing.pad, words).astype(jnp.int32)
         tokens = tokens.at[:, position + 1].set(words)
         return position + 1, tokens, ended | (words == writing.end), cache
@@ -294,10 +294,10 @@ def _write(
     return tokens
 
 
-def _allowed(logits: jax.Array, writing: Writing) -> jax.Array:
-    """Returns logits [B, V] that exclude the start token and padding."""
-    forbidden = jnp.array([writing.start, writing.pad])
-    return logits.at[:, forbidden].set(_MINUS_INFINITY)
+def without_special(logits: jax.Array, special: Writing | TargetVocabulary) -> jax.Array:
+    """Returns logits [..., V] that exclude the start token and padding."""
+    forbidden = jnp.array([special.start, special.pad])
+    return logits.at[..., forbidden].set(_MINUS_INFINITY)
 
 
 def _most_probable(logits: jax.Array, top_k: int, top_p: float) -> jax.Array:

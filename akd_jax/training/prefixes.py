@@ -35,12 +35,14 @@ class StudentPrefixes:
       kept: beta, the probability of keeping a context, a schedule with values from 0 to 1.
       temperature: the softmax temperature of the tokens that are drawn; 0 writes greedily.
       top_k: the number of the most probable tokens that are drawn from; 0 for all.
+      top_p: the probability of the most probable tokens that are drawn from; 1 for all.
     """
 
     target: TargetVocabulary
     kept: Schedule
     temperature: float = 0.0
     top_k: int = 0
+    top_p: float = 1.0
 
     def __call__(
         self,
@@ -63,7 +65,15 @@ class StudentPrefixes:
             if self.temperature == 0:
                 return greedy(step, cache, rows, writing)
             own = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
-            return sample(step, cache, own, writing, temperature=self.temperature, top_k=self.top_k)
+            return sample(
+                step,
+                cache,
+                own,
+                writing,
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+            )
 
         tokens = generate(student, batch.inputs, length, decode)
         lengths = jnp.asarray(written_lengths(tokens, writing) + 1, jnp.int32)  # With the start.

@@ -26,6 +26,7 @@ class StageContext:
       batches: returns the batches of a split or of examples, with the batch size of the run.
       seed: the seed of the run.
       tokenise: returns texts, str [N, columns], as examples, and the number of truncated ones.
+      digest: returns the digest of a teacher from its name, as in its results.json.
       folder: the folder of what teachers have computed, which the runs of a comparison share; None
         in a dry run, which writes nothing.
     """
@@ -35,6 +36,7 @@ class StageContext:
     batches: Callable[[str | Examples], Batches]
     seed: int
     tokenise: Callable[[np.ndarray], tuple[Examples, int]]
+    digest: Callable[[str], str]
     folder: Path | None = None
 
 

@@ -39,7 +39,7 @@ def last_stage(config: ConfigDict) -> StageRun:
             name: placeholder_outputs(plan, teachers[name], selection, len(examples))
             for name, selection in selections(plan, STUDENT, stage).items()
         }
-    context = StageContext(plan.dataset, {}, plan.batches, 0, plan.tokenise)
+    context = StageContext(plan.dataset, {}, plan.batches, 0, plan.tokenise, lambda name: "")
     return build_run(
         plan,
         stage,

@@ -41,8 +41,13 @@ def prepare(data_dir: Path, columns: parallel.TextColumns, options: Options) -> 
     paths = parallel.tokenizer_paths(data_dir)
     if options.folder is None:
         pairs = splits["train"]
-        texts = [pairs.ravel().tolist()] * 2 if options.joint else pairs.T.tolist()
+        texts = [pairs.ravel().tolist()] if options.joint else pairs.T.tolist()
         tokenizers.train_tokenizers(paths, texts, options.vocabulary_size, sequences.SPECIAL_TOKENS)
+    elif options.joint:
+        raise InputError(
+            "--joint: expected no --tokenizers, which are not trained, got"
+            f" {options.folder}; leave out one of them"
+        )
     else:
         _copy_tokenizers(paths, options.folder)
     sizes = [f"{size:,}" for size in tokenizers.vocabulary_sizes(paths)]

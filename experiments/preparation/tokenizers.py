@@ -34,7 +34,7 @@ def train_tokenizers(
 
     Args:
       paths: the file of each tokenizer.
-      columns: the texts of each tokenizer.
+      columns: the texts of each tokenizer; those of one column train the same for all files.
       vocabulary_size: the largest number of tokens of each tokenizer, at least 256.
       special_tokens: the first tokens, which stand for no text, such as that of the end.
 
@@ -42,9 +42,11 @@ def train_tokenizers(
       InputError: an existing file is not a tokenizer, a file cannot be written, or the package
         tokenizers is not installed.
     """
-    for path, texts in zip(paths, columns, strict=True):
+    trained = [train(texts, vocabulary_size, special_tokens) for texts in columns]
+    if len(trained) == 1:
+        trained *= len(paths)
+    for path, tokenizer in zip(paths, trained, strict=True):
         existing = _read(path)
-        tokenizer = train(texts, vocabulary_size, special_tokens)
         if existing is None:
             try:
                 replace_text(path, tokenizer.to_str(pretty=True))

@@ -6,18 +6,20 @@ import warnings
 import numpy as np
 import pytest
 import transformers
+from jax import export as jax_export
 
 from akd_jax import runs
 from akd_jax.data import sequences
 from akd_jax.host.errors import InputError
 from akd_jax.models import huggingface, tokenizer
 from akd_jax.types import SOURCE, TARGET
+from experiments import export
 from experiments.preparation import parallel_text
 from experiments.prepare import prepare_dataset
 from tests.support import multilingual
 from tests.support.encoders import train_sentencepiece
 from tests.support.errors import error_of
-from tests.support.marian import save_marian
+from tests.support.marian import in_torch, save_marian
 from tests.support.translating import pairs, translation_config, write_translations
 
 TEXTS = multilingual.sentences(1000, seed=1)
@@ -142,14 +144,7 @@ def test_a_model_is_distilled_into_a_small_network(config, model, tmp_path):
     # The imported teacher has the logits of transformers.
     batch = next(plan.batches("test").epoch())
     texts = plan.teachers["teacher"].preprocess(batch.inputs)
-    module = transformers.MarianMTModel.from_pretrained(model).eval()
-    torch = pytest.importorskip("torch")
-    with torch.no_grad():
-        expected = module(
-            input_ids=torch.tensor(np.int64(texts[SOURCE].ids)),
-            attention_mask=torch.tensor(np.int64(np.asarray(texts[SOURCE].mask))),
-            decoder_input_ids=torch.tensor(np.int64(texts[TARGET].ids)),
-        ).logits.numpy()
+    expected = in_torch(transformers.MarianMTModel.from_pretrained(model).eval(), texts)
     actual = np.asarray(models["teacher"](batch.inputs).logits)
     mask = np.asarray(texts[TARGET].mask)
     np.testing.assert_allclose(actual[mask], expected[mask], atol=1e-4)
@@ -186,3 +181,42 @@ def test_tokenizers_of_a_folder_keep_their_key(config, model):
     config.student.model = "transformer:200,1+1x16"
     plan = runs.make_plan(config)
     assert own.key == plan.vocabularies[0].key
+
+
+def test_a_trained_model_is_written_for_transformers(config, model, tmp_path):
+    config.method = "scratch"
+    config.student.model = f"huggingface:{model}"
+    config.student.epochs = 1
+    runs.run(config, tmp_path / "run")
+    output = tmp_path / "exported"
+    export.export_network(tmp_path / "run", "safetensors", output)
+    plan, models = runs.load(tmp_path / "run")
+    batch = next(plan.batches("test").epoch())
+    texts = plan.student.preprocess(batch.inputs)
+    mask = np.asarray(texts[TARGET].mask)
+    expected = np.asarray(models["student"](batch.inputs).logits)
+    actual = in_torch(transformers.MarianMTModel.from_pretrained(output).eval(), texts)
+    np.testing.assert_allclose(actual[mask], expected[mask], atol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert transformers.MarianTokenizer.from_pretrained(output)("eins zwei")["input_ids"]
+    assert error_of(export.export_network, tmp_path / "run", "safetensors", output).endswith(
+        "expected a new or empty folder, got one with files; choose another"
+    )
+
+
+@pytest.mark.parametrize("student", ["transformer:200,1+1x16", "recurrent:200,1x16"])
+def test_an_exported_program_gives_the_logits_of_the_next_tokens(config, tmp_path, student):
+    config.student.model = student
+    config.student.epochs = 1
+    runs.run(config, tmp_path / "run")
+    export.export_network(tmp_path / "run", "stablehlo", tmp_path / "network")
+    program = jax_export.deserialize((tmp_path / "network").read_bytes())
+    plan, models = runs.load(tmp_path / "run")
+    batch = next(plan.batches("test").epoch())
+    texts = plan.student.preprocess(batch.inputs)
+    arrays = [x for side in (SOURCE, TARGET) for x in (texts[side].ids, texts[side].lengths)]
+    actual = np.asarray(program.call(*arrays))
+    expected = np.asarray(models["student"](batch.inputs).logits)
+    mask = np.asarray(texts[TARGET].mask)
+    np.testing.assert_allclose(actual[mask], expected[mask], atol=1e-5)

@@ -1,4 +1,4 @@
-"""What users of texts to generate get: tables, files, predictions, and messages."""
+"""Generated texts: tables, files, predictions, and messages."""
 
 from pathlib import Path
 
@@ -9,6 +9,8 @@ from akd_jax.data.readers.parallel import tokenizer_paths
 from akd_jax.host.errors import InputError
 from akd_jax.metrics import generation
 from experiments import check_exposure, evaluate, predict
+from experiments.preparation import parallel_text
+from experiments.prepare import prepare_dataset
 from tests.support.errors import error_of
 from tests.support.texts import write
 from tests.support.translating import WORDS, pairs, translation_config, word_tokenizer
@@ -120,6 +122,12 @@ def test_rows_of_other_forms_are_refused(tmp_path, row, message):
             " got 'transformer:10,1x16'; write it in this form",
         ),
         (
+            {"student.model": "transformer:10,1+1x16,joint"},
+            "config.student.model: expected one tokenizer for both sides of parallel_text, since"
+            " transformer:10,1+1x16,joint has one table, got two; prepare the data set in a new"
+            " folder with --joint, or choose a network without ',joint'",
+        ),
+        (
             {"student.model": "recurrent:10,1x15"},
             "expected an even width, for two directions of the encoder, got 15",
         ),
@@ -159,7 +167,7 @@ def test_a_teacher_with_another_target_vocabulary_is_refused(root, tmp_path):
     message = error_of(runs.make_plan, config)
     assert message.startswith(
         "config.teacher.path: expected a teacher for the student's data set parallel_text, with the"
-        " target vocabulary "
+        " vocabularies "
     )
     assert message.endswith("; give a teacher for the same task")
 
@@ -184,20 +192,21 @@ def test_columns_have_other_names(tmp_path):
     assert runs.make_plan(config).dataset.columns == ("de", "en")
 
 
-def test_the_teacher_completes_the_second_halves(root):
+def test_each_completes_the_first_halves_of_the_other(root):
     plan, models = runs.load(root / "run")
     texts = check_exposure.completed_texts(plan, models, "test")
     alone = {name: x.texts for name, x in runs.generate(root / "run", teachers=True).items()}
-    assert texts["student"] == alone["student"]
-    assert texts["teacher"] == alone["teacher"]
-    for own, completed in zip(texts["student"], texts["completed"], strict=True):
-        words = own.split()
-        half = (len(words) + 2) // 2
-        assert completed.split()[:half] == words[:half]
-    assert texts["completed"] != texts["student"]
+    for name in ("student", "teacher"):
+        assert texts[name, name] == alone[name]
+    for first, second in (("student", "teacher"), ("teacher", "student")):
+        for own, completed in zip(alone[first], texts[first, second], strict=True):
+            words = own.split()
+            half = (len(words) + 2) // 2
+            assert completed.split()[:half] == words[:half]
+        assert texts[first, second] not in (alone[first], alone[second])
     # A student completes its own texts as they are.
     same = check_exposure.completed_texts(plan, {**models, "teacher": models["student"]}, "test")
-    assert same["completed"] == same["student"]
+    assert same["student", "teacher"] == same["student", "student"]
 
 
 def test_exposure_needs_a_teacher(root):
@@ -206,3 +215,18 @@ def test_exposure_needs_a_teacher(root):
         "--workdir: expected a run that generates texts, with the teacher teacher, got student;"
         " give another run, or another --teacher"
     )
+
+
+@pytest.mark.parametrize("student", ["transformer:400,1+1x16,joint", "recurrent:400,1x16,joint"])
+def test_networks_with_one_table_train_on_one_tokenizer(tmp_path, student):
+    config = translation_config(tmp_path)
+    folder = Path(config.dataset.data_dir)
+    for path in tokenizer_paths(folder):
+        path.unlink()
+    prepare_dataset("parallel_text", folder, parallel=parallel_text.Options(300, joint=True))
+    config.student.model, config.student.epochs = student, 1
+    config.dataset.max_length = 40
+    results = runs.run(config, tmp_path / "run")
+    assert results["truncated"] == {"train": 0, "validation": 0, "test": 0}
+    params = runs.load(tmp_path / "run")[1]["student"].variables["params"]
+    assert [name for name in params if "embedding" in name] == ["target_embedding"]

@@ -36,7 +36,6 @@ def word_tokenizer(words):
     ids = {word: number for number, word in enumerate([*SPECIAL_TOKENS, "<unk>", *words])}
     tokenizer = tokenizers.Tokenizer(token_models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.decoder = decoders.Fuse()
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return tokenizer

@@ -111,7 +111,7 @@ def load(
         train=train,
         test=others[-1],
         validation=others[0] if len(others) == 2 else None,
-        task=Task((), metrics, target=sequences.target_vocabulary(tokenizers[1])),
+        task=Task((), metrics, target=sequences.target_vocabulary(tokenizers)),
         normalise=None,
         columns=columns,
         tokenizers=tokenizers,

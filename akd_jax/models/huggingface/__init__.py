@@ -8,7 +8,7 @@ from typing import Any
 from akd_jax.host.errors import InputError, require
 from akd_jax.models.encoder import Encoder, EncoderConfig
 from akd_jax.models.huggingface import marian
-from akd_jax.models.huggingface.export import write_folder
+from akd_jax.models.huggingface.export import write_folder, write_translation_folder
 from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder, is_folder
 from akd_jax.models.huggingface.marian import MarianWeights
 from akd_jax.models.huggingface.weights import Weights
@@ -28,6 +28,7 @@ __all__ = [
     "translation_config",
     "weights",
     "write_folder",
+    "write_translation_folder",
 ]
 
 

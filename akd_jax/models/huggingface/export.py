@@ -1,4 +1,4 @@
-"""Export of a trained encoder to a Hugging Face folder."""
+"""Export of a trained network to a Hugging Face folder."""
 
 import json
 
@@ -10,8 +10,9 @@ from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path
 from akd_jax.models import tokenizer
 from akd_jax.models.encoder import Encoder
-from akd_jax.models.huggingface import names
+from akd_jax.models.huggingface import marian, names
 from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder
+from akd_jax.models.seq2seq import Transformer
 from akd_jax.types import Task, Variables
 
 
@@ -53,6 +54,38 @@ def write_folder(
         for path, value in params.items()
     }
     weights = safetensors.save(tensors, metadata={"format": "pt"})
+    _prepare(output, source)
+    try:
+        (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (output / WEIGHTS).write_bytes(weights)
+    except OSError as error:
+        raise _not_writable(output, error) from None
+
+
+def write_translation_folder(
+    output: Path, source: Folder, module: nn.Module, variables: Variables
+) -> None:
+    """Writes a folder that MarianMTModel and MarianTokenizer of transformers load.
+
+    Args:
+      output: the new folder; it is created if necessary.
+      source: the folder that the network started from, for its tokenizers and its settings.
+      module: the network, a `Transformer`.
+      variables: its variables.
+
+    Raises:
+      InputError: the output folder is not empty or cannot be written.
+    """
+    assert isinstance(module, Transformer), "expected an encoder-decoder"
+    _prepare(output, source)
+    try:
+        marian.write_folder(output, source.local_path, module.config, variables)
+    except OSError as error:
+        raise _not_writable(output, error) from None
+
+
+def _prepare(output: Path, source: Folder) -> None:
+    """Creates a folder, and copies the files of the tokenizers into it."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         if any(output.iterdir()):
@@ -62,9 +95,11 @@ def write_folder(
         for name in tokenizer.FILES:
             if (source.local_path / name).exists():
                 (output / name).write_bytes((source.local_path / name).read_bytes())
-        (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (output / WEIGHTS).write_bytes(weights)
     except OSError as error:
-        raise InputError(
-            f"{output}: expected a folder that can be written, got: {error}; choose another"
-        ) from None
+        raise _not_writable(output, error) from None
+
+
+def _not_writable(output: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{output}: expected a folder that can be written, got: {error}; choose another"
+    )

@@ -79,8 +79,9 @@ class MarianWeights:
         return read_weights(self.folder.path, shapes)
 
     def match(self, shapes: Variables) -> None:
-        """Raises InputError if tensors are missing or have other shapes."""
-        self(shapes)
+        """Raises InputError if tensors are missing or have other shapes; reads no values."""
+        with _open_weights(self.folder.path) as file:
+            _match(self.folder.path / WEIGHTS, file, shapes)
 
 
 def read_config(folder: Path) -> Seq2SeqConfig:
@@ -132,6 +133,17 @@ def read_weights(folder: Path, shapes: Variables) -> dict[ParameterPath, np.ndar
     Raises:
       InputError: tensors are missing or have other shapes.
     """
+    with _open_weights(folder) as file:
+        variables = {}
+        for parameter, name in _match(folder / WEIGHTS, file, shapes).items():
+            value = file.get_tensor(name).astype(np.float32)
+            value = value.reshape(-1) if name == _OUTPUT_BIAS else value
+            variables["params", *parameter] = np.ascontiguousarray(convert_kernel(parameter, value))
+    return variables
+
+
+def _open_weights(folder: Path) -> Any:
+    """Opens the weights of a folder, as a context."""
     safetensors = require("safetensors", "text")
     path = folder / WEIGHTS
     if not path.exists():
@@ -139,30 +151,34 @@ def read_weights(folder: Path, shapes: Variables) -> dict[ParameterPath, np.ndar
             f"{path}: expected the weights of the model, got no file; convert an older file by"
             f" MarianMTModel.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
         )
+    local = local_copy(folder, (CONFIG, WEIGHTS)) / WEIGHTS
+    return safetensors.safe_open(local, framework="numpy")
+
+
+def _match(path: Path, file: Any, shapes: Variables) -> dict[ParameterPath, str]:
+    """Returns the name of each parameter's tensor; raises InputError if one does not fit."""
     params = traverse_util.flatten_dict(dict(shapes["params"]))
     tied = ("source_embedding", "embedding") not in params
-    variables: dict[ParameterPath, np.ndarray] = {}
-    local = local_copy(folder, (CONFIG, WEIGHTS)) / WEIGHTS
-    with safetensors.safe_open(local, framework="numpy") as file:
-        stored = set(file.keys())
-        for parameter, leaf in params.items():
-            name = _stored_name(tensor_name(parameter, tied), stored)
-            if name is None:
-                raise InputError(
-                    f"{path}: expected the tensor {tensor_name(parameter, tied)}, got none; fetch"
-                    " the files of one model"
-                )
-            value = file.get_tensor(name).astype(np.float32)
-            if name == _OUTPUT_BIAS:
-                value = value.reshape(-1)
-            if value.shape != torch_shape(parameter, leaf.shape):
-                raise InputError(
-                    f"{path}: expected the tensor {name} with the shape"
-                    f" {list(torch_shape(parameter, leaf.shape))}, got {list(value.shape)}; fetch"
-                    " the files of one model"
-                )
-            variables["params", *parameter] = np.ascontiguousarray(convert_kernel(parameter, value))
-    return variables
+    stored = set(file.keys())
+    names = {}
+    for parameter, leaf in params.items():
+        name = _stored_name(tensor_name(parameter, tied), stored)
+        if name is None:
+            raise InputError(
+                f"{path}: expected the tensor {tensor_name(parameter, tied)}, got none; fetch"
+                " the files of one model"
+            )
+        shape = tuple(file.get_slice(name).get_shape())
+        if name == _OUTPUT_BIAS:
+            shape = shape[1:]  # Of [1, V].
+        if shape != torch_shape(parameter, leaf.shape):
+            raise InputError(
+                f"{path}: expected the tensor {name} with the shape"
+                f" {list(torch_shape(parameter, leaf.shape))}, got {list(shape)}; fetch the files"
+                " of one model"
+            )
+        names[parameter] = name
+    return names
 
 
 def write_folder(output: Path, source: Path, config: Seq2SeqConfig, variables: Variables) -> None:

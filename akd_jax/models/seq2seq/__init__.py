@@ -6,6 +6,7 @@ from akd_jax.models.seq2seq.specs import (
     MAX_LENGTH,
     build_recurrent,
     build_transformer,
+    is_joint,
     vocabulary_size,
 )
 from akd_jax.models.seq2seq.transformer import Cache, Transformer
@@ -19,5 +20,6 @@ __all__ = [
     "Transformer",
     "build_recurrent",
     "build_transformer",
+    "is_joint",
     "vocabulary_size",
 ]

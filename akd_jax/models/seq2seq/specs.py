@@ -101,6 +101,11 @@ def vocabulary_size(argument: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
+def is_joint(argument: str) -> bool:
+    """Returns whether an argument asks for one table of embeddings for both sides."""
+    return "joint" in argument.split(",")
+
+
 def _parse(
     argument: str,
     form: re.Pattern[str],

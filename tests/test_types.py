@@ -15,10 +15,11 @@ def test_merged_weighted_sums_give_the_overall_mean():
 
 
 def test_clock_of_python_numbers_has_int32_scalars():
-    clock = Clock.at(temperature_step=1, epoch=2, step=3)
+    clock = Clock.at(temperature_step=1, epoch=2, step=3, steps_per_epoch=4)
+    assert jax.tree.leaves(clock) == [1, 2, 3, 4]
     assert (clock.temperature_step, clock.epoch, clock.step) == (1, 2, 3)
     assert all(leaf.dtype == jnp.int32 and leaf.shape == () for leaf in jax.tree.leaves(clock))
-    assert jax.tree.leaves(Clock.at()) == [0, 0, 0]
+    assert jax.tree.leaves(Clock.at()) == [0, 0, 0, 1]
 
 
 def test_tokens_mask_is_false_at_padding():

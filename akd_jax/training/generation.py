@@ -1,4 +1,4 @@
-"""Generation of token sequences by a network: greedy decoding, sampling, and beam search.
+"""Generation of token sequences by a network: greedy decoding and sampling.
 
 The functions know a network only through a step, which reads one more token of each sequence:
 
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from akd_jax.models.network import Model
 from akd_jax.types import SOURCE, Array, TargetVocabulary
 
-_MINUS_INFINITY = -1e30  # Finite, so that no difference of two of them is NaN.
+MINUS_INFINITY = -1e30  # Finite, so that no difference of two of them is NaN.
 
 
 class Step(Protocol):
@@ -181,86 +181,6 @@ def sample(
     return _write(step, cache, len(keys), writing, choose)
 
 
-def beam_search(
-    step: Step,
-    cache: Any,
-    rows: int,
-    writing: Writing,
-    *,
-    beams: int,
-    length_penalty: float = 0.0,
-) -> tuple[jax.Array, jax.Array]:
-    """Searches for the K most probable sequences of each row.
-
-    At each position, the K most probable continuations of the K sequences of a row are kept. A
-    sequence that has ended stays as it is. At the end, the sequences are ordered by
-    log p / length^alpha, where the length counts the words and the end token. The probabilities are
-    those of all tokens, also of the start token and padding, which are never generated.
-
-    Args:
-      step: reads one more token of each sequence.
-      cache: the cache of sequences without a token.
-      rows: B.
-      writing: length and special tokens.
-      beams: K, at least 1.
-      length_penalty: alpha; 0 compares sums of log-probabilities, and a larger one favours longer
-        sequences.
-
-    Returns:
-      The sequences, int32 [B, K, T], the best one first; and log p / length^alpha of each [B, K].
-      If there are fewer than K possible sequences, the scores of the others are below -1e20.
-
-    Raises:
-      ValueError: there is no beam.
-    """
-    if beams < 1:
-        raise ValueError(f"beams: expected at least 1, got {beams}")
-    shape = (rows, beams)
-
-    def fold(x: jax.Array) -> jax.Array:
-        return x.reshape(rows * beams, *x.shape[2:])
-
-    def unfold(x: jax.Array) -> jax.Array:
-        return x.reshape(rows, beams, *x.shape[1:])
-
-    def chosen(x: jax.Array, parents: jax.Array) -> jax.Array:
-        """Returns x [B, K, ...] at the parents [B, K]."""
-        return jax.vmap(lambda of_row, numbers: of_row[numbers])(x, parents)
-
-    def extend(state: tuple) -> tuple:
-        position, tokens, scores, ended, cache = state
-        logits, cache = step(cache, fold(tokens[:, :, position]), position)
-        log_p = unfold(without_special(jax.nn.log_softmax(logits.astype(jnp.float32)), writing))
-        # A sequence that has ended continues with padding, at no cost.
-        padding = jnp.full(log_p.shape[-1], _MINUS_INFINITY).at[writing.pad].set(0.0)
-        log_p = jnp.where(ended[..., None], padding, log_p)
-        size = log_p.shape[-1]
-        totals = (scores[..., None] + log_p).reshape(rows, beams * size)
-        scores, best = jax.lax.top_k(totals, beams)
-        parents, words = best // size, best % size
-        tokens = chosen(tokens, parents).at[:, :, position + 1].set(words)
-        ended = chosen(ended, parents) | (words == writing.end)
-        cache = jax.tree.map(lambda x: fold(chosen(unfold(x), parents)), cache)
-        return position + 1, tokens, scores, ended, cache
-
-    def goes_on(state: tuple) -> jax.Array:
-        position, _, _, ended, _ = state
-        return (position < writing.length - 1) & ~jnp.all(ended)
-
-    tokens = jnp.full((*shape, writing.length), writing.pad, jnp.int32)
-    tokens = tokens.at[:, :, 0].set(writing.start)
-    # All sequences of a row are equal at first, so that only one of them may continue.
-    scores = jnp.where(jnp.arange(beams) == 0, 0.0, _MINUS_INFINITY) * jnp.ones((rows, 1))
-    cache = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cache)
-    start = (jnp.int32(0), tokens, scores, jnp.zeros(shape, bool), cache)
-    _, tokens, scores, _, _ = jax.lax.while_loop(goes_on, extend, start)
-    # The start token does not count.
-    lengths = (tokens[:, :, 1:] != writing.pad).sum(axis=-1).astype(jnp.float32)
-    scores = scores / jnp.maximum(lengths, 1) ** length_penalty
-    order = jnp.argsort(-scores, axis=1, stable=True)
-    return chosen(tokens, order), chosen(scores, order)
-
-
 def written_lengths(tokens: Array, writing: Writing) -> Array:
     """Returns the number of words of each sequence [..., T], without start, end and padding."""
     words = tokens[..., 1:]
@@ -297,19 +217,19 @@ def _write(
 def without_special(logits: jax.Array, special: Writing | TargetVocabulary) -> jax.Array:
     """Returns logits [..., V] that exclude the start token and padding."""
     forbidden = jnp.array([special.start, special.pad])
-    return logits.at[..., forbidden].set(_MINUS_INFINITY)
+    return logits.at[..., forbidden].set(MINUS_INFINITY)
 
 
 def _most_probable(logits: jax.Array, top_k: int, top_p: float) -> jax.Array:
     """Returns logits [B, V] that exclude all tokens but the most probable ones."""
     if top_k:
         smallest = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
-        logits = jnp.where(logits < smallest, _MINUS_INFINITY, logits)
+        logits = jnp.where(logits < smallest, MINUS_INFINITY, logits)
     if top_p < 1:
         ordered = -jnp.sort(-logits, axis=-1)
         p = jax.nn.softmax(ordered)
         # The first token that reaches top_p belongs to the set.
         kept = jnp.cumsum(p, axis=-1) - p < top_p
         smallest = jnp.min(jnp.where(kept, ordered, jnp.inf), axis=-1, keepdims=True)
-        logits = jnp.where(logits < smallest, _MINUS_INFINITY, logits)
+        logits = jnp.where(logits < smallest, MINUS_INFINITY, logits)
     return logits

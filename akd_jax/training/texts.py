@@ -11,11 +11,11 @@ import numpy as np
 from akd_jax.data import Batches
 from akd_jax.metrics import generation as text_metrics
 from akd_jax.models.network import Model
+from akd_jax.training.beam_search import beam_search
 from akd_jax.training.evaluate import OnSplit
 from akd_jax.training.generation import (
     Step,
     Writing,
-    beam_search,
     generate,
     greedy,
     written_lengths,

@@ -21,7 +21,8 @@ from akd_jax.host.files import Path
 from akd_jax.models.huggingface import marian
 from akd_jax.models.network import Model
 from akd_jax.models.seq2seq import Transformer
-from akd_jax.training.generation import Step, Writing, beam_search, generate, greedy
+from akd_jax.training.beam_search import beam_search
+from akd_jax.training.generation import Step, Writing, generate, greedy
 from akd_jax.types import SOURCE, TARGET, Tokens
 from experiments.benchmarks.generation_sizes import END, LENGTH, PAD, sources
 from experiments.jax_setup import set_up_jax

@@ -9,6 +9,8 @@ from akd_jax.host.files import Path, not_writable, replace_text
 from akd_jax.models import huggingface
 from experiments.preparation import tokenizers
 
+_SPLITS = {"train": "training", "dev": "validation", "test": "test"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -51,8 +53,8 @@ def prepare(data_dir: Path, columns: parallel.TextColumns, options: Options) -> 
     else:
         _copy_tokenizers(paths, options.folder)
     sizes = [f"{size:,}" for size in tokenizers.vocabulary_sizes(paths)]
-    counts = [f"{len(pairs):,} {name}" for name, pairs in splits.items()]
-    return f"{', '.join(counts)} pairs; vocabularies of {' and '.join(sizes)} tokens"
+    *counts, last = [f"{len(pairs):,} {_SPLITS[name]}" for name, pairs in splits.items()]
+    return f"{', '.join(counts)} and {last} pairs; vocabularies of {' and '.join(sizes)} tokens"
 
 
 def _copy_tokenizers(paths: tuple[Path, Path], folder: Path) -> None:

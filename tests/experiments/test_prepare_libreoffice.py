@@ -112,7 +112,8 @@ def test_hash_of_a_source_decides_on_its_split(tmp_path):
     assert sum(sizes.values()) == 500
     assert line == (
         f"libreoffice_de_en is ready in {tmp_path}: {sizes['train.tsv']} training,"
-        f" {sizes['dev.tsv']} validation and {sizes['test.tsv']} test pairs"
+        f" {sizes['dev.tsv']} validation and {sizes['test.tsv']} test pairs; vocabularies of 327"
+        " and 318 tokens"
     )
     readme = (tmp_path / "README.txt").read_text()
     assert "Mozilla Public License" in readme
@@ -387,4 +388,4 @@ def test_launcher_prints_the_sizes(tmp_path, run_launcher):
     )
     assert ended.code == 0, ended.stderr
     assert ended.stdout.startswith(f"libreoffice_de_en is ready in {tmp_path}: ")
-    assert ended.stdout.endswith(" test pairs\n")
+    assert ended.stdout.endswith(" tokens\n")

@@ -127,7 +127,7 @@ def config(model, tmp_path):
     for path in folder.glob("*.json"):
         path.unlink()
     line = prepare_dataset("parallel_text", folder, parallel=parallel_text.Options(folder=model))
-    assert line.startswith(f"parallel_text is ready in {folder}: 96 train, 24 dev, 24 test pairs;")
+    assert line.startswith(f"parallel_text is ready in {folder}: 96 training, 24 validation and")
     config.dataset.data_dir = str(folder)
     config.dataset.max_length = 12
     return config

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from akd_jax.models.seq2seq import Seq2SeqConfig, Transformer
-from akd_jax.training.generation import Writing, beam_search, greedy, sample, written_lengths
+from akd_jax.training.beam_search import beam_search
+from akd_jax.training.generation import Writing, greedy, sample, written_lengths
 from akd_jax.types import SOURCE, TARGET
 from tests.support.marian import END, PAD, SIZE, texts
 

@@ -1,7 +1,6 @@
 """The flags that several launchers share, and the explanation of wrong ones."""
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -15,65 +14,14 @@ from akd_jax.host.settings import unknown_field
 flags.disclaim_key_flags()
 
 
+# A process may import several launchers, and a flag can be defined only once.
+_DEFINED: dict[str, flags.FlagHolder] = {}
+
+
 def config_flag() -> flags.FlagHolder:
     """Defines --config=FILE[:ARGUMENT], whose fields --config.FIELD=VALUE overrides."""
-    holder = _define_config_flag()
-    flags.declare_key_flag("config")
-    return holder
-
-
-def workdir_flag() -> flags.FlagHolder:
-    """Defines --workdir=DIR."""
-    return _string_flag("workdir", "Folder of the run or comparison.")
-
-
-def output_flag() -> flags.FlagHolder:
-    """Defines --output=PATH."""
-    return _string_flag("output", "File or folder to write.")
-
-
-def title_flag() -> flags.FlagHolder:
-    """Defines --title=TEXT."""
-    return _string_flag("title", "Title of the picture.")
-
-
-def format_flag() -> flags.FlagHolder:
-    """Defines --format=NAME."""
-    return _string_flag("format", "Format of what is written; see above.")
-
-
-def split_flag() -> flags.FlagHolder:
-    """Defines --split=NAME."""
-    holder = _define_split_flag()
-    flags.declare_key_flag("split")
-    return holder
-
-
-def beams_flag() -> flags.FlagHolder:
-    """Defines --beams=N."""
-    holder = _define_beams_flag()
-    flags.declare_key_flag("beams")
-    return holder
-
-
-def length_penalty_flag() -> flags.FlagHolder:
-    """Defines --length_penalty=NUMBER."""
-    holder = _define_length_penalty_flag()
-    flags.declare_key_flag("length_penalty")
-    return holder
-
-
-def seeds_flag() -> flags.FlagHolder:
-    """Defines --seeds=N."""
-    holder = _define_seeds_flag()
-    flags.declare_key_flag("seeds")
-    return holder
-
-
-# Cached, because a process may import several launchers, and a flag can be defined only once.
-@functools.cache
-def _define_config_flag() -> flags.FlagHolder:
-    return config_flags.DEFINE_config_file(
+    return _shared(
+        config_flags.DEFINE_config_file,
         "config",
         None,
         "Configuration file, with an argument after a colon, such as"
@@ -82,48 +30,60 @@ def _define_config_flag() -> flags.FlagHolder:
     )
 
 
-@functools.cache
-def _define_seeds_flag() -> flags.FlagHolder:
-    return flags.DEFINE_integer(
-        "seeds", 3, "Number of students of each row, whose seeds count up.", lower_bound=1
-    )
+def workdir_flag() -> flags.FlagHolder:
+    """Defines --workdir=DIR."""
+    return _shared(flags.DEFINE_string, "workdir", None, "Folder of the run or comparison.")
 
 
-@functools.cache
-def _define_split_flag() -> flags.FlagHolder:
-    return flags.DEFINE_string(
+def output_flag() -> flags.FlagHolder:
+    """Defines --output=PATH."""
+    return _shared(flags.DEFINE_string, "output", None, "File or folder to write.")
+
+
+def title_flag() -> flags.FlagHolder:
+    """Defines --title=TEXT."""
+    return _shared(flags.DEFINE_string, "title", None, "Title of the picture.")
+
+
+def format_flag() -> flags.FlagHolder:
+    """Defines --format=NAME."""
+    return _shared(flags.DEFINE_string, "format", None, "Format of what is written; see above.")
+
+
+def split_flag() -> flags.FlagHolder:
+    """Defines --split=NAME."""
+    return _shared(
+        flags.DEFINE_string,
         "split",
         "test",
         "Split to evaluate: 'train', 'validation', 'test' or, for MNLI, 'test_mismatched'.",
     )
 
 
-@functools.cache
-def _define_beams_flag() -> flags.FlagHolder:
-    return flags.DEFINE_integer(
-        "beams", 1, "Number of beams of generated texts; 1 decodes greedily.", lower_bound=1
-    )
+def beams_flag() -> flags.FlagHolder:
+    """Defines --beams=N."""
+    description = "Number of beams of generated texts; 1 decodes greedily."
+    return _shared(flags.DEFINE_integer, "beams", 1, description, lower_bound=1)
 
 
-@functools.cache
-def _define_length_penalty_flag() -> flags.FlagHolder:
-    return flags.DEFINE_float(
-        "length_penalty",
-        0.0,
-        "Exponent of the length by which the score of a beam is divided.",
-        lower_bound=0.0,
-    )
+def length_penalty_flag() -> flags.FlagHolder:
+    """Defines --length_penalty=NUMBER."""
+    description = "Exponent of the length by which the score of a beam is divided."
+    return _shared(flags.DEFINE_float, "length_penalty", 0.0, description, lower_bound=0.0)
 
 
-@functools.cache
-def _define_string_flag(name: str, description: str) -> flags.FlagHolder:
-    return flags.DEFINE_string(name, None, description)
+def seeds_flag() -> flags.FlagHolder:
+    """Defines --seeds=N."""
+    description = "Number of students of each row, whose seeds count up."
+    return _shared(flags.DEFINE_integer, "seeds", 3, description, lower_bound=1)
 
 
-def _string_flag(name: str, description: str) -> flags.FlagHolder:
-    holder = _define_string_flag(name, description)
+def _shared(define: Callable[..., Any], name: str, *arguments: Any, **options: Any) -> Any:
+    """Defines a flag unless it exists, as one of the launcher that asks for it."""
+    if name not in _DEFINED:
+        _DEFINED[name] = define(name, *arguments, **options)
     flags.declare_key_flag(name)
-    return holder
+    return _DEFINED[name]
 
 
 def require_greedy(beams: int) -> None:

@@ -152,8 +152,8 @@ def _examples(
             (beams.texts[rank], not beams.without_end[rank])
             for beams, rank in zip(written, best, strict=True)
         ]
-    pairs = np.array([(source, text) for source, (text, _) in zip(texts[:, 0], given, strict=True)])
-    examples, _ = context.tokenise(pairs.astype(object))
+    pairs = [(source, text) for source, (text, _) in zip(texts[:, 0], given, strict=True)]
+    examples, _ = context.tokenise(np.array(pairs, object))
     cut = np.array([not ended for _, ended in given])[:, None]
     labels = np.where(cut & (examples.labels == target.end), UNLABELLED, examples.labels)
     return dataclasses.replace(examples, labels=labels)

@@ -31,8 +31,10 @@ def summarize_runs(results: Sequence[Mapping[str, Any]], metric: str) -> dict[st
       metric: the main metric of the task, for the additional test splits.
     """
     seconds = [sum(stage["seconds"] for stage in result["stages"]) for result in results]
+    # The time to store outputs of teachers, and to make the examples of stages.
     cache_seconds = [
         sum(cache["seconds"] for cache in result.get("teacher_cache", {}).values())
+        + sum(stage.get("data_seconds", 0.0) for stage in result["stages"])
         for result in results
     ]
     return {

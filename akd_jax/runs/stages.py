@@ -62,8 +62,7 @@ def train_method(
 
     Returns:
       'student': the scores of the last stage. 'stages': a summary of each stage. With stored
-      outputs also 'teacher_cache': the number of views and the seconds of the teachers' passes, and
-      the seconds in which the examples of a stage were made.
+      outputs also 'teacher_cache': the number of views and the seconds of the teachers' passes.
     """
     method, network = plan.trained(name)
     folder = workdir / name
@@ -91,8 +90,7 @@ def train_method(
         )
         started = time.monotonic()
         examples = stage_examples(plan, stage, context)
-        if stage.data is not None:  # A teacher may have written them.
-            cache[f"{stage.name}.data"] = {"seconds": round(time.monotonic() - started, 3)}
+        data_seconds = time.monotonic() - started
         stored: dict[str, StoredOutputs] = {}
         if views:
             stored = stored_outputs(plan, name, stage, teachers, examples, workdir)
@@ -145,7 +143,10 @@ def train_method(
                 steps_per_loop=plan.settings.steps_per_loop,
             )
         warn_if_no_better_than_constant(plan, stage, results[stage.name], stage_label)
-        summaries.append(_summary(run, results[stage.name]))
+        summary = _summary(run, results[stage.name])
+        if stage.data is not None:  # A teacher may have written its examples.
+            summary["data_seconds"] = round(data_seconds, 3)
+        summaries.append(summary)
         cache |= {
             store_name(stage, other): {"views": len(x.views), "seconds": round(x.seconds, 3)}
             for other, x in stored.items()
@@ -238,7 +239,7 @@ def _final_scores(
 
 
 def _summary(run: StageRun, result: StageResult) -> dict[str, Any]:
-    """Returns the entry of a finished stage in results.json.
+    """Returns the entry of a finished stage in results.json, without the time of its examples.
 
     'temperatures' are those that the loss used. For texts the entry has the share of padding
     among the tokens.

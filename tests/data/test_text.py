@@ -109,7 +109,7 @@ def test_splits_are_tokenised_on_access_and_count_truncated_texts():
         return vocabulary.tokenise(texts, 5)
 
     splits = {"train": Examples(texts, np.arange(4)), "test": Examples(texts[:0], np.arange(0))}
-    tokenised = text.TokenisedSplits(splits, vocabularies, read)
+    tokenised = text.TokenisedSplits(splits, vocabularies, read, lambda split, vocabulary: None)
     assert list(tokenised) == ["train", "test"]
     assert reads == []
     inputs = tokenised["train"].inputs

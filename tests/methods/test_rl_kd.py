@@ -54,6 +54,7 @@ def logits_of(model, inputs):
     return np.float64(model(inputs).logits)
 
 
+@pytest.mark.slow  # The killed run below has the same stages.
 def test_both_pretrainings_then_student_and_policy(config, tmp_path):
     """The stage 'policy' does not change the student; the last stage starts from its policy."""
     config.student.epochs = 4

@@ -107,6 +107,7 @@ def test_a_score_is_the_same_alone_and_in_a_longer_batch():
         np.testing.assert_allclose(single, scores[row], rtol=1e-6)
 
 
+@pytest.mark.slow  # tests/training compares other networks on devices.
 def test_an_update_is_the_same_on_four_devices():
     # Dropout draws other masks on other devices.
     module, inputs = models.build(SPEC, 1).clone(dropout=0.0), texts()

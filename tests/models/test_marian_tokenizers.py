@@ -205,7 +205,10 @@ def test_a_trained_model_is_written_for_transformers(config, model, tmp_path):
     )
 
 
-@pytest.mark.parametrize("student", ["transformer:200,1+1x16", "recurrent:200,1x16"])
+@pytest.mark.parametrize(
+    "student",
+    ["transformer:200,1+1x16", pytest.param("recurrent:200,1x16", marks=pytest.mark.slow)],
+)
 def test_an_exported_program_gives_the_logits_of_the_next_tokens(config, tmp_path, student):
     config.student.model = student
     config.student.epochs = 1

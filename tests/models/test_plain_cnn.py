@@ -145,7 +145,7 @@ def test_only_training_updates_the_running_statistics():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("resnt:8", "name among .*, plain_cnn, resnet, .*, got 'resnt:8'"),
+        ("resnt:8", "name among .*, plain_cnn, .*, resnet, .*, got 'resnt:8'"),
         ("plain_cnn", "as the last word, got ''"),
         ("plain_cnn:8 M", "as the last word, got 'M'"),
         ("plain_cnn:8 x FC", "got 'x'"),

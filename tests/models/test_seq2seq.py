@@ -1,5 +1,6 @@
 """Encoder-decoder Transformers against Marian in transformers, and their caches."""
 
+import functools
 import json
 
 import jax
@@ -129,7 +130,12 @@ def logits_of(module, variables, inputs):
 
 def tiny(**changes):
     """A network with random weights, large enough to tell tokens apart."""
-    module = Transformer(Seq2SeqConfig(**{**TINY, "initializer_range": 0.5, **changes}))
+    return _cached(tuple(changes.items()))
+
+
+@functools.cache
+def _cached(changes):
+    module = Transformer(Seq2SeqConfig(**{**TINY, "initializer_range": 0.5, **dict(changes)}))
     variables = jax.jit(module.init)(jax.random.key(0), texts([3], [2]))
     return module, variables
 
@@ -199,6 +205,7 @@ def test_dropout_is_active_only_in_training():
     inputs = texts([5, 9, 2], [7, 7, 7])
     expected = logits_of(module, variables, inputs)
 
+    @jax.jit
     def train(key):
         return module.apply(variables, inputs, train=True, rngs={"dropout": key}).logits
 

@@ -57,7 +57,7 @@ def test_masks_equal_numpy(spans, first):
         np.testing.assert_array_equal(mask, numpy_mask(spans, key, length, 60, first))
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(
     rate=st.floats(0, 1),
     span=st.sampled_from([1, 4, 20]),

@@ -108,6 +108,7 @@ def test_an_update_is_the_same_on_four_devices():
     assert_close(arrays(four), arrays(one), 1e-5)
 
 
+@pytest.mark.slow  # tests/training compares batch norm on devices.
 def test_the_deepspeech_head_in_training_is_the_same_on_four_devices():
     module, variables = build(DEEP)
     tokens = utterances([9, 2, 8, 7, 1, 1, 5, 3])

@@ -39,6 +39,7 @@ def cached(teacher_path, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow  # test_stored_outputs.py compares other outputs.
 def test_stored_logits_train_like_a_live_teacher(config, tmp_path, cached):
     live = runs.run(config, tmp_path)
     stored = records.read(cached / "run/results.json")

@@ -44,6 +44,7 @@ def test_student_and_teacher_learn(finished):
     assert runs.evaluate(finished)["student"]["accuracy"] == results["student"]["test"]
 
 
+@pytest.mark.slow  # tests/experiments predicts labels of other files.
 def test_predictions_of_a_file_are_codes_of_languages(finished, test_split, tmp_path):
     rows = [(number, name) for number, name in enumerate(test_split.inputs[:50, 0])]
     write(tmp_path / "names.tsv", rows, ("index", "sentence"))

@@ -132,6 +132,7 @@ def test_a_student_learns_scores_from_its_teacher(config, tmp_path):
     assert 5 < metrics["mae"] < metrics["rmse"] < 40
 
 
+@pytest.mark.slow  # tests/teachers/test_stored.py interrupts the writing of a store.
 def test_run_killed_while_scores_are_stored_ends_as_if_undisturbed(
     config, undisturbed, tmp_path, monkeypatch
 ):

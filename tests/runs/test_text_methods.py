@@ -75,7 +75,8 @@ def regression(config, tmp_path):
     return config
 
 
-@pytest.mark.parametrize("method", [pytest.param("kd", marks=pytest.mark.slow), "annealing_kd"])
+@pytest.mark.slow  # test_quality.py trains regressions by both methods.
+@pytest.mark.parametrize("method", ["kd", "annealing_kd"])
 def test_regression_run(regression, tmp_path, method):
     regression.method = method
     results = runs.run(regression, tmp_path / "run")

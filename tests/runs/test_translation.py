@@ -217,7 +217,13 @@ def test_exposure_needs_a_teacher(root):
     )
 
 
-@pytest.mark.parametrize("student", ["transformer:400,1+1x16,joint", "recurrent:400,1x16,joint"])
+@pytest.mark.parametrize(
+    "student",
+    [
+        "transformer:400,1+1x16,joint",
+        pytest.param("recurrent:400,1x16,joint", marks=pytest.mark.slow),
+    ],
+)
 def test_networks_with_one_table_train_on_one_tokenizer(tmp_path, student):
     config = translation_config(tmp_path)
     folder = Path(config.dataset.data_dir)

@@ -153,7 +153,7 @@ def imitating_state(network, batch, prefixes, loss=IMITATION):
     ).replace(apply_fn=network.apply)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=pytest.mark.slow), 0.8])
 def test_draws_and_texts_are_the_same_on_four_devices(network, batch, temperature):
     prefixes = StudentPrefixes(VOCABULARY, schedules.constant(0.5), temperature)
     variables = jax.tree.map(lambda x: 2 * x, network.init(jax.random.key(1), batch.inputs))
@@ -176,8 +176,11 @@ def test_draws_and_texts_are_the_same_on_four_devices(network, batch, temperatur
     assert (np.asarray(again.extra[REPLACED]) != replaced).any()
 
 
-@pytest.mark.parametrize("update", [update_on_one, update_on_four])
-@pytest.mark.parametrize("loss", [IMITATION, losses.bind(losses.kl)])
+@pytest.mark.parametrize(
+    ("update", "loss"),
+    [(update_on_four, IMITATION), (update_on_one, losses.bind(losses.kl))],
+    ids=["base on four devices", "full on one"],
+)
 def test_there_is_no_gradient_through_the_writing(network, batch, teachers, update, loss):
     prefixes = StudentPrefixes(VOCABULARY, schedules.constant(0.4))
     state = imitating_state(network, batch, prefixes, loss)

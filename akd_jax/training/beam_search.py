@@ -55,8 +55,8 @@ def beam_search(
         return jax.vmap(lambda of_row, numbers: of_row[numbers])(x, parents)
 
     def extend(state: tuple) -> tuple:
-        position, tokens, scores, ended, cache = state
-        logits, cache = step(cache, fold(tokens[:, :, position]), position)
+        position, tokens, scores, ended, before = state
+        logits, after = step(before, fold(tokens[:, :, position]), position)
         log_p = unfold(without_special(jax.nn.log_softmax(logits.astype(jnp.float32)), writing))
         # A sequence that has ended continues with padding, at no cost.
         padding = jnp.full(log_p.shape[-1], MINUS_INFINITY).at[writing.pad].set(0.0)
@@ -67,7 +67,12 @@ def beam_search(
         parents, words = best // size, best % size
         tokens = chosen(tokens, parents).at[:, :, position + 1].set(words)
         ended = chosen(ended, parents) | (words == writing.end)
-        cache = jax.tree.map(lambda x: fold(chosen(unfold(x), parents)), cache)
+
+        def of_parents(old: jax.Array, new: jax.Array) -> jax.Array:
+            # What a step returns as it was, such as the source's states, all beams of a row share.
+            return new if new is old else fold(chosen(unfold(new), parents))
+
+        cache = jax.tree.map(of_parents, before, after)
         return position + 1, tokens, scores, ended, cache
 
     def goes_on(state: tuple) -> jax.Array:

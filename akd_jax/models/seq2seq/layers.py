@@ -1,6 +1,7 @@
 """The layers of encoder-decoder Transformers."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -94,11 +95,11 @@ class DecoderLayer(nn.Module):
         def attend(x: jax.Array) -> jax.Array:
             pairs = zip(written, self.attention.project(x), strict=True)
             key, value = (
-                jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=1)
+                jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=2)
                 for old, new in pairs
             )
             after.append((key, value))
-            seen = jnp.arange(key.shape[1]) <= position
+            seen = jnp.arange(key.shape[2]) <= position
             return self.attention(x, (key, value), seen[None, None, None], train=False)
 
         x = residual(self.config, x, attend, self.attention_norm)
@@ -130,11 +131,16 @@ class Attention(nn.Module):
         dense = functools.partial(dense_layer, self.config.width, self.dtype)
         self.query, self.key, self.value, self.output = dense(), dense(), dense(), dense()
         self.drop = nn.Dropout(self.config.dropout)
+        self.drop_weights = nn.Dropout(self.config.attention_dropout)
 
     def project(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns keys and values [B, L, heads, D / heads] of states [B, L, D]."""
-        heads = (*x.shape[:2], self.config.heads, -1)
-        return self.key(x).reshape(heads), self.value(x).reshape(heads)
+        """Returns keys and values [B, heads, L, D / heads] of states [B, L, D]."""
+        return self._heads(self.key(x)), self._heads(self.value(x))
+
+    def _heads(self, x: jax.Array) -> jax.Array:
+        # Heads come first, because the products of the heads would transpose all positions of a
+        # cache in each step otherwise.
+        return x.reshape(*x.shape[:2], self.config.heads, -1).swapaxes(1, 2)
 
     def __call__(
         self,
@@ -153,24 +159,13 @@ class Attention(nn.Module):
           train: whether dropout is active.
         """
         key, value = keys_and_values
-        query = self.query(x).reshape(*x.shape[:2], self.config.heads, -1)
-        mask = jnp.broadcast_to(mask, (x.shape[0], 1, x.shape[1], key.shape[1]))
-        if train and self.config.attention_dropout > 0:
-            # jax.nn.dot_product_attention does not support dropout.
-            attended = nn.dot_product_attention(
-                query,
-                key,
-                value,
-                mask=mask,
-                dropout_rng=self.make_rng("dropout"),
-                dropout_rate=self.config.attention_dropout,
-                broadcast_dropout=False,
-                dtype=self.dtype,
-                force_fp32_for_softmax=True,
-            )
-        else:
-            attended = jax.nn.dot_product_attention(query, key, value, mask=mask)
-        return self.drop(self.output(attended.reshape(x.shape)), deterministic=not train)
+        query = self._heads(self.query(x))
+        scores = jnp.einsum("bhtd,bhld->bhtl", query, key, preferred_element_type=jnp.float32)
+        scores = jnp.where(mask, scores / math.sqrt(query.shape[-1]), jnp.finfo(jnp.float32).min)
+        weights = self.drop_weights(jax.nn.softmax(scores), deterministic=not train)
+        attended = jnp.einsum("bhtl,bhld->bhtd", weights.astype(value.dtype), value)
+        attended = attended.swapaxes(1, 2).reshape(x.shape)
+        return self.drop(self.output(attended), deterministic=not train)
 
 
 class FeedForward(nn.Module):

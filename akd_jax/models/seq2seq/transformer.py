@@ -24,9 +24,9 @@ class Cache(struct.PyTreeNode):
     """What a decoder keeps while it writes; the first axis of all arrays is that of the texts.
 
     Attributes:
-      memory: keys and values [B, S, heads, D / heads] of the source, for each layer.
+      memory: keys and values [B, heads, S, D / heads] of the source, for each layer.
       memory_mask: which positions of the source hold a token, bool [B, S].
-      written: keys and values [B, T, heads, D / heads] of the target so far, for each layer.
+      written: keys and values [B, heads, T, D / heads] of the target so far, for each layer.
     """
 
     memory: tuple[tuple[jax.Array, jax.Array], ...]
@@ -132,7 +132,7 @@ class Transformer(nn.Module):
         config, source = self.config, texts[SOURCE]
         self._check_length(TARGET, length)
         memory, _ = self.encode(source)
-        shape = (source.ids.shape[0], length, config.heads, config.width // config.heads)
+        shape = (source.ids.shape[0], config.heads, length, config.width // config.heads)
         empty = jnp.zeros(shape, self.dtype)
         return Cache(
             memory=tuple(layer.project(memory) for layer in self.decoder),

@@ -10,11 +10,11 @@ Source: Lin et al., "Autoregressive Knowledge Distillation through Imitation Lea
 https://arxiv.org/abs/2009.07253.
 """
 
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from absl import flags
 
 from akd_jax import runs
@@ -23,7 +23,7 @@ from akd_jax.metrics import generation as text_metrics
 from akd_jax.models.network import Model
 from akd_jax.runs import STUDENT, Plan, evaluation
 from akd_jax.training.evaluate import OnSplit
-from akd_jax.training.generation import Step, Writing, generate, greedy, written_lengths
+from akd_jax.training.generation import Writing, generate, greedy, written_lengths
 from akd_jax.training.texts import decode_rows
 from akd_jax.types import Batch
 from experiments import cli, options
@@ -71,9 +71,7 @@ def completed_texts(
         del axis_name
 
         def texts_of(network: str, beginning: tuple[Any, Any] | None) -> Any:
-            def decode(step: Step, cache: Any, rows: int) -> jax.Array:
-                return greedy(step, cache, rows, writing, beginning)
-
+            decode = functools.partial(greedy, writing=writing, beginning=beginning)
             return generate(pair[network], batch.inputs, length, decode)
 
         written = {}

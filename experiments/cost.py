@@ -1,6 +1,7 @@
 """What a network costs: its size, and the time that it takes for an example."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -71,9 +72,7 @@ def tokens_per_second(
     writing = Writing.of(target, length)
 
     def write(model: Model, inputs: Any) -> jax.Array:
-        return generate(
-            model, inputs, length, lambda step, cache, rows: greedy(step, cache, rows, writing)
-        )
+        return generate(model, inputs, length, functools.partial(greedy, writing=writing))
 
     seconds, texts = _measure(model, _inputs(plan, network, examples, batch_size), write)
     words = sum(int(written_lengths(text, writing).sum()) for text in texts)

@@ -16,10 +16,10 @@ from akd_jax.host.files import Path
 from akd_jax.methods import METHODS
 from akd_jax.runs import STUDENT, Plan
 from akd_jax.runs.creation import obtain_teacher
+from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.resume import creates_teacher, recipe_key, resume_key
 from akd_jax.runs.setup import read_config
 from akd_jax.runs.teachers import STORED_OUTPUTS, TEACHER, FinishedTeacher
-from akd_jax.training.evaluate import Predictor
 from akd_jax.training.method import Frozen, Recipe
 from experiments import cli
 from experiments.tables import percent
@@ -109,8 +109,7 @@ def teacher_test_logits(grid: Grid, plans: Mapping[str, Plan]) -> np.ndarray | N
     plan = next((plan for plan in plans.values() if TEACHER in plan.recipes), None)
     if plan is None or TEACHER not in grid.teachers:
         return None
-    outputs = Predictor()(grid.teachers[TEACHER].model, plan.batches("test"))
-    return np.asarray(outputs.logits)
+    return Evaluator(plan).logits(grid.teachers[TEACHER].model, "test")
 
 
 def changed(config: ConfigDict, **changes: Any) -> ConfigDict:

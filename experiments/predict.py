@@ -31,9 +31,7 @@ from akd_jax.host import processes
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute, readable_path, reason
 from akd_jax.models.network import Model
-from akd_jax.runs import STUDENT, Plan
-from akd_jax.training.evaluate import Predictor
-from akd_jax.training.texts import TextGenerator
+from akd_jax.runs import STUDENT, Plan, evaluation
 from experiments import cli, cost, options
 
 _WORKDIR = options.workdir_flag()
@@ -95,13 +93,12 @@ def _predictions(
     plan: Plan, student: Model, examples: Examples, beams: int, length_penalty: float
 ) -> list[str]:
     """Returns the prediction for each example as text."""
-    task, batches = plan.dataset.task, plan.batches(examples)
+    task = plan.dataset.task
+    evaluator = evaluation.Evaluator(plan, beams=beams, length_penalty=length_penalty)
     if task.target is not None:
-        length = plan.settings.dataset.max_length
-        generator = TextGenerator(task.target, length, beams, length_penalty)
-        return [" ".join(text.split()) for text in generator(student, batches).texts]
+        return [" ".join(text.split()) for text in evaluator.texts(student, examples).texts]
     options.require_greedy(beams)
-    logits = np.asarray(Predictor()(student, batches).logits)
+    logits = evaluator.logits(student, examples)
     return list(map(task.format_prediction, metrics.predictions(logits, task)))
 
 

@@ -101,15 +101,7 @@ def _read_ids(path: Path) -> list[str]:
 
 def _sentence_piece_with_ids(file: Path, pieces: Sequence[str]) -> "Tokenizer":
     """Returns the tokenizer of a side; pieces that its file lacks are only decoded."""
-    from tokenizers import (
-        AddedToken,
-        Regex,
-        Tokenizer,
-        decoders,
-        models,
-        normalizers,
-        pre_tokenizers,
-    )
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models
 
     vocabulary = unigram.read(file)
     scores = dict(vocabulary.pieces)
@@ -123,14 +115,7 @@ def _sentence_piece_with_ids(file: Path, pieces: Sequence[str]) -> "Tokenizer":
     tokenizer = Tokenizer(
         models.Unigram(entries, unk_id=pieces.index("<unk>"), byte_fallback=False)
     )
-    if vocabulary.charsmap:
-        tokenizer.normalizer = normalizers.Precompiled(vocabulary.charsmap)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
-        ]
-    )
+    _split_at_spaces(tokenizer, vocabulary.charsmap)
     tokenizer.decoder = decoders.Sequence(
         [
             decoders.Replace(Regex(_FOREIGN), ""),
@@ -183,20 +168,13 @@ def _sentence_piece(file: Path) -> "Tokenizer":
     follows a character that the normalisation replaces, such as a full-width letter: the package
     tokenizers drops the mark.
     """
-    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
+    from tokenizers import AddedToken, Tokenizer, models, processors
 
     vocabulary = unigram.read(file)
     first = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")]
     pieces = [*first, *vocabulary.pieces, ("<mask>", 0.0)]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3, byte_fallback=False))
-    if vocabulary.charsmap:
-        tokenizer.normalizer = normalizers.Precompiled(vocabulary.charsmap)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
-        ]
-    )
+    _split_at_spaces(tokenizer, vocabulary.charsmap)
     mask = AddedToken("<mask>", lstrip=True, special=True)
     tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", mask])
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -205,6 +183,20 @@ def _sentence_piece(file: Path) -> "Tokenizer":
         special_tokens=[(name, _token_id(tokenizer, name)) for name in ("<s>", "</s>")],
     )
     return tokenizer
+
+
+def _split_at_spaces(tokenizer: "Tokenizer", charsmap: bytes) -> None:
+    """Makes a tokenizer normalise and split texts as SentencePiece does."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    if charsmap:
+        tokenizer.normalizer = normalizers.Precompiled(charsmap)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
+        ]
+    )
 
 
 def _token_id(tokenizer: "Tokenizer", token: str) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from akd_jax import data
+from akd_jax.data import Examples
 from akd_jax.models.network import Model, Network
 from akd_jax.runs.examples import keep_inputs
 from akd_jax.runs.setup import Plan
@@ -52,12 +53,12 @@ class Evaluator:
         expected = references(plan, split)[:first]
         return TextScores(self._generator, batches, expected, plan.dataset.task)
 
-    def logits(self, model: Model, split: str) -> np.ndarray:
-        """Returns the logits of a model on a split, float32 [N, C]."""
+    def logits(self, model: Model, split: str | Examples) -> np.ndarray:
+        """Returns the logits of a model on a split or on examples, float32 [N, C]."""
         return np.asarray(self._predictor(model, self._plan.batches(split)).logits)
 
-    def texts(self, model: Model, split: str) -> Texts:
-        """Returns the texts that a model generates for a split."""
+    def texts(self, model: Model, split: str | Examples) -> Texts:
+        """Returns the texts that a model generates for a split or for examples."""
         assert self._generator is not None, "expected a task of generating texts"
         return self._generator(model, self._plan.batches(split))
 

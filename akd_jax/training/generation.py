@@ -86,7 +86,7 @@ def generate(
       inputs: raw inputs of the network.
       length: T, the largest number of tokens of a text, with the start token.
       decode: generates sequences from a step, a cache and the number of rows, such as
-        `lambda step, cache, rows: greedy(step, cache, rows, writing)`.
+        `functools.partial(greedy, writing=writing)`.
 
     Returns:
       What `decode` returns.

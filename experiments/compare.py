@@ -171,17 +171,23 @@ def _text_scores(
     """Returns the statistics of the texts that each method's students generate."""
     plan = next(iter(plans.values()))
     texts = test_texts(grid, workdir)
-    sources, targets = (evaluation.column(plan, "test", number) for number in (0, 1))
-    return {
+    sources, targets = evaluation.sources(plan, "test"), evaluation.references(plan, "test")
+    task, groups = plan.dataset.task, plan.dataset.splits["test"].groups
+    scores = {
         method: comparison_table.score_texts(
             own,
             {name: texts[name] for name in references if name != method},
             sources,
             targets,
-            plan.dataset.task.metric,
+            task,
+            () if groups is None else groups.tolist(),
         )
         for method, own in texts.items()
     }
+    if task.group_metrics:
+        for method, entry in scores.items():
+            entry["parts"] |= comparison_table.score_streams(grid.results[method])
+    return scores
 
 
 def _title(methods: Collection[str]) -> str:

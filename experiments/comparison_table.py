@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from akd_jax.metrics import generation
+from akd_jax.metrics import generation, streams
 from akd_jax.runs import STUDENT
 from akd_jax.types import Task
 from experiments import statistics
@@ -20,6 +20,11 @@ _PARTS = {
     "bleu": "Texts are decoded greedily. chrf: chrF of the same texts. 9-15 words: BLEU of the"
     " sources with so many words, and so on. BLEU is sacreBLEU's, {bleu}; chrF too, {chrf}.",
     "rouge1": "Texts are decoded greedily. rouge2, rouge_l: ROUGE-2 and ROUGE-L of the same texts.",
+    "score": "Texts are decoded greedily. test: the mean over the tasks of the last model's scores."
+    " exact_match: the share of texts that equal the answer. own day: the mean score of each task"
+    " right after it was learned. forgetting: the mean over the tasks before the last one of the"
+    " largest score so far minus the last one. malformed: the share of the generated examples of"
+    " earlier tasks that could not be read.",
 }
 
 
@@ -105,12 +110,40 @@ def score_predictions(
     return scores
 
 
+def score_streams(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the statistics of streams of tasks: own day, forgetting, and malformed replay.
+
+    Args:
+      results: the contents of results.json of each run.
+    """
+    matrices = [_matrix(result["stages"]) for result in results]
+    values: dict[str, list[float | None]] = {
+        "own day": [streams.own_day(matrix) if matrix else None for matrix in matrices],
+        "forgetting": [streams.forgetting(matrix) if matrix else None for matrix in matrices],
+        "malformed": [_malformed(result["stages"]) for result in results],
+    }
+    return {name: _summary(of_seeds) for name, of_seeds in values.items()}
+
+
+def _matrix(stages: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+    """Returns the scores on all tasks so far after each task; [] if tasks are learned together."""
+    rows = [list(stage["tests"].values()) for stage in stages if "tests" in stage]
+    return rows if [len(row) for row in rows] == list(range(1, len(rows) + 1)) else []
+
+
+def _malformed(stages: Sequence[Mapping[str, Any]]) -> float | None:
+    """Returns the mean share of malformed replay over the stages that generate some."""
+    shares = [stage["malformed"] for stage in stages if "malformed" in stage]
+    return mean(shares) if shares else None
+
+
 def score_texts(
     texts: Sequence[Sequence[str]],
     others: Mapping[str, Sequence[Sequence[str]]],
     sources: Sequence[str],
     references: Sequence[str],
-    metric: str,
+    task: Task,
+    groups: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns the statistics of the texts that one method's students generate for N sources.
 
@@ -119,24 +152,26 @@ def score_texts(
       others: the same for the methods to compare with, by name.
       sources: N texts.
       references: N texts, the right ones.
-      metric: the main metric of the task.
+      task: the task, whose metric is compared.
+      groups: the group of each source, if the metric is a mean over groups.
 
     Returns:
       'against', which maps each other method to the confidence interval of the difference; and
-      'parts': chrF, and BLEU of the sources of several lengths, or ROUGE-2 and ROUGE-L.
+      'parts': chrF, and BLEU of the sources of several lengths; or ROUGE-2 and ROUGE-L; or the
+      share of exact matches.
     """
     against = {
         name: list(
             statistics.paired_bootstrap(
-                statistics.text_difference(texts, other, references, metric),
+                statistics.text_difference(texts, other, references, task, groups),
                 seeds=len(texts),
                 examples=len(references),
             )
         )
         for name, other in others.items()
     }
-    if metric != "bleu":
-        names = ("rouge2", "rouge_l")
+    if task.metric != "bleu":
+        names = ("exact_match",) if task.group_metrics else ("rouge2", "rouge_l")
         values = [generation.scores(student, references, names) for student in texts]
         return {"against": against, "parts": {x: _summary([v[x] for v in values]) for x in names}}
     parts = {"chrf": _summary([generation.chrf(student, references) for student in texts])}

@@ -88,10 +88,14 @@ def text_tables(
       length_penalty: the exponent of the length by which the score of a beam is divided.
     """
     task = plan.dataset.task
-    sources, references = (evaluation.column(plan, split, number) for number in (0, 1))
+    sources, references = evaluation.sources(plan, split), evaluation.references(plan, split)
+    groups = plan.dataset.splits[split].groups
     evaluator = evaluation.Evaluator(plan, beams=beams, length_penalty=length_penalty)
     texts = {name: evaluator.texts(model, split) for name, model in models.items()}
-    scores = {name: score(x, references, task) for name, x in texts.items()}
+    scores = {
+        name: score(x, references, task, () if groups is None else groups.tolist())
+        for name, x in texts.items()
+    }
     table = scores_table(scores, split)
     if task.metric != "bleu":
         return table

@@ -5,7 +5,7 @@ python -m experiments.export --workdir=DIR --format=stablehlo --output=FILE
 
 safetensors: a folder that Hugging Face's AutoModelForSequenceClassification and AutoTokenizer, or
 MarianMTModel and MarianTokenizer, load. Only networks that started from such a folder have this
-format.
+format; and decoders, for GPT2LMHeadModel and AutoTokenizer.
 
 stablehlo: a file that `jax.export.deserialize` reads without this library. The exported function
 maps raw inputs of B examples, for any B, to logits float32 [B, C]. A network for texts takes token
@@ -14,7 +14,9 @@ The tokens of n-grams are code points: 2, those of the text, then 3. The tokens 
 then 3 more than each code; padding is 1. A birnn takes token ids and lengths of the sources, then
 those of the translations, and gives scores from 0 to 1, with the smallest and the largest score of
 the training split as 0 and 1. A network that generates texts takes token ids and lengths of the
-sources, then those of the contexts, and gives the logits of the next tokens, [B, T, V].
+sources, then those of the contexts, and gives the logits of the next tokens, [B, T, V]. A decoder
+takes the token ids of prompts and completions, their token types, 0 for a prompt and 1 from the
+start token on, and lengths, and gives the logits of the next tokens, [B, L, V].
 """
 
 from collections.abc import Callable
@@ -31,6 +33,7 @@ from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path
 from akd_jax.models import huggingface
 from akd_jax.models.birnn import BiRnn
+from akd_jax.models.decoder import Decoder
 from akd_jax.models.encoder import Encoder
 from akd_jax.models.network import Model, Network
 from akd_jax.models.seq2seq import RecurrentSeq2Seq, Transformer
@@ -79,10 +82,15 @@ def _write_safetensors(plan: Plan, network: Network, model: Model, output: Path)
     if isinstance(module, Transformer) and isinstance(weights, huggingface.MarianWeights):
         huggingface.write_translation_folder(output, weights.folder, module, model.variables)
         return
+    if isinstance(module, Decoder):
+        target, files = plan.dataset.task.target, plan.dataset.tokenizers
+        assert target is not None, "expected a task of generating texts"
+        huggingface.write_decoder_folder(output, files[-1], module, model.variables, target)
+        return
     if not isinstance(module, Encoder) or not isinstance(weights, huggingface.Weights):
         raise InputError(
             f"--format: expected stablehlo for a {type(module).__name__}, got safetensors, which"
-            " only networks from Hugging Face folders have"
+            " only decoders and networks from Hugging Face folders have"
         )
     huggingface.write_folder(output, weights.folder, module, model.variables, plan.dataset.task)
 
@@ -103,7 +111,7 @@ def _write_stablehlo(plan: Plan, network: Network, model: Model, output: Path) -
         arguments = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes]
     elif plan.dataset.texts:
         make_inputs, limit = Tokens, []
-        if isinstance(network.module, Encoder):
+        if isinstance(network.module, Encoder | Decoder):
             limit = [f"L <= {network.module.config.max_length}"]
         elif isinstance(network.module, Speech):
             limit = [f"L <= {MAX_POSITIONS}"]

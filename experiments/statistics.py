@@ -1,6 +1,6 @@
 """Statistics of a comparison: pure functions of logits and labels, or of generated texts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -157,7 +157,8 @@ def text_difference(
     texts: Sequence[Sequence[str]],
     others: Sequence[Sequence[str]],
     references: Sequence[str],
-    metric: str,
+    task: Task,
+    groups: Sequence[str] = (),
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function from rows to the differences of two methods' scores by seed.
 
@@ -165,22 +166,50 @@ def text_difference(
       texts: N texts of each student of one method.
       others: N texts of each student of the other method, in the same order of seeds.
       references: N texts.
-      metric: 'bleu', or a variant of ROUGE, which is a mean over rows.
+      task: the task, whose metric is BLEU or a mean over rows.
+      groups: the group of each row, if the metric is a mean over groups.
 
     Raises:
       ValueError: see `bleu_difference`.
       InputError: the package of the metric is not installed.
     """
-    if metric == "bleu":
+    if task.metric == "bleu":
         return bleu_difference(texts, others, references)
-    gaps = np.stack(
-        [
-            generation.rouge_rows(metric, one, references)
-            - generation.rouge_rows(metric, other, references)
-            for one, other in zip(texts, others, strict=True)
-        ]
-    )
+
+    def rows(hypotheses: Sequence[str]) -> np.ndarray:
+        if task.group_metrics:
+            return group_rows(hypotheses, references, groups, dict(task.group_metrics))
+        return generation.ROW_METRICS[task.metric](hypotheses, references)
+
+    gaps = np.stack([rows(one) - rows(other) for one, other in zip(texts, others, strict=True)])
     return lambda indices: gaps[:, indices].mean(axis=1)
+
+
+def group_rows(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    groups: Sequence[str],
+    metrics: Mapping[str, str],
+) -> np.ndarray:
+    """Returns a value of each row, [N], whose mean is `akd_jax.metrics.generation.group_score`.
+
+    The value is the row's score by the metric of its group, times N / (G n), with G groups and n
+    rows in the row's group.
+
+    Args:
+      hypotheses: N texts.
+      references: N texts.
+      groups: the group of each row.
+      metrics: the metric of each group.
+    """
+    values, names = np.zeros(len(references)), np.array(groups, object)
+    for group, metric in metrics.items():
+        rows = np.flatnonzero(names == group).tolist()
+        if len(rows):
+            chosen = ([texts[row] for row in rows] for texts in (hypotheses, references))
+            scores = generation.ROW_METRICS[metric](*chosen)
+            values[rows] = scores * len(values) / (len(set(groups)) * len(rows))
+    return values
 
 
 def bleu_difference(

@@ -22,6 +22,7 @@ from akd_jax.data.readers import (
     parallel,
     quality,
     speech,
+    streams,
     tsv,
 )
 from akd_jax.data.settings import DatasetConfig
@@ -52,13 +53,18 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
     "sentiment_domains": domains.load_sentiment,
     "speech_commands_csv": speech.load,
     "spoken_intents": speech.load,
+    "stream": streams.load,
     "tsv": tsv.load,
     **glue.LOADERS,
     **parallel.LOADERS,
     **quality.DEFAULT_LOADERS,
 }
-# The readers that also take the names of columns.
-_OF_COLUMNS = {**parallel.LOADERS, **quality.LOADERS}
+# The readers that also take the options of the data set.
+_WITH_OPTIONS: Mapping[str, Callable[..., Source]] = {
+    **parallel.LOADERS,
+    **quality.LOADERS,
+    "stream": streams.load,
+}
 
 
 @functools.lru_cache(maxsize=2)
@@ -74,8 +80,8 @@ def load(config: DatasetConfig) -> Dataset:
             f"config.dataset.name: expected one of {', '.join(DATASETS)}, got {config.name!r}"
         )
     folder = readable_path("config.dataset.data_dir", config.data_dir) if config.data_dir else None
-    if config.name in _OF_COLUMNS:
-        source = _OF_COLUMNS[config.name](folder, config)
+    if config.name in _WITH_OPTIONS:
+        source = _WITH_OPTIONS[config.name](folder, config)
     else:
         source = DATASETS[config.name](folder)
     dataset = hold_out(

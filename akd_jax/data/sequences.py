@@ -9,12 +9,14 @@ token at each position:
 """
 
 import functools
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from akd_jax.data import text
+from akd_jax.data import completions, text
+from akd_jax.data.dataset import Examples
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path
 from akd_jax.types import SOURCE, TARGET, UNLABELLED, TargetVocabulary, Tokens
@@ -24,12 +26,22 @@ if TYPE_CHECKING:  # tokenizers is an optional package.
 
 PAD, START, END = "<pad>", "<s>", "</s>"
 SPECIAL_TOKENS = (PAD, START, END)
+ANSWER = "<answer>"  # The start token of a stream of tasks.
+_ENDS = (END, "<|endoftext|>")  # The second one is GPT-2's.
+_STARTS = (ANSWER, START)
+_TASK = re.compile("<task:(.+)>")
+
+
+def task_token(name: str) -> str:
+    """Returns the token of a task of a stream."""
+    return f"<task:{name}>"
 
 
 def target_vocabulary(paths: Sequence[Path]) -> TargetVocabulary:
     """Returns the tokens of the targets.
 
-    Without a token <s>, padding is the token before the first word, as in Marian's models.
+    Without a token <answer> or <s>, padding is the token before the first word, as in Marian's
+    models. The tasks are those that have a token, see `task_token`.
 
     Args:
       paths: the files of the tokenizers of sources and targets.
@@ -59,7 +71,7 @@ def of_tokenizers(
     source: "Tokenizer", target: "Tokenizer", *, names: Sequence[str], limit: int = 0
 ) -> text.Vocabulary:
     """Returns the vocabulary of pairs of two tokenizers; `names` are those of messages."""
-    end = _special_token(source, END, names[0])
+    end = _special_token(source, _ENDS, names[0])
     targets = _target(source, target, names[1])
     for tokenizer in (source, target):
         tokenizer.encode_special_tokens = True  # A text may contain '</s>', for example.
@@ -69,6 +81,11 @@ def of_tokenizers(
         limit=limit,
         label=functools.partial(_label, target, targets.end),
     )
+
+
+def unlabelled(texts: np.ndarray) -> Examples:
+    """Returns texts [N, columns] as examples, whose labels each network's vocabulary makes."""
+    return Examples(texts, np.full(len(texts), UNLABELLED, np.int32))
 
 
 def next_tokens(words: Sequence[Sequence[int]], end: int, length: int) -> np.ndarray:
@@ -105,8 +122,12 @@ def _tokenise(
     texts: np.ndarray,
     max_length: int,
 ) -> tuple[dict[str, Tokens], np.ndarray]:
-    """Tokenises pairs [N, 2]; returns them by side, and whether either was truncated, [N]."""
-    sources, targets = _encode(source, texts[:, 0]), _encode(target, texts[:, 1])
+    """Returns the tokens of texts [N, columns] by side, and whether either was truncated, [N].
+
+    The last column is the target, and the others are the source.
+    """
+    sources = completions.encode(source, completions.prompts(texts))
+    targets = completions.encode(target, texts[:, -1].tolist())
     # The end of a source stays, because the network may rely on it.
     read = _pad([[*words[: max_length - 1], end] for words in sources], max_length)
     truncated = [
@@ -116,17 +137,7 @@ def _tokenise(
 
 
 def _label(target: "Tokenizer", end: int, texts: np.ndarray, max_length: int) -> np.ndarray:
-    return next_tokens(_encode(target, texts[:, 1]), end, max_length)
-
-
-def _encode(tokenizer: "Tokenizer", texts: np.ndarray) -> list[list[int]]:
-    """Returns the tokens of texts [N], without special tokens."""
-    ids: list[list[int]] = []
-    for start in range(0, len(texts), text.CHUNK):
-        part = texts[start : start + text.CHUNK].tolist()
-        encodings = tokenizer.encode_batch_fast(part, add_special_tokens=False)
-        ids += [encoding.ids for encoding in encodings]
-    return ids
+    return next_tokens(completions.encode(target, texts[:, -1].tolist()), end, max_length)
 
 
 def _pad(rows: Sequence[Sequence[int]], length: int) -> Tokens:
@@ -138,23 +149,27 @@ def _pad(rows: Sequence[Sequence[int]], length: int) -> Tokens:
 
 
 def _target(source: "Tokenizer", tokenizer: "Tokenizer", name: Path | str) -> TargetVocabulary:
-    pad, end = (_special_token(tokenizer, token, name) for token in (PAD, END))
-    start = tokenizer.token_to_id(START)
+    pad, end = _special_token(tokenizer, (PAD,), name), _special_token(tokenizer, _ENDS, name)
+    starts = [token for token in map(tokenizer.token_to_id, _STARTS) if token is not None]
+    added = tokenizer.get_added_tokens_decoder()
+    tasks = {token: _TASK.fullmatch(added[token].content) for token in sorted(added)}
     return TargetVocabulary(
         f"{text.tokenizer_key(source)}-{text.tokenizer_key(tokenizer)}",
         tokenizer.get_vocab_size(),
-        start=pad if start is None else start,
+        start=starts[0] if starts else pad,
         end=end,
         pad=pad,
+        tasks=tuple((match[1], token) for token, match in tasks.items() if match),
         decode=tokenizer.decode_batch,
     )
 
 
-def _special_token(tokenizer: "Tokenizer", token: str, name: Path | str) -> int:
-    number = tokenizer.token_to_id(token)
-    if number is None:
-        raise InputError(
-            f"{name}: expected a tokenizer with the token {token}, got one without it; run"
-            " experiments.prepare on the data set, or add the token"
-        )
-    return number
+def _special_token(tokenizer: "Tokenizer", tokens: Sequence[str], name: Path | str) -> int:
+    """Returns the id of the first of the tokens that a tokenizer has."""
+    for number in map(tokenizer.token_to_id, tokens):
+        if number is not None:
+            return number
+    raise InputError(
+        f"{name}: expected a tokenizer with the token {tokens[0]}, got one without it; run"
+        " experiments.prepare on the data set, or add the token"
+    )

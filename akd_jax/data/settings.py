@@ -6,11 +6,12 @@ from akd_jax.data.augmentation import ImageOptions
 from akd_jax.data.codes import SpeechOptions
 from akd_jax.data.dataset import Kind
 from akd_jax.data.readers.quality import PairOptions
+from akd_jax.data.readers.streams import StreamOptions
 from akd_jax.data.text import TextOptions
 from akd_jax.host.settings import NonNegativeInt, PositiveFraction, Seed
 
 
-class DatasetConfig(ImageOptions, TextOptions, SpeechOptions, PairOptions):
+class DatasetConfig(ImageOptions, TextOptions, SpeechOptions, PairOptions, StreamOptions):
     """The data set, its splits and its options."""
 
     name: str = Field(default="digits", description="Data set: a name in akd_jax.data.DATASETS.")

@@ -45,6 +45,7 @@ from akd_jax.losses.selection import (
     TeacherSelection,
     fold_names,
 )
+from akd_jax.losses.stream import StreamLoss
 
 __all__ = [
     "AB",
@@ -74,6 +75,7 @@ __all__ = [
     "ReinforcedSelection",
     "ReviewKD",
     "SemCKD",
+    "StreamLoss",
     "Sum",
     "Tail",
     "TeacherSelection",

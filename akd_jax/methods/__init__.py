@@ -7,6 +7,7 @@ from akd_jax.methods import (
     gkd,
     imitkd,
     kd,
+    l2kd,
     multi_teacher,
     rl_kd,
     scratch,
@@ -32,6 +33,7 @@ METHODS: dict[str, MethodSpec] = {
     "seq_kd": seq_kd.SPEC,
     "imitkd": imitkd.SPEC,
     "gkd": gkd.SPEC,
+    "l2kd": l2kd.SPEC,
 }
 
 __all__ = ["METHODS", "MethodSpec", "RunSettings", "default_teacher", "teacher_recipe"]

@@ -6,6 +6,7 @@ or if the numbers of rows differ. They import sacreBLEU and rouge-score on first
 `InputError` if the package is not installed.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -84,6 +85,48 @@ def rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     return float(rouge_rows("rouge_l", hypotheses, references).mean())
 
 
+def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Returns the share of the texts that equal their reference, without spaces at the ends."""
+    return float(exact_match_rows(hypotheses, references).mean())
+
+
+def exact_match_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Returns 1 for each row whose text equals its reference, and 0 for the others, [N]."""
+    rows = zip(*_rows(hypotheses, references), strict=True)
+    return np.array([float(text.strip() == target.strip()) for text, target in rows])
+
+
+def phoneme_accuracy_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Returns 1 - PER of each row, at least 0, [N].
+
+    PER, the phoneme error rate, is the smallest number of characters to insert, to delete or to
+    replace, divided by the number of characters of the reference. Spaces at the ends do not count.
+    """
+    rows = zip(*_rows(hypotheses, references), strict=True)
+    stripped = [(text.strip(), target.strip()) for text, target in rows]
+    errors = [edit_distance(text, target) / max(len(target), 1) for text, target in stripped]
+    return np.maximum(0.0, 1.0 - np.array(errors))
+
+
+def edit_distance(one: str, other: str) -> int:
+    """Returns the smallest number of characters to insert, to delete or to replace."""
+    before = list(range(len(other) + 1))
+    for row, character in enumerate(one, start=1):
+        after = [row]
+        for column, target in enumerate(other, start=1):
+            replaced = before[column - 1] + (character != target)
+            after.append(min(before[column] + 1, after[-1] + 1, replaced))
+        before = after
+    return before[-1]
+
+
+def sentence_chrf_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Returns the chrF of each row, from 0 to 1, [N]; see `chrf`."""
+    metric = require("sacrebleu", "text").CHRF()
+    rows = zip(*_rows(hypotheses, references), strict=True)
+    return np.array([metric.sentence_score(text, [target]).score / 100 for text, target in rows])
+
+
 def rouge_rows(name: str, hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """Returns the score of each row, [N], of 'rouge1', 'rouge2' or 'rouge_l'."""
     package_name = "rougeL" if name == "rouge_l" else name
@@ -107,10 +150,44 @@ def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 TEXT_METRICS: Mapping[str, Callable[[Sequence[str], Sequence[str]], float]] = {
     "bleu": bleu,
     "chrf": chrf,
+    "exact_match": exact_match,
     "rouge1": rouge1,
     "rouge2": rouge2,
     "rouge_l": rouge_l,
 }
+
+# Metric name to a function of hypotheses and references that returns a score for each row, [N].
+ROW_METRICS: Mapping[str, Callable[[Sequence[str], Sequence[str]], np.ndarray]] = {
+    "exact_match": exact_match_rows,
+    "phoneme_accuracy": phoneme_accuracy_rows,
+    "rouge1": functools.partial(rouge_rows, "rouge1"),
+    "rouge2": functools.partial(rouge_rows, "rouge2"),
+    "rouge_l": functools.partial(rouge_rows, "rouge_l"),
+    "sentence_chrf": sentence_chrf_rows,
+}
+
+
+def group_score(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    groups: Sequence[str],
+    metrics: Mapping[str, str],
+) -> float:
+    """Returns the mean over groups of examples of the scores of their texts.
+
+    Args:
+      hypotheses: N texts.
+      references: N texts.
+      groups: the name of each row's group.
+      metrics: the metric of each group, in ROW_METRICS; groups without rows do not count.
+    """
+    means = []
+    for group, metric in metrics.items():
+        rows = [number for number, name in enumerate(groups) if name == group]
+        if rows:
+            chosen = ([texts[row] for row in rows] for texts in (hypotheses, references))
+            means.append(float(ROW_METRICS[metric](*chosen).mean()))
+    return float(np.mean(means))
 
 
 def scores(

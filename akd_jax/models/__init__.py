@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from akd_jax.host.errors import InputError
 from akd_jax.models import (
     birnn,
+    decoder,
     huggingface,
     mobilenetv2,
     ngrams,
@@ -29,6 +30,7 @@ __all__ = [
     "MODELS",
     "absolute",
     "build",
+    "continues_texts",
     "folder",
     "generates",
     "input_kind",
@@ -62,6 +64,7 @@ def _build_simkd(argument: str, num_classes: int, dtype: Any) -> nn.Module:
 # of classes and the dtype. The argument is empty in a specification that is only a NAME.
 MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
     "birnn": birnn.build,
+    "decoder": decoder.build,
     "huggingface": huggingface.build,
     "mobilenetv2": mobilenetv2.build,
     "ngrams": ngrams.build,
@@ -80,7 +83,8 @@ MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
 }
 
 
-_GENERATORS = ("recurrent", "transformer")  # The models that generate texts.
+# The models that generate texts: those with a side for the source, and those without.
+_SEQ2SEQ, _DECODERS = ("recurrent", "transformer"), ("decoder",)
 
 # The models in Hugging Face folders.
 _OF_FOLDERS = ("huggingface", "sentence")
@@ -89,6 +93,7 @@ _OF_FOLDERS = ("huggingface", "sentence")
 # folder reads their characters.
 _KINDS = {
     "birnn": "text",
+    "decoder": "text",
     "huggingface": "text",
     "ngrams": "text",
     "recurrent": "text",
@@ -139,13 +144,25 @@ def generates(spec: str) -> bool:
     """
     source = folder(spec)
     name = spec.partition(":")[0]
-    return name in _GENERATORS or (source is not None and huggingface.generates(source))
+    named = name in (*_SEQ2SEQ, *_DECODERS)
+    return named or (source is not None and huggingface.generates(source))
+
+
+def continues_texts(spec: str) -> bool:
+    """Returns whether a network is a decoder, which reads source and target as one text.
+
+    Raises:
+      InputError: the specification names a folder that does not exist.
+    """
+    source = folder(spec)
+    named = spec.partition(":")[0] in _DECODERS
+    return named or (source is not None and huggingface.continues_texts(source))
 
 
 def shares_vocabulary(spec: str) -> bool:
     """Returns whether a network has one table of embeddings for sources and targets."""
     name, _, argument = spec.partition(":")
-    return name in _GENERATORS and seq2seq.is_joint(argument)
+    return (name in _SEQ2SEQ and seq2seq.is_joint(argument)) or continues_texts(spec)
 
 
 def positions(spec: str) -> int:
@@ -156,8 +173,8 @@ def positions(spec: str) -> int:
     """
     source = folder(spec)
     if source is not None:
-        return huggingface.translation_config(source).max_length
-    return seq2seq.MAX_LENGTH
+        return huggingface.generator_config(source).max_length
+    return decoder.MAX_LENGTH if continues_texts(spec) else seq2seq.MAX_LENGTH
 
 
 def side_vocabulary_size(spec: str) -> int:
@@ -166,7 +183,7 @@ def side_vocabulary_size(spec: str) -> int:
     It is 0 for all other networks.
     """
     name, _, argument = spec.partition(":")
-    if name in _GENERATORS:
+    if name in _SEQ2SEQ:
         return seq2seq.vocabulary_size(argument)
     return birnn.build(argument, 1, jnp.float32).vocabulary_size if name == "birnn" else 0
 
@@ -189,7 +206,8 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
         'huggingface:DIR', the encoder of a Hugging Face folder;
         'huggingface:DIR,every=3', every third layer of this encoder;
         'huggingface:DIR,first=2', its first two layers;
-        'huggingface:DIR', a translation model of Marian in a Hugging Face folder;
+        'huggingface:DIR', a translation model of Marian, or GPT-2, in a Hugging Face folder;
+        'decoder:2x64', a decoder like GPT-2 with 2 layers of width 64;
         'transformer:4000,2+2x256', an encoder-decoder with 2 layers of width 256 on each side, for
         vocabularies of up to 4,000 tokens;
         'recurrent:4000,2x512', one with 2 layers of GRUs of width 512 on each side;

@@ -12,6 +12,7 @@ from akd_jax.models import unigram
 if TYPE_CHECKING:  # tokenizers is an optional package.
     from tokenizers import Tokenizer
 
+END_OF_TEXT = "<|endoftext|>"  # GPT-2's only special token.
 SENTENCEPIECE = "sentencepiece.bpe.model"
 SIDES = ("source.spm", "target.spm")
 FILES = (
@@ -147,12 +148,16 @@ def _word_piece(vocab: Path, options: Mapping[str, Any]) -> "Tokenizer":
 
 
 def _byte_level(vocab: Path, merges: Path, options: Mapping[str, Any]) -> "Tokenizer":
-    """Returns RoBERTa's tokenizer with the options of tokenizer_config.json."""
-    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors
+    """Returns the tokenizer of RoBERTa or GPT-2 with the options of tokenizer_config.json."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
     prefix_space = options.get("add_prefix_space", False)
     tokenizer = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
+    tokenizer.decoder = decoders.ByteLevel()
+    if tokenizer.token_to_id("<s>") is None:  # GPT-2, which adds no token to a text.
+        tokenizer.add_special_tokens([END_OF_TEXT])
+        return tokenizer
     mask = AddedToken("<mask>", lstrip=True, special=True)
     tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", mask])
     cls, sep = ((name, _token_id(tokenizer, name)) for name in ("<s>", "</s>"))

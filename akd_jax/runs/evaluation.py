@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from akd_jax import data
-from akd_jax.data import Examples
+from akd_jax.data import Examples, completions
 from akd_jax.models.network import Model, Network
 from akd_jax.runs.examples import keep_inputs
 from akd_jax.runs.setup import Plan
@@ -51,7 +51,8 @@ class Evaluator:
         if self._generator is None:
             return TaskMetrics(self._predictor, batches, plan.dataset.task)
         expected = references(plan, split)[:first]
-        return TextScores(self._generator, batches, expected, plan.dataset.task)
+        groups = () if examples.groups is None else examples.groups.tolist()
+        return TextScores(self._generator, batches, expected, plan.dataset.task, groups)
 
     def logits(self, model: Model, split: str | Examples) -> np.ndarray:
         """Returns the logits of a model on a split or on examples, float32 [N, C]."""
@@ -63,12 +64,12 @@ class Evaluator:
         return self._generator(model, self._plan.batches(split))
 
 
+def sources(plan: Plan, split: str) -> Sequence[str]:
+    """Returns the sources of a split of texts to generate: all columns but the last one."""
+    return completions.prompts(data.load(plan.settings.dataset).splits[split].inputs)
+
+
 def references(plan: Plan, split: str) -> Sequence[str]:
     """Returns the targets of a split of pairs of texts, as they are in its file."""
-    return column(plan, split, -1)
-
-
-def column(plan: Plan, split: str, number: int) -> Sequence[str]:
-    """Returns a column of the texts of a split, as they are in its file."""
     # The data set of a plan has tokens in place of texts.
-    return data.load(plan.settings.dataset).splits[split].inputs[:, number].tolist()
+    return data.load(plan.settings.dataset).splits[split].inputs[:, -1].tolist()

@@ -52,13 +52,17 @@ def stage_examples(plan: Plan, stage: Stage, context: StageContext) -> Examples:
 def planned_updates(plan: Plan) -> int:
     """Returns the number of updates of the student.
 
-    A stage with a data function counts as if it trained on the training split.
+    A stage with a data function counts as if it trained on its share of the training split.
     """
     # The data set of a plan tokenises all its texts when a split is accessed, so read another one.
     labelled = len(data.load(plan.settings.dataset).splits["train"])
     batch_size = plan.settings.batch_size
     return sum(
-        stage.epochs * -(-(labelled + plan.settings.unlabelled_examples(stage)) // batch_size)
+        stage.epochs
+        * -(
+            -(round(stage.share * labelled) + plan.settings.unlabelled_examples(stage))
+            // batch_size
+        )
         for stage in plan.method.stages
     )
 

@@ -2,18 +2,22 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from akd_jax import data, models
-from akd_jax.data import Dataset, characters, codes, pairs, sequences, text
+from akd_jax.data import Dataset, characters, codes, completions, pairs, sequences, text
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
 from akd_jax.models import huggingface, speech
 from akd_jax.models.network import Network, Preprocess
 from akd_jax.types import SOURCE, TARGET
+
+if TYPE_CHECKING:  # tokenizers is an optional package.
+    from tokenizers import Tokenizer
 
 _LEAST_TOKENS = 3  # Of a generated text: the start, a word and the end.
 _INPUTS = {"text": "texts", "codes": "codes of speech"}
@@ -96,7 +100,17 @@ def load_vocabularies(
             f" {settings.name}, got {settings.crop_padding} and {settings.flip}; texts have no"
             " augmentation"
         )
-    return {name: _load_vocabulary(settings, dataset, model) for name, model in specs.items()}
+    loaded = {name: _load_vocabulary(settings, dataset, model) for name, model in specs.items()}
+    if dataset.task.target is not None:
+        one, *others = specs.values()
+        for other in others:
+            if models.continues_texts(other.spec) != models.continues_texts(one.spec):
+                raise InputError(
+                    f"{other.field}: expected a network that reads texts like {one.field}, got"
+                    f" {other.spec} and {one.spec}, of which one continues texts and one maps a"
+                    " source to a target; choose two of the same kind"
+                )
+    return loaded
 
 
 def _load_vocabulary(
@@ -178,12 +192,14 @@ def _load_sequences(dataset: Dataset, model: ModelSpec, settings: DatasetConfig)
             f"expected a network that generates texts, such as transformer:4000,2+2x256, for the"
             f" data set {settings.name}, got {model.spec!r}; choose another network"
         )
-    vocabulary = sequences.vocabulary(dataset.tokenizers, models.side_vocabulary_size(model.spec))
-    if models.shares_vocabulary(model.spec) and len(set(vocabulary.key.split("-"))) > 1:
+    target = dataset.task.target
+    assert target is not None, "expected a task of generating texts"
+    keys = target.key.split("-")  # Those of both tokenizers.
+    if models.shares_vocabulary(model.spec) and len(set(keys)) > 1:
         raise InputError(
             f"expected one tokenizer for both sides of {settings.name}, since {model.spec} has one"
             " table, got two; prepare the data set in a new folder with --joint, or choose a"
-            " network without ',joint'"
+            " network with two"
         )
     positions = models.positions(model.spec)
     if not _LEAST_TOKENS <= settings.max_length <= positions:
@@ -191,6 +207,12 @@ def _load_sequences(dataset: Dataset, model: ModelSpec, settings: DatasetConfig)
             f"expected config.dataset.max_length from {_LEAST_TOKENS} to {positions}, the positions"
             f" of {model.spec}, got {settings.max_length}; choose a length in this range"
         )
+    if models.continues_texts(model.spec):
+        tokenizer = text.load_tokenizer(dataset.tokenizers[-1], 0)
+        if model.folder is not None:
+            _check_extended(model, tokenizer, settings.name)
+        return completions.vocabulary(tokenizer, target)
+    vocabulary = sequences.vocabulary(dataset.tokenizers, models.side_vocabulary_size(model.spec))
     if model.folder is not None:
         own = sequences.of_tokenizers(*model.folder.load_tokenizers(), names=[model.spec] * 2)
         if own.key != vocabulary.key:
@@ -200,6 +222,22 @@ def _load_sequences(dataset: Dataset, model: ModelSpec, settings: DatasetConfig)
                 " the model"
             )
     return vocabulary
+
+
+def _check_extended(model: ModelSpec, tokenizer: "Tokenizer", name: str) -> None:
+    """Raises InputError unless a tokenizer is that of a folder, with or without further tokens."""
+    assert model.folder is not None, "expected a folder"
+    own, extended = (json.loads(x.to_str()) for x in (model.folder.load_tokenizer(), tokenizer))
+    tokens = {token["content"]: token["id"] for token in extended["added_tokens"]}
+    parts = ("model", "normalizer", "pre_tokenizer")
+    if any(own[part] != extended[part] for part in parts) or any(
+        tokens.get(token["content"]) != token["id"] for token in own["added_tokens"]
+    ):
+        raise InputError(
+            f"expected the tokenizer of the data set {name} to be that of {model.spec}, possibly"
+            " with more tokens, got another one; prepare the data set in a new folder with"
+            " --tokenizers and the folder of the model"
+        )
 
 
 def tokenise_dataset(

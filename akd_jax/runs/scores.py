@@ -1,5 +1,6 @@
 """The scores of a run: the evaluation of a stage, and the scores of a finished model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
@@ -44,6 +45,18 @@ def test_scores(plan: Plan, model: Model, evaluator: Evaluator, label: str) -> d
         for split in plan.dataset.test_splits
     }
     return {"test": scores["test"][plan.dataset.task.metric], "metrics": scores}
+
+
+def split_scores(
+    plan: Plan, model: Model, evaluator: Evaluator, splits: Sequence[str], label: str
+) -> dict[str, float | None]:
+    """Returns the main metric of a model on each of some splits."""
+    return {
+        split: finite_scores(evaluator.on(split)(model, {}), f"{label}, {split}")[
+            plan.dataset.task.metric
+        ]
+        for split in splits
+    }
 
 
 def warn_if_no_better_than_constant(

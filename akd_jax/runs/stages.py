@@ -18,6 +18,7 @@ from akd_jax.runs.checks import prepare_changes
 from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.examples import keep_inputs, stage_examples
 from akd_jax.runs.scores import (
+    split_scores,
     stage_evaluation,
     stage_select,
     test_scores,
@@ -85,7 +86,7 @@ def train_method(
             plan.batches,
             seed,
             plan.tokenise,
-            lambda other: teacher_digest(plan.teachers[other].module, teachers[other].variables),
+            functools.partial(_digest, plan, network, teachers, finished),
             stored_folder(plan, workdir),
         )
         started = time.monotonic()
@@ -145,7 +146,10 @@ def train_method(
         warn_if_no_better_than_constant(plan, stage, results[stage.name], stage_label)
         summary = _summary(run, results[stage.name])
         if stage.data is not None:  # A teacher may have written its examples.
-            summary["data_seconds"] = round(data_seconds, 3)
+            summary |= {"data_seconds": round(data_seconds, 3), **context.notes}
+        if stage.tests:
+            best = Model(results[stage.name].best, network.apply)
+            summary["tests"] = split_scores(plan, best, evaluator, stage.tests, stage_label)
         summaries.append(summary)
         cache |= {
             store_name(stage, other): {"views": len(x.views), "seconds": round(x.seconds, 3)}
@@ -157,6 +161,19 @@ def train_method(
     scores = _final_scores(plan, method, results[stage.name], network, evaluator, label)
     trained: dict[str, Any] = {STUDENT: scores, "stages": summaries}
     return {**trained, "teacher_cache": cache} if cache else trained
+
+
+def _digest(
+    plan: Plan,
+    network: Network,
+    teachers: Mapping[str, Model],
+    finished: Mapping[str, Model],
+    name: str,
+) -> str:
+    """Returns the digest of a teacher, or of the best model of a finished stage."""
+    if name in finished:
+        return teacher_digest(network.module, finished[name].variables)
+    return teacher_digest(plan.teachers[name].module, teachers[name].variables)
 
 
 def build_run(

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax.models.network import Model
-from akd_jax.types import SOURCE, Array, TargetVocabulary
+from akd_jax.types import Array, TargetVocabulary
 
 MINUS_INFINITY = -1e30  # Finite, so that no difference of two of them is NaN.
 
@@ -48,6 +48,7 @@ class Writing:
       start: the id of the first token.
       end: the id of the token that ends a sequence.
       pad: the id of padding. It is never generated before the end, and neither is `start`.
+      others: the ids of further tokens that are never generated.
 
     Raises:
       ValueError: the length is below 2, or `end` is also the start token or padding.
@@ -57,11 +58,17 @@ class Writing:
     start: int
     end: int
     pad: int
+    others: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, target: TargetVocabulary, length: int) -> "Writing":
         """Returns the special tokens of a vocabulary with a length."""
-        return cls(length, target.start, target.end, target.pad)
+        return cls(length, target.start, target.end, target.pad, target.special)
+
+    @property
+    def special(self) -> tuple[int, ...]:
+        """The ids that are never generated."""
+        return (self.start, self.pad, *self.others)
 
     def __post_init__(self) -> None:
         if self.length < 2:
@@ -82,7 +89,7 @@ def generate(
 
     Args:
       model: a model of a network that generates texts: its module has the methods `start` and
-        `step` of `akd_jax.models.seq2seq.Transformer`.
+        `step` of `akd_jax.models.seq2seq.Transformer`, or of `akd_jax.models.decoder.Decoder`.
       inputs: raw inputs of the network.
       length: T, the largest number of tokens of a text, with the start token.
       decode: generates sequences from a step, a cache and the number of rows, such as
@@ -100,7 +107,7 @@ def generate(
             return module.apply(variables, cache, tokens, position, method="step")
 
         cache = module.apply(variables, texts, length, method="start")
-        return decode(step, cache, texts[SOURCE].ids.shape[0])
+        return decode(step, cache, len(jax.tree.leaves(texts)[0]))
 
     return model.apply_fn(model.variables, inputs, method=method)
 
@@ -215,9 +222,8 @@ def _write(
 
 
 def without_special(logits: jax.Array, special: Writing | TargetVocabulary) -> jax.Array:
-    """Returns logits [..., V] that exclude the start token and padding."""
-    forbidden = jnp.array([special.start, special.pad])
-    return logits.at[..., forbidden].set(MINUS_INFINITY)
+    """Returns logits [..., V] that exclude the tokens that are never generated."""
+    return logits.at[..., jnp.array(special.special)].set(MINUS_INFINITY)
 
 
 def _most_probable(logits: jax.Array, top_k: int, top_p: float) -> jax.Array:

@@ -52,7 +52,7 @@ class Progress:
         counted = {name: sums for name, sums in self.sums.items() if name == "loss" or sums[1]}
         return metrics.means(counted)
 
-    def finish_epoch(self, score: float | None, mode: Literal["max", "min"]) -> bool:
+    def finish_epoch(self, score: float | None, mode: Literal["max", "min", "last"]) -> bool:
         """Counts an epoch with its validation score; returns whether its student is the best.
 
         Of two epochs with the same score the later one is the best, because its teacher was less
@@ -60,13 +60,16 @@ class Progress:
 
         Args:
           score: the score that selects; None if it is not finite.
-          mode: 'max' or 'min', whether larger or smaller scores are better.
+          mode: 'max' or 'min', whether larger or smaller scores are better; or 'last', if the
+            last epoch is the best.
         """
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         self.last_validation = score
         best = self.best_validation
-        if best is not None and (
-            score is None or not (score >= best if mode == "max" else score <= best)
+        if (
+            mode != "last"
+            and best is not None
+            and (score is None or not (score >= best if mode == "max" else score <= best))
         ):
             return False
         self.best_epoch, self.best_validation = self.epoch, score

@@ -26,9 +26,10 @@ class StageContext:
       batches: returns the batches of a split or of examples, with the batch size of the run.
       seed: the seed of the run.
       tokenise: returns texts, str [N, columns], as examples, and the number of truncated ones.
-      digest: returns the digest of a teacher from its name, as in its results.json.
+      digest: returns the digest of a model from its name, that of a teacher as in its results.json.
       folder: the folder of what teachers have computed, which the runs of a comparison share; None
         in a dry run, which writes nothing.
+      notes: what the data of the stage add to its summary in results.json, by name.
     """
 
     dataset: Dataset
@@ -38,6 +39,7 @@ class StageContext:
     tokenise: Callable[[np.ndarray], tuple[Examples, int]]
     digest: Callable[[str], str]
     folder: Path | None = None
+    notes: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class StageData(Protocol):
@@ -72,7 +74,8 @@ class Evaluate(Protocol):
         """
 
 
-Select = tuple[str, Literal["max", "min"]]  # A score, and whether a larger or smaller one is best.
+# A score, and whether the best epoch has the largest one or the smallest, or is the last epoch.
+Select = tuple[str, Literal["max", "min", "last"]]
 
 
 def first_temperature(epoch: int) -> int:
@@ -105,11 +108,15 @@ class Stage:
       data: builds the training examples; None for the training split of the data set.
       evaluate: builds the evaluation; None for the metrics of the task on the validation split.
       select: the score that chooses the best student, and whether the best is the largest or
-        the smallest; None for the first metric of the task and the largest.
+        the smallest, or that of the last epoch; None for the first metric of the task and the
+        largest.
       frozen: the paths of the student's submodules or parameters that keep their values, the names
         on the way to them joined by '/', such as 'encoder'; or (EVERYTHING,), if only the loss
         learns. A frozen submodule whose `__call__` gets the keyword argument `train` runs in
         inference mode.
+      tests: the names of the splits on which the best student is scored when the stage is finished.
+      share: the part of the training split that counts as the size of `data`, where the numbers of
+        updates of several methods are compared.
       training_options: further keyword arguments with which the training step calls the student's
         module, such as masks of its hidden states.
     """
@@ -130,6 +137,8 @@ class Stage:
     evaluate: Callable[[StageContext], Evaluate] | None = None
     select: Select | None = None
     frozen: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    share: float = 1.0
     training_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def build_loss_data(self, context: StageContext) -> Variables:

@@ -111,12 +111,14 @@ class TextScores:
       batches: the examples of the split.
       references: the text that each example should have.
       task: names the metrics.
+      groups: the group of each example; () without groups.
     """
 
     generator: TextGenerator
     batches: Batches
     references: Sequence[str]
     task: Task
+    groups: Sequence[str] = ()
 
     def __call__(
         self, model: Model, loss_variables: Variables | None = None, /
@@ -129,13 +131,23 @@ class TextScores:
           StoppedError: a stop was requested.
         """
         del loss_variables
-        return score(self.generator(model, self.batches), self.references, self.task)
+        return score(self.generator(model, self.batches), self.references, self.task, self.groups)
 
 
-def score(generated: Texts, references: Sequence[str], task: Task) -> dict[str, float]:
+def score(
+    generated: Texts, references: Sequence[str], task: Task, groups: Sequence[str] = ()
+) -> dict[str, float]:
     """Returns the metrics of texts by name, 'length_ratio', and the share 'without_end'."""
+    of_groups = dict(task.group_metrics)
+    means = {}
+    if of_groups:
+        means[task.metric] = text_metrics.group_score(
+            generated.texts, references, groups, of_groups
+        )
+    others = [name for name in task.metrics if name not in means]
     return {
-        **text_metrics.scores(generated.texts, references, task.metrics),
+        **means,
+        **text_metrics.scores(generated.texts, references, others),
         LENGTH_RATIO: text_metrics.length_ratio(generated.texts, references),
         WITHOUT_END: float(np.mean(generated.without_end)),
     }

@@ -5,6 +5,8 @@ tokens of a text.
 """
 
 from akd_jax.types.data import (
+    COMPLETION,
+    PROMPT,
     SOURCE,
     TARGET,
     UNLABELLED,
@@ -25,6 +27,8 @@ from akd_jax.types.data import (
 from akd_jax.types.task import TargetVocabulary, Task
 
 __all__ = [
+    "COMPLETION",
+    "PROMPT",
     "SOURCE",
     "TARGET",
     "UNLABELLED",

@@ -12,6 +12,7 @@ from flax import struct
 Array = jax.Array | np.ndarray
 Variables = Mapping[str, Any]  # Flax variables: {'params': ..., 'batch_stats': ...}.
 SOURCE, TARGET = "source", "target"  # The sides of a pair of texts, by which networks read them.
+PROMPT, COMPLETION = 0, 1  # The token types of a text that a network continues.
 UNLABELLED = -100  # The class index of an example or token without a label, as in PyTorch.
 
 
@@ -43,7 +44,8 @@ class Tokens(struct.PyTreeNode):
 
     Attributes:
       ids: token ids, int32 [B, L].
-      token_type_ids: 0 for the first of two sentences, 1 for the second, int32 [B, L].
+      token_type_ids: 0 for the first of two sentences, 1 for the second, int32 [B, L]; or PROMPT
+        and COMPLETION.
       lengths: number of tokens of each text, int32 [B]; the rest of a row is padding.
     """
 

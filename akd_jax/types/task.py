@@ -16,6 +16,7 @@ class TargetVocabulary:
       start: the id of the token before the first word.
       end: the id of the token after the last word.
       pad: the id of padding; it may be that of `start`.
+      tasks: the name of each task of a stream of tasks, with the id of its token; () for no stream.
       decode: maps sequences of ids to texts, without the tokens above.
     """
 
@@ -24,9 +25,15 @@ class TargetVocabulary:
     start: int
     end: int
     pad: int
+    tasks: tuple[tuple[str, int], ...] = ()
     decode: Callable[[Sequence[Sequence[int]]], list[str]] = dataclasses.field(
-        compare=False, repr=False
+        kw_only=True, compare=False, repr=False
     )
+
+    @property
+    def special(self) -> tuple[int, ...]:
+        """The ids that are never generated: start, padding and the tokens of tasks."""
+        return (self.start, self.pad, *(token for _, token in self.tasks))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Task:
         first one selects the best checkpoint.
       codes: the labels as written in the task's files, if they differ from the names.
       target: the tokens of generated texts; None for the other tasks.
+      group_metrics: the name of each group of examples, such as a task of a stream, with the metric
+        of its texts; their mean is the metric 'score'.
       scale: (a, b) of a regression: the number in the task's files is a + b times the number that
         a network predicts, such as (0, 100) for scores from 0 to 100.
     """
@@ -47,6 +56,7 @@ class Task:
     metrics: tuple[str, ...] = ("accuracy",)
     codes: tuple[str, ...] = ()
     target: TargetVocabulary | None = None
+    group_metrics: tuple[tuple[str, str], ...] = ()
     scale: tuple[float, float] = (0.0, 1.0)
 
     @classmethod

@@ -15,7 +15,7 @@ def prepare(data_dir: Path) -> None:
     Raises:
       InputError: the archive could not be downloaded.
     """
-    write_movie_reviews(vader.download(), data_dir)
+    write_movie_reviews(vader.ARCHIVE.download(), data_dir)
 
 
 def write_movie_reviews(archive: bytes, data_dir: Path) -> None:

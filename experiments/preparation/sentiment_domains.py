@@ -26,7 +26,7 @@ def prepare(data_dir: Path) -> None:
     Raises:
       InputError: the archive could not be downloaded.
     """
-    write(vader.download(), data_dir)
+    write(vader.ARCHIVE.download(), data_dir)
 
 
 def write(archive: bytes, data_dir: Path) -> None:

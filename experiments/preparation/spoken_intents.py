@@ -106,7 +106,7 @@ def _sentences(data_dir: Path) -> list[str]:
     path = data_dir / _SENTENCES
     if not path.exists():
         commands = [wording for wordings in WORDINGS.values() for wording in wordings]
-        texts = sentences.collect(vader.download(), commands)
+        texts = sentences.collect(vader.ARCHIVE.download(), commands)
         replace_text(path, "\n".join(texts) + "\n")
     texts = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     if not texts:

@@ -1,5 +1,6 @@
 """Tokenizers of a small student, which are trained on the texts of a data set."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # tokenizers is an optional package.
 
 VOCABULARY_SIZE = 8_000
 SMALLEST = 256  # A token for each byte.
+_ENOUGH = 1_000_000  # Tokens, so that each character gets one.
 
 # Letters, with the combining marks and the joiners of zero width that are parts of words in some
 # scripts.
@@ -46,26 +48,69 @@ def train_tokenizers(
     if len(trained) == 1:
         trained *= len(paths)
     for path, tokenizer in zip(paths, trained, strict=True):
-        existing = _read(path)
-        if existing is None:
-            try:
-                replace_text(path, tokenizer.to_str(pretty=True))
-            except OSError as error:
-                raise not_writable(path.parent, error) from None
-        elif existing.to_str() != tokenizer.to_str():
-            logging.warning(
-                "%s: the existing tokenizer of %d tokens is used. The texts and"
-                " --vocabulary_size=%d give another one now; delete the file to train it again",
-                path,
-                existing.get_vocab_size(),
-                vocabulary_size,
-            )
+        save(path, tokenizer)
+
+
+def save(path: Path, tokenizer: "Tokenizer") -> None:
+    """Writes a tokenizer; keeps an existing one, and logs a warning if it is another.
+
+    Raises:
+      InputError: an existing file is not a tokenizer, or the file cannot be written.
+    """
+    existing = _read(path)
+    if existing is None:
+        try:
+            replace_text(path, tokenizer.to_str(pretty=True))
+        except OSError as error:
+            raise not_writable(path.parent, error) from None
+    elif existing.to_str() != tokenizer.to_str():
+        logging.warning(
+            "%s: the existing tokenizer of %d tokens is used. The texts and the options give"
+            " another one of %d tokens now; delete the file to make it again",
+            path,
+            existing.get_vocab_size(),
+            tokenizer.get_vocab_size(),
+        )
 
 
 def vocabulary_sizes(paths: Sequence[Path]) -> list[int]:
     """Returns the numbers of tokens of saved tokenizers."""
     existing = (_read(path) for path in paths)
     return [tokenizer.get_vocab_size() for tokenizer in existing if tokenizer]
+
+
+def train_on_characters(
+    texts: Iterable[str], phrases: Iterable[str], special_tokens: Sequence[str] = ()
+) -> "Tokenizer":
+    """Trains a tokenizer with a token for each character, and one for each of some phrases.
+
+    A phrase has the space before it. Characters that do not occur in the texts are several tokens,
+    one for each byte. Texts are not normalised.
+
+    Args:
+      texts: the texts.
+      phrases: the phrases.
+      special_tokens: the first tokens, which stand for no text.
+    """
+    library = require("tokenizers", "text")
+    tokenizer = library.Tokenizer(library.models.BPE())
+    pieces = [f" ?{re.escape(phrase)}" for phrase in sorted(set(phrases), reverse=True)]
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(
+        [
+            library.pre_tokenizers.Split(library.Regex("|".join([*pieces, r"[\s\S]"])), "isolated"),
+            library.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = library.decoders.ByteLevel()
+    trainer = library.trainers.BpeTrainer(
+        vocab_size=_ENOUGH,
+        min_frequency=1,
+        show_progress=False,
+        special_tokens=list(special_tokens),
+        initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
 
 
 def train(

@@ -10,7 +10,7 @@ import pytest
 from akd_jax.data.readers import cifar, idx
 from akd_jax.host.errors import InputError
 from experiments.preparation import images, movie_reviews
-from experiments.preparation.vader import check
+from experiments.preparation.vader import ARCHIVE
 from experiments.prepare import prepare_dataset
 from tests.support import vader
 
@@ -167,7 +167,7 @@ def test_last_rating_of_a_repeated_sentence_is_kept(tmp_path):
 def test_archive_with_another_checksum_is_refused():
     archive = vader_archive()
     with pytest.raises(InputError) as error:
-        check(archive)
+        ARCHIVE.check(archive)
     message = str(error.value)
     assert message.startswith(
         "vaderSentiment==0.5: expected a source archive with SHA-256 5d97c37f"

@@ -82,7 +82,7 @@ def test_unsupported_settings_are_refused_in_one_line(tmp_path, changes, message
 
 
 def test_damaged_folders_are_refused(tmp_path):
-    with pytest.raises(InputError, match="expected a Hugging Face folder of a Marian model"):
+    with pytest.raises(InputError, match="expected a Hugging Face folder of the model_type marian"):
         marian.read_config(tmp_path / "nowhere")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(InputError, match="expected the model_type marian, got 'bert'"):

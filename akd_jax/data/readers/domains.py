@@ -12,7 +12,7 @@ from akd_jax.host.files import Path
 from akd_jax.types import Task
 
 SENTIMENT = {"0": "negative", "1": "positive"}  # Maps the labels in the files to classes.
-_SPLITS = ("train", "dev", "test")
+SPLITS = ("train", "dev", "test")
 
 
 def load(data_dir: Path | None, labels: Mapping[str, str] | None = None) -> Source:
@@ -39,14 +39,14 @@ def load(data_dir: Path | None, labels: Mapping[str, str] | None = None) -> Sour
             f" test.tsv, got {', '.join(names) or 'none'}; correct config.dataset.data_dir"
         )
     columns = tsv.text_columns(data_dir / names[0] / "train.tsv")
-    read = functools.partial(_read_domain, data_dir, (*columns, tsv.LABEL))
+    read = functools.partial(read_domain, data_dir, (*columns, tsv.LABEL))
     tables = {name: read(name) for name in names}
     labels = labels or tsv.classes([table["train"] for table in tables.values()])
     domains = {
-        name: {split: _with_group(tsv.examples(table, labels), name) for split, table in x.items()}
+        name: {split: with_group(tsv.examples(table, labels), name) for split, table in x.items()}
         for name, x in tables.items()
     }
-    train, dev, test = (concatenate([x[split] for x in domains.values()]) for split in _SPLITS)
+    train, dev, test = (concatenate([x[split] for x in domains.values()]) for split in SPLITS)
     return Source(
         train=train,
         test=test,
@@ -67,9 +67,11 @@ def load_sentiment(data_dir: Path | None) -> Source:
     return load(data_dir, SENTIMENT)
 
 
-def _read_domain(data_dir: Path, columns: Sequence[str], name: str) -> dict[str, tsv.Table]:
-    return {split: tsv.read(data_dir / name / f"{split}.tsv", columns) for split in _SPLITS}
+def read_domain(data_dir: Path, columns: Sequence[str], name: str) -> dict[str, tsv.Table]:
+    """Reads the files of a subfolder, by the names of SPLITS."""
+    return {split: tsv.read(data_dir / name / f"{split}.tsv", columns) for split in SPLITS}
 
 
-def _with_group(examples: Examples, group: str) -> Examples:
+def with_group(examples: Examples, group: str) -> Examples:
+    """Returns examples that all belong to one group."""
     return Examples(examples.inputs, examples.labels, np.full(len(examples), group, object))

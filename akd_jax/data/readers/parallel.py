@@ -7,12 +7,12 @@ import numpy as np
 from pydantic import Field
 
 from akd_jax.data import sequences
-from akd_jax.data.dataset import Examples, Source
+from akd_jax.data.dataset import Source
 from akd_jax.data.readers import tsv
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path
 from akd_jax.host.settings import Section
-from akd_jax.types import UNLABELLED, Task
+from akd_jax.types import Task
 
 _TRANSLATION = ("bleu", "chrf")
 _SUMMARY = ("rouge1", "rouge2", "rouge_l")
@@ -104,7 +104,9 @@ def load(
       InputError: a file is missing, damaged or malformed, or a text is empty.
     """
     columns = column_names(options)
-    train, *others = (_examples(pairs) for pairs in load_splits(data_dir, columns).values())
+    train, *others = (
+        sequences.unlabelled(pairs) for pairs in load_splits(data_dir, columns).values()
+    )
     assert data_dir is not None, "expected a folder, because splits were read"
     tokenizers = tokenizer_paths(data_dir)
     return Source(
@@ -165,11 +167,6 @@ def check_disjoint(trained: tsv.Table, evaluated: Sequence[tsv.Table]) -> None:
                 f" its line {other}"
                 + (f", and {more:,} more such rows; remove them" if more else "; remove the row")
             )
-
-
-def _examples(pairs: np.ndarray) -> Examples:
-    """Returns pairs as examples; each network's vocabulary makes its labels of the targets."""
-    return Examples(pairs, np.full(len(pairs), UNLABELLED, np.int32))
 
 
 def _read_table(path: Path, columns: tuple[str, str]) -> tsv.Table:

@@ -3,13 +3,20 @@
 Weights are read and written only as safetensors, because loading a pickle can run any code.
 """
 
+import dataclasses
 from typing import Any
 
 from akd_jax.host.errors import InputError, require
+from akd_jax.models.decoder import Decoder, DecoderConfig
 from akd_jax.models.encoder import Encoder, EncoderConfig
-from akd_jax.models.huggingface import marian
-from akd_jax.models.huggingface.export import write_folder, write_translation_folder
+from akd_jax.models.huggingface import gpt2, marian
+from akd_jax.models.huggingface.export import (
+    write_decoder_folder,
+    write_folder,
+    write_translation_folder,
+)
 from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder, is_folder
+from akd_jax.models.huggingface.gpt2 import Gpt2Weights
 from akd_jax.models.huggingface.marian import MarianWeights
 from akd_jax.models.huggingface.weights import Weights
 from akd_jax.models.seq2seq import Seq2SeqConfig, Transformer
@@ -19,21 +26,28 @@ __all__ = [
     "CONFIG",
     "WEIGHTS",
     "Folder",
+    "Gpt2Weights",
     "MarianWeights",
     "Weights",
     "build",
+    "continues_texts",
     "encoder_config",
     "generates",
+    "generator_config",
     "is_folder",
-    "translation_config",
     "weights",
+    "write_decoder_folder",
     "write_folder",
     "write_translation_folder",
 ]
 
+_GENERATORS = (marian.MODEL_TYPE, gpt2.MODEL_TYPE)
 
-def build(argument: str, num_classes: int, dtype: Any) -> Encoder | Transformer:
-    """Builds the encoder of a folder, or its translation model. `weights` reads its weights.
+
+def build(argument: str, num_classes: int, dtype: Any) -> Encoder | Transformer | Decoder:
+    """Builds the network of a folder: an encoder, or one that generates texts.
+
+    `weights` reads its weights.
 
     Args:
       argument: 'DIR'; of an encoder also 'DIR,every=N' for every N-th layer, or 'DIR,first=N' for
@@ -48,29 +62,51 @@ def build(argument: str, num_classes: int, dtype: Any) -> Encoder | Transformer:
     folder = Folder.parse(argument)
     if not generates(folder):
         return Encoder(folder.encoder_config(), num_classes, dtype)
-    config = translation_config(folder)
-    if "," in argument or config.target_size != num_classes:
-        got = "an option" if "," in argument else f"one of {num_classes} tokens"
+    if "," in argument:
         raise InputError(
-            f"huggingface:{argument}: expected a translation model with all its layers, and a data"
-            f" set with its target vocabulary of {config.target_size} tokens, got {got}; prepare"
-            " the data set with --tokenizers and the folder of the model"
+            f"huggingface:{argument}: expected a network that generates texts with all its layers,"
+            " got an option; leave out the part from the comma on"
+        )
+    config = generator_config(folder)
+    if isinstance(config, DecoderConfig):
+        if num_classes < config.vocabulary:
+            raise InputError(
+                f"huggingface:{argument}: expected a data set with the tokens of the model,"
+                f" {config.vocabulary} or more, got {num_classes}; prepare the data set in a new"
+                " folder with --tokenizers and the folder of the model"
+            )
+        return Decoder(dataclasses.replace(config, vocabulary=num_classes), dtype)
+    if config.target_size != num_classes:
+        raise InputError(
+            f"huggingface:{argument}: expected a data set with the target vocabulary of the model,"
+            f" of {config.target_size} tokens, got one of {num_classes} tokens; prepare the data"
+            " set with --tokenizers and the folder of the model"
         )
     return Transformer(config, dtype)
 
 
 def generates(folder: Folder) -> bool:
     """Returns whether a folder contains a network that generates texts."""
-    return folder.read_config().get("model_type") == marian.MODEL_TYPE
+    return folder.read_config().get("model_type") in _GENERATORS
 
 
-def translation_config(folder: Folder) -> Seq2SeqConfig:
-    """Returns the configuration of the translation model of a folder."""
-    return marian.read_config(folder.path)
+def continues_texts(folder: Folder) -> bool:
+    """Returns whether a folder contains a decoder, which continues texts, such as GPT-2."""
+    return folder.read_config().get("model_type") == gpt2.MODEL_TYPE
 
 
-def weights(folder: Folder, task: Task, fine_tuned: bool = False) -> Weights | MarianWeights:
+def generator_config(folder: Folder) -> Seq2SeqConfig | DecoderConfig:
+    """Returns the configuration of the network of a folder that generates texts."""
+    read = gpt2.read_config if continues_texts(folder) else marian.read_config
+    return read(folder.path)
+
+
+def weights(
+    folder: Folder, task: Task, fine_tuned: bool = False
+) -> Weights | MarianWeights | Gpt2Weights:
     """Returns the weights of a folder; see `Weights` for the arguments."""
+    if continues_texts(folder):
+        return Gpt2Weights(folder)
     return MarianWeights(folder) if generates(folder) else Weights(folder, task, fine_tuned)
 
 

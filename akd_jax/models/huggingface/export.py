@@ -9,11 +9,12 @@ from flax import traverse_util
 from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path
 from akd_jax.models import tokenizer
+from akd_jax.models.decoder import Decoder
 from akd_jax.models.encoder import Encoder
-from akd_jax.models.huggingface import marian, names
+from akd_jax.models.huggingface import gpt2, marian, names
 from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder
 from akd_jax.models.seq2seq import Transformer
-from akd_jax.types import Task, Variables
+from akd_jax.types import TargetVocabulary, Task, Variables
 
 
 def write_folder(
@@ -54,7 +55,8 @@ def write_folder(
         for path, value in params.items()
     }
     weights = safetensors.save(tensors, metadata={"format": "pt"})
-    _prepare(output, source)
+    _create(output)
+    _copy_tokenizers(output, source)
     try:
         (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (output / WEIGHTS).write_bytes(weights)
@@ -77,21 +79,68 @@ def write_translation_folder(
       InputError: the output folder is not empty or cannot be written.
     """
     assert isinstance(module, Transformer), "expected an encoder-decoder"
-    _prepare(output, source)
+    _create(output)
+    _copy_tokenizers(output, source)
     try:
         marian.write_folder(output, source.local_path, module.config, variables)
     except OSError as error:
         raise _not_writable(output, error) from None
 
 
-def _prepare(output: Path, source: Folder) -> None:
-    """Creates a folder, and copies the files of the tokenizers into it."""
+def write_decoder_folder(
+    output: Path,
+    tokenizer_file: Path,
+    module: nn.Module,
+    variables: Variables,
+    target: TargetVocabulary,
+) -> None:
+    """Writes a folder that GPT2LMHeadModel and AutoTokenizer of transformers load.
+
+    Args:
+      output: the new folder; it is created if necessary.
+      tokenizer_file: the file of the tokenizer.
+      module: the network, a `Decoder`.
+      variables: its variables.
+      target: the tokens of the texts that it generates.
+
+    Raises:
+      InputError: the output folder is not empty or cannot be written.
+    """
+    assert isinstance(module, Decoder), "expected a decoder"
+    _create(output)
+    own = json.loads(tokenizer_file.read_text(encoding="utf-8"))
+    names_by_id = {token["id"]: token["content"] for token in own["added_tokens"]}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": names_by_id[target.start],
+        "eos_token": names_by_id[target.end],
+        "pad_token": names_by_id[target.pad],
+    }
+    try:
+        gpt2.write_folder(output, module.config, variables, target)
+        (output / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
+        (output / "tokenizer_config.json").write_text(
+            json.dumps(settings, indent=2) + "\n", encoding="utf-8"
+        )
+    except OSError as error:
+        raise _not_writable(output, error) from None
+
+
+def _create(output: Path) -> None:
+    """Creates a folder; raises InputError if it has files."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         if any(output.iterdir()):
             raise InputError(
                 f"{output}: expected a new or empty folder, got one with files; choose another"
             )
+    except OSError as error:
+        raise _not_writable(output, error) from None
+
+
+def _copy_tokenizers(output: Path, source: Folder) -> None:
+    """Copies the files of the tokenizers of a folder into another one."""
+    try:
         for name in tokenizer.FILES:
             if (source.local_path / name).exists():
                 (output / name).write_bytes((source.local_path / name).read_bytes())

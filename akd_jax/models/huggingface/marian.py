@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pydantic
 from flax import traverse_util
 
 from akd_jax.host.errors import InputError, require
-from akd_jax.host.files import Path, local_copy
-from akd_jax.host.settings import problem_message
+from akd_jax.host.files import Path
+from akd_jax.models.huggingface import generators
 from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder
 from akd_jax.models.huggingface.names import ParameterPath, convert_kernel, torch_shape
 from akd_jax.models.seq2seq import Seq2SeqConfig
 from akd_jax.types import Variables
 
 MODEL_TYPE = "marian"
+_CLASS = "MarianMTModel"
 
 # Names of fields of config.json, by those of `Seq2SeqConfig`.
 _FIELDS = {
@@ -80,7 +80,7 @@ class MarianWeights:
 
     def match(self, shapes: Variables) -> None:
         """Raises InputError if tensors are missing or have other shapes; reads no values."""
-        with _open_weights(self.folder.path) as file:
+        with generators.open_weights(self.folder.path, _CLASS) as file:
             _match(self.folder.path / WEIGHTS, file, shapes)
 
 
@@ -91,18 +91,8 @@ def read_config(folder: Path) -> Seq2SeqConfig:
       InputError: the file is missing or damaged, or describes another model.
     """
     path = folder / CONFIG
-    settings = _read_settings(folder)
-    for field in _FIELDS.values():
-        if field not in settings:  # A default value would be wrong for most models.
-            raise InputError(
-                f"{path}: expected {field}, got none; fetch the {CONFIG} of the model again"
-            )
-    for field, expected in _FIXED.items():
-        if settings.get(field, expected) != expected:
-            raise InputError(
-                f"{path}: expected {field} {expected!r}, got {settings[field]!r}; use a supported"
-                " model"
-            )
+    settings = generators.read_settings(folder, MODEL_TYPE)
+    generators.check_settings(folder, settings, tuple(_FIELDS.values()), _FIXED)
     for one, other in _EQUAL:
         if settings.get(one) != settings.get(other):
             raise InputError(
@@ -114,13 +104,12 @@ def read_config(folder: Path) -> Seq2SeqConfig:
     size = "vocab_size" if tied else "decoder_vocab_size"
     if size in settings:
         given["target_size"] = settings[size]
-    try:
-        return Seq2SeqConfig(**given, **_MARIAN, tied="all" if tied else "target")
-    except pydantic.ValidationError as error:
-        problem = error.errors()[0]
-        name = ".".join(map(str, problem["loc"]))
-        message = problem_message(problem, {**_FIELDS, "target_size": size}.get(name, name))
-        raise InputError(f"{path}: {message}; fetch the {CONFIG} of the model again") from None
+    return generators.build_config(
+        folder,
+        Seq2SeqConfig,
+        {**given, **_MARIAN, "tied": "all" if tied else "target"},
+        {**_FIELDS, "target_size": size},
+    )
 
 
 def read_weights(folder: Path, shapes: Variables) -> dict[ParameterPath, np.ndarray]:
@@ -133,26 +122,13 @@ def read_weights(folder: Path, shapes: Variables) -> dict[ParameterPath, np.ndar
     Raises:
       InputError: tensors are missing or have other shapes.
     """
-    with _open_weights(folder) as file:
+    with generators.open_weights(folder, _CLASS) as file:
         variables = {}
         for parameter, name in _match(folder / WEIGHTS, file, shapes).items():
             value = file.get_tensor(name).astype(np.float32)
             value = value.reshape(-1) if name == _OUTPUT_BIAS else value
             variables["params", *parameter] = np.ascontiguousarray(convert_kernel(parameter, value))
     return variables
-
-
-def _open_weights(folder: Path) -> Any:
-    """Opens the weights of a folder, as a context."""
-    safetensors = require("safetensors", "text")
-    path = folder / WEIGHTS
-    if not path.exists():
-        raise InputError(
-            f"{path}: expected the weights of the model, got no file; convert an older file by"
-            f" MarianMTModel.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
-        )
-    local = local_copy(folder, (CONFIG, WEIGHTS)) / WEIGHTS
-    return safetensors.safe_open(local, framework="numpy")
 
 
 def _match(path: Path, file: Any, shapes: Variables) -> dict[ParameterPath, str]:
@@ -205,13 +181,13 @@ def write_folder(output: Path, source: Path, config: Seq2SeqConfig, variables: V
             " target, got one with tied 'none'; change it"
         )
     safetensors = require("safetensors.numpy", "text")
-    settings = _read_settings(source)
+    settings = generators.read_settings(source, MODEL_TYPE)
     settings |= {field: getattr(config, name) for name, field in _FIELDS.items()}
     settings |= {other: settings[one] for one, other in _EQUAL}
     settings["num_hidden_layers"] = config.encoder_layers
     settings["decoder_vocab_size"] = config.target_size
     settings["share_encoder_decoder_embeddings"] = config.tied == "all"
-    settings["architectures"] = ["MarianMTModel"]
+    settings["architectures"] = [_CLASS]
     for field in ("_name_or_path", "torch_dtype", "dtype"):
         settings.pop(field, None)
     params = traverse_util.flatten_dict(dict(variables["params"]))
@@ -260,23 +236,3 @@ def _stored_name(name: str, stored: set[str]) -> str | None:
         return name
     aliases = _ALIASES if name == f"{_SHARED}.weight" else ()
     return next((alias for alias in aliases if alias in stored), None)
-
-
-def _read_settings(folder: Path) -> dict[str, Any]:
-    """Returns the content of config.json; raises InputError unless it is that of a Marian model."""
-    path = folder / CONFIG
-    if not path.is_file():
-        raise InputError(
-            f"expected a Hugging Face folder of a Marian model, got {str(folder)!r} without"
-            f" {CONFIG}; fetch one by: hf download NAME --local-dir {folder}"
-        )
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: expected a JSON object, got: {error}; fetch it again") from None
-    if not isinstance(settings, Mapping) or settings.get("model_type") != MODEL_TYPE:
-        got = settings.get("model_type") if isinstance(settings, Mapping) else settings
-        raise InputError(
-            f"{path}: expected the model_type {MODEL_TYPE}, got {got!r}; use a supported model"
-        )
-    return dict(settings)

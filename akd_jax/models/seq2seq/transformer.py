@@ -15,8 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from akd_jax.models.seq2seq.layers import DecoderLayer, EncoderLayer, embedding, layer_norm
 from akd_jax.models.seq2seq.settings import Seq2SeqConfig
+from akd_jax.models.transformer_layers import (
+    DecoderLayer,
+    SelfAttentionLayer,
+    embedding,
+    layer_norm,
+)
 from akd_jax.types import SOURCE, TARGET, Outputs, Tokens
 
 
@@ -55,7 +60,7 @@ class Transformer(nn.Module):
             self.source_positions = embedding(config, config.max_length, self.dtype)
             self.target_positions = embedding(config, config.max_length, self.dtype)
         self.encoder = [
-            EncoderLayer(config, self.dtype, name=f"encoder_{n}")
+            SelfAttentionLayer(config, self.dtype, name=f"encoder_{n}")
             for n in range(config.encoder_layers)
         ]
         self.decoder = [
@@ -115,7 +120,7 @@ class Transformer(nn.Module):
         x = self.drop(x, deterministic=not train)
         features = {"encoder_0": x}
         for number, layer in enumerate(self.encoder, start=1):
-            x = layer(x, source.mask, train=train)
+            x, _ = layer(x, source.mask[:, None, None], train=train)
             features[f"encoder_{number}"] = x
         return (self.encoder_norm(x) if self.config.norm == "pre" else x), features
 

@@ -1,27 +1,69 @@
-"""The layers of encoder-decoder Transformers."""
+"""The layers of Transformers that generate texts."""
 
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import pydantic
 
-from akd_jax.models.seq2seq.settings import Seq2SeqConfig
+from akd_jax.host.settings import Fraction, NonNegative, Positive, PositiveInt
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "relu": jax.nn.relu,
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": jax.nn.gelu,
     "swish": jax.nn.silu,
 }
+STRICT = pydantic.ConfigDict(strict=True)
+KeysAndValues = tuple[jax.Array, jax.Array]  # [B, heads, L, D / heads] each.
 
 
-class EncoderLayer(nn.Module):
+@pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=STRICT)
+class LayerConfig:
+    """The sizes and settings of the layers.
+
+    Attributes:
+      width: D.
+      heads: attention heads per layer; must divide the width.
+      inner_width: width inside a feed-forward block.
+      activation: the activation of the feed-forward blocks, a name in ACTIVATIONS.
+      norm: 'post', a layer norm after each residual connection; or 'pre', one before each block and
+        one after the last layer.
+      dropout: rate after the embeddings and after each block.
+      attention_dropout: rate of the attention weights.
+      layer_norm_eps: epsilon of the layer norms.
+      initializer_range: standard deviation of the initial embeddings. The initial kernels are
+        Xavier's.
+
+    Raises:
+      pydantic.ValidationError: a value has the wrong type or is out of range.
+    """
+
+    width: PositiveInt
+    heads: PositiveInt
+    inner_width: PositiveInt
+    activation: Literal["relu", "gelu", "gelu_new", "swish"] = "relu"
+    norm: Literal["post", "pre"] = "post"
+    dropout: Fraction = 0.1
+    attention_dropout: Fraction = 0.0
+    layer_norm_eps: Positive = 1e-5
+    initializer_range: NonNegative = 0.02
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(
+                f"expected a width divisible by the {self.heads} heads, got {self.width}"
+            )
+
+
+class SelfAttentionLayer(nn.Module):
     """Self-attention and a feed-forward block."""
 
-    config: Seq2SeqConfig
+    config: LayerConfig
     dtype: Any
 
     def setup(self) -> None:
@@ -31,23 +73,49 @@ class EncoderLayer(nn.Module):
         self.feed_forward = FeedForward(self.config, self.dtype)
         self.feed_forward_norm = layer_norm(self.config, self.dtype)
 
-    def __call__(self, x: jax.Array, real: jax.Array, *, train: bool) -> jax.Array:
-        """Maps [B, S, D] to [B, S, D]; no token attends to those that are not `real` [B, S]."""
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, *, train: bool
+    ) -> tuple[jax.Array, KeysAndValues]:
+        """Maps [B, L, D] to [B, L, D], and returns keys and values.
+
+        Args:
+          x: the states of the tokens.
+          mask: which tokens each one may attend to, bool [B or 1, 1, L or 1, L].
+          train: whether dropout is active.
+        """
+        seen: list[KeysAndValues] = []
 
         def attend(x: jax.Array) -> jax.Array:
-            return self.attention(x, self.attention.project(x), real[:, None, None], train=train)
+            seen.append(self.attention.project(x))
+            return self.attention(x, seen[0], mask, train=train)
 
+        return self._feed(residual(self.config, x, attend, self.attention_norm), train), seen[0]
+
+    def step(
+        self, x: jax.Array, before: KeysAndValues, mask: jax.Array, position: jax.Array
+    ) -> tuple[jax.Array, KeysAndValues]:
+        """Maps the states of one position [B, 1, D]; see `Attention.step`."""
+        after: list[KeysAndValues] = []
+
+        def attend(x: jax.Array) -> jax.Array:
+            attended, extended = self.attention.step(x, before, mask, position)
+            after.append(extended)
+            return attended
+
+        x = residual(self.config, x, attend, self.attention_norm)
+        return self._feed(x, train=False), after[0]
+
+    def _feed(self, x: jax.Array, train: bool) -> jax.Array:
         def feed(x: jax.Array) -> jax.Array:
             return self.feed_forward(x, train=train)
 
-        x = residual(self.config, x, attend, self.attention_norm)
         return residual(self.config, x, feed, self.feed_forward_norm)
 
 
 class DecoderLayer(nn.Module):
     """Causal self-attention, attention to the source, and a feed-forward block."""
 
-    config: Seq2SeqConfig
+    config: LayerConfig
     dtype: Any
 
     def setup(self) -> None:
@@ -59,14 +127,14 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(self.config, self.dtype)
         self.feed_forward_norm = layer_norm(self.config, self.dtype)
 
-    def project(self, memory: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def project(self, memory: jax.Array) -> KeysAndValues:
         """Returns keys and values of the source's states."""
         return self.cross_attention.project(memory)
 
     def __call__(
         self,
         x: jax.Array,
-        memory: tuple[jax.Array, jax.Array],
+        memory: KeysAndValues,
         real: jax.Array,
         *,
         train: bool,
@@ -84,29 +152,25 @@ class DecoderLayer(nn.Module):
     def step(
         self,
         x: jax.Array,
-        memory: tuple[jax.Array, jax.Array],
+        memory: KeysAndValues,
         real: jax.Array,
-        written: tuple[jax.Array, jax.Array],
+        written: KeysAndValues,
         position: jax.Array,
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    ) -> tuple[jax.Array, KeysAndValues]:
         """Maps the states of one position [B, 1, D]; returns keys and values with this position."""
-        after: list[tuple[jax.Array, jax.Array]] = []
+        after: list[KeysAndValues] = []
+        seen = jnp.arange(written[0].shape[2]) <= position
 
         def attend(x: jax.Array) -> jax.Array:
-            pairs = zip(written, self.attention.project(x), strict=True)
-            key, value = (
-                jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=2)
-                for old, new in pairs
-            )
-            after.append((key, value))
-            seen = jnp.arange(key.shape[2]) <= position
-            return self.attention(x, (key, value), seen[None, None, None], train=False)
+            attended, extended = self.attention.step(x, written, seen[None, None, None], position)
+            after.append(extended)
+            return attended
 
         x = residual(self.config, x, attend, self.attention_norm)
         return self._rest(x, memory, real, train=False), after[0]
 
     def _rest(
-        self, x: jax.Array, memory: tuple[jax.Array, jax.Array], real: jax.Array, *, train: bool
+        self, x: jax.Array, memory: KeysAndValues, real: jax.Array, *, train: bool
     ) -> jax.Array:
         """Applies the attention to the source and the feed-forward block."""
 
@@ -123,7 +187,7 @@ class DecoderLayer(nn.Module):
 class Attention(nn.Module):
     """Attention with several heads, followed by a dense layer and dropout."""
 
-    config: Seq2SeqConfig
+    config: LayerConfig
     dtype: Any
 
     def setup(self) -> None:
@@ -133,9 +197,30 @@ class Attention(nn.Module):
         self.drop = nn.Dropout(self.config.dropout)
         self.drop_weights = nn.Dropout(self.config.attention_dropout)
 
-    def project(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def project(self, x: jax.Array) -> KeysAndValues:
         """Returns keys and values [B, heads, L, D / heads] of states [B, L, D]."""
         return self._heads(self.key(x)), self._heads(self.value(x))
+
+    def step(
+        self, x: jax.Array, before: KeysAndValues, mask: jax.Array, position: jax.Array
+    ) -> tuple[jax.Array, KeysAndValues]:
+        """Maps the states of one position [B, 1, D].
+
+        Args:
+          x: the states.
+          before: the keys and values of the positions before, [B, heads, L, D / heads] each.
+          mask: which of the L positions may be attended to, bool [B or 1, 1, 1, L].
+          position: the position, int32 [].
+
+        Returns:
+          The states, and keys and values with this position.
+        """
+        pairs = zip(before, self.project(x), strict=True)
+        key, value = (
+            jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), position, axis=2)
+            for old, new in pairs
+        )
+        return self(x, (key, value), mask, train=False), (key, value)
 
     def _heads(self, x: jax.Array) -> jax.Array:
         # Heads come first, because the products of the heads would transpose all positions of a
@@ -145,7 +230,7 @@ class Attention(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        keys_and_values: tuple[jax.Array, jax.Array],
+        keys_and_values: KeysAndValues,
         mask: jax.Array,
         *,
         train: bool,
@@ -171,7 +256,7 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Two dense layers with an activation between them, followed by dropout."""
 
-    config: Seq2SeqConfig
+    config: LayerConfig
     dtype: Any
 
     @nn.compact
@@ -186,7 +271,7 @@ class FeedForward(nn.Module):
 
 
 def residual(
-    config: Seq2SeqConfig,
+    config: LayerConfig,
     x: jax.Array,
     block: Callable[[jax.Array], jax.Array],
     norm: Callable[[jax.Array], jax.Array],
@@ -202,12 +287,12 @@ def dense_layer(width: int, dtype: Any, name: str | None = None) -> nn.Dense:
     return nn.Dense(width, dtype=dtype, kernel_init=nn.initializers.xavier_uniform(), name=name)
 
 
-def embedding(config: Seq2SeqConfig, rows: int, dtype: Any) -> nn.Embed:
+def embedding(config: LayerConfig, rows: int, dtype: Any) -> nn.Embed:
     """Returns a table of embeddings with the initial weights of the network."""
     init = nn.initializers.normal(config.initializer_range)
     return nn.Embed(rows, config.width, dtype=dtype, embedding_init=init)
 
 
-def layer_norm(config: Seq2SeqConfig, dtype: Any) -> nn.LayerNorm:
+def layer_norm(config: LayerConfig, dtype: Any) -> nn.LayerNorm:
     """Returns a layer norm with the epsilon of the network."""
     return nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=dtype)

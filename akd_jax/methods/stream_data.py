@@ -1,0 +1,223 @@
+"""The examples of a stage of a stream of tasks: those of new tasks, and replay of earlier ones.
+
+Each example is a row of its question and answer (QA), and a row of all its tokens after that of its
+task (LM). The rows of the new tasks come first.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from akd_jax import data as datasets
+from akd_jax.data import Examples, completions
+from akd_jax.data.dataset import concatenate
+from akd_jax.data.settings import DatasetConfig
+from akd_jax.host.errors import InputError
+from akd_jax.methods.base import RunSettings
+from akd_jax.training import replay, teacher_texts
+from akd_jax.training.stage import Evaluate, StageContext
+from akd_jax.training.texts import TextGenerator, TextScores
+from akd_jax.types import UNLABELLED, TargetVocabulary, Task
+
+MALFORMED = "malformed"  # In the records of a stage: the share of replay that was dropped.
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """The examples of earlier tasks.
+
+    Attributes:
+      tasks: the earlier tasks.
+      count: number of examples of each.
+      model: the name of the stage whose model writes them.
+      sampler: draws them; None to take the first examples of the data.
+    """
+
+    tasks: tuple[str, ...]
+    count: int
+    model: str
+    sampler: replay.Sampler | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamData:
+    """Builds the examples of a stage.
+
+    Attributes:
+      config: the settings of the run.
+      target: the tokens of the texts.
+      generator: writes the answers of the teacher.
+      tasks: the new tasks.
+      size: number of training examples of each task; 0 for all.
+      lm: whether there are LM rows.
+      teacher: the name of the teacher whose answers take the place of those of the data; empty for
+        none.
+      replay: the examples of earlier tasks; None for none.
+    """
+
+    config: RunSettings
+    target: TargetVocabulary
+    generator: TextGenerator
+    tasks: tuple[str, ...]
+    size: int = 0
+    lm: bool = True
+    teacher: str = ""
+    replay: Replay | None = None
+
+    @property
+    def views(self) -> int:
+        """Number of rows of an example."""
+        return 2 if self.lm else 1
+
+    def __call__(self, context: StageContext) -> Examples:
+        """Returns the rows: QA and LM of the new tasks, then QA and LM of the earlier ones."""
+        numbers = np.concatenate([self._numbers(name, self.size) for name in self.tasks])
+        train = context.dataset.splits["train"].take(numbers)
+        self._check_answers(train.labels, numbers)
+        if context.folder is None:  # A dry run: the data set has the right shapes.
+            return self._rows(train, context)
+        if self.teacher:
+            texts = self._texts()[numbers]
+            train = dataclasses.replace(self._write(context, train, texts), groups=train.groups)
+        rows = [self._rows(train, context)]
+        if self.replay is not None:
+            replayed = self._replay(context, self.replay)
+            if len(replayed):
+                rows.append(self._rows(replayed, context))
+        return concatenate(rows)
+
+    def _rows(self, examples: Examples, context: StageContext) -> Examples:
+        """Returns the QA rows of examples, and then their LM rows."""
+        if not self.lm:
+            return examples
+        assert examples.groups is not None, "expected the tasks of the examples"
+        tokens = dict(self.target.tasks)
+        starts = np.array([tokens[name] for name in examples.groups], np.int32)
+        ((key, rows),) = examples.inputs.items()
+        inputs, labels = completions.language_rows(rows, self.target, starts)
+        return concatenate([examples, Examples({key: inputs}, labels, examples.groups)])
+
+    def _write(self, context: StageContext, train: Examples, texts: np.ndarray) -> Examples:
+        """Returns the questions with the answers of the teacher.
+
+        An answer that was cut before its end has no end to learn.
+        """
+        prompts = completions.prompts(texts)
+        assert context.folder is not None, "expected a folder for the texts"
+        written = teacher_texts.load_or_write(
+            context.folder,
+            self.teacher,
+            teacher_texts.Fingerprint(
+                context.digest(self.teacher),
+                teacher_texts.digest_of_texts(prompts),
+                self.target.key,
+                f"greedy, at most {self.config.dataset.max_length} tokens, {self.config.dtype}",
+            ),
+            prompts,
+            lambda numbers: self.generator.all_beams(
+                context.models[self.teacher], context.batches(train.take(numbers))
+            ),
+        )
+        answers = [beams.texts[0] for beams in written]
+        rows = np.array([[prompt, answer] for prompt, answer in zip(prompts, answers, strict=True)])
+        examples, _ = context.tokenise(rows.astype(object))
+        cut = np.array([beams.without_end[0] for beams in written])[:, None]
+        labels = np.where(cut & (examples.labels == self.target.end), UNLABELLED, examples.labels)
+        return dataclasses.replace(examples, labels=labels)
+
+    def _replay(self, context: StageContext, settings: Replay) -> Examples:
+        """Returns examples of the earlier tasks."""
+        sampler = settings.sampler
+        if sampler is None:
+            parts = [self._numbers(name, settings.count) for name in settings.tasks]
+            return context.dataset.splits["train"].take(np.concatenate(parts))
+        assert context.folder is not None, "expected a folder for the texts"
+        rows = [(name, number) for name in settings.tasks for number in range(settings.count)]
+        sources = [f"{name} {number}" for name, number in rows]
+        written = teacher_texts.load_or_write(
+            context.folder,
+            f"replay_after_{settings.model}",
+            teacher_texts.Fingerprint(
+                context.digest(settings.model),
+                teacher_texts.digest_of_texts(sources),
+                self.target.key,
+                f"{sampler}, {self.config.dtype}",
+            ),
+            sources,
+            lambda numbers: sampler(
+                context.models[settings.model],
+                context.batches,
+                context.dataset,
+                [rows[number][0] for number in numbers],
+                numbers,
+            ),
+        )
+        parsed = [replay.parse(x.texts[0], ended=not x.without_end[0]) for x in written]
+        kept = [number for number, row in enumerate(parsed) if row is not None]
+        context.notes[MALFORMED] = 1 - len(kept) / len(parsed)
+        train = context.dataset.splits["train"]
+        if not kept:
+            return train.take(np.array([], int))
+        examples, _ = context.tokenise(np.array([parsed[number] for number in kept], object))
+        groups = np.array([rows[number][0] for number in kept], object)
+        return dataclasses.replace(examples, groups=groups)
+
+    def _numbers(self, name: str, size: int) -> np.ndarray:
+        """Returns the numbers of the first training examples of a task; 0 for all."""
+        return np.flatnonzero(_groups(self.config.dataset, "train") == name)[: size or None]
+
+    def _texts(self) -> np.ndarray:
+        return datasets.load(self.config.dataset).splits["train"].inputs
+
+    def _check_answers(self, labels: np.ndarray, numbers: np.ndarray) -> None:
+        """Raises InputError if an answer was cut."""
+        cut = ~np.any(labels == self.target.end, axis=1)
+        if cut.any():
+            row = numbers[np.argmax(cut)]
+            raise InputError(
+                "config.dataset.max_length: expected more tokens than those of each answer and a"
+                f" start token, got {self.config.dataset.max_length}, fewer than"
+                f" {self._texts()[row, -1][:60]!r} needs; increase it"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """The evaluation of a stage, on the validation examples of tasks.
+
+    Attributes:
+      config: the settings of the data set.
+      task: names the metrics.
+      generator: generates the answers.
+      tasks: the tasks.
+    """
+
+    config: DatasetConfig
+    task: Task
+    generator: TextGenerator
+    tasks: tuple[str, ...]
+
+    def __call__(self, context: StageContext) -> Evaluate:
+        """Returns the evaluation."""
+        groups = _groups(self.config, "validation")
+        numbers = np.flatnonzero(np.isin(groups, self.tasks))
+        answers = datasets.load(self.config).splits["validation"].inputs[numbers, -1].tolist()
+        examples = context.dataset.splits["validation"].take(numbers)
+        return TextScores(
+            self.generator, context.batches(examples), answers, self.task, groups[numbers].tolist()
+        )
+
+
+def count_examples(config: DatasetConfig, tasks: Sequence[str], size: int) -> int:
+    """Returns the number of training examples of tasks, with at most `size` of each; 0 for all."""
+    groups = _groups(config, "train")
+    counts = [int((groups == name).sum()) for name in tasks]
+    return sum(min(count, size) if size else count for count in counts)
+
+
+def _groups(config: DatasetConfig, split: str) -> np.ndarray:
+    """Returns the task of each example of a split, str [N]."""
+    groups = datasets.load(config).splits[split].groups
+    assert groups is not None, "expected a stream of tasks"
+    return groups

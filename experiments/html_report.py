@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
+from experiments import score_matrix
 from experiments.curves import EpochRecords, draw_curves
 from experiments.tables import network_scores, percent
 
@@ -68,6 +69,13 @@ def write(workdir: Path) -> Path:
             f"{workdir}: expected a finished run or comparison, got neither; run"
             " experiments.train or experiments.compare on it first"
         )
+    streams = _streams(workdir, comparison, results)
+    if streams:
+        body += _svg(score_matrix.draw(streams))
+        body += _note(
+            "Heat maps: the score in percent on each task so far, after each task was learned."
+            + (" They are those of the first seed." if comparison else "")
+        )
     runs, metric = read_runs(workdir)
     body += _svg(draw_curves(runs, metric))
     if comparison is not None and len(runs) < len(comparison["methods"]):
@@ -83,6 +91,21 @@ def write(workdir: Path) -> Path:
     path = workdir / REPORT
     path.write_text(_PAGE.format(title=html.escape(title), body=body), encoding="utf-8")
     return path
+
+
+def _streams(
+    workdir: Path, comparison: Mapping[str, Any] | None, results: Mapping[str, Any] | None
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns the scores of streams of tasks, of a run or of each row's first run; {} for none."""
+    runs = {} if results is None else {results["method"]: results}
+    if comparison is not None:
+        folders = {name: entry["runs"][0] for name, entry in comparison["methods"].items()}
+        runs = {
+            name: records.read(workdir / folder / records.RESULTS) or {"stages": []}
+            for name, folder in folders.items()
+        }
+    streams = {name: score_matrix.read(run) for name, run in runs.items()}
+    return {name: stream for name, stream in streams.items() if len(stream) > 1}
 
 
 def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:

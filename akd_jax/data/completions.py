@@ -84,7 +84,7 @@ def language_rows(
 def _split(
     tokenizer: "Tokenizer", texts: np.ndarray, max_length: int
 ) -> list[tuple[list[int], list[int], bool]]:
-    """Returns prompt and completion of each text as they fit, and whether they were cut."""
+    """Returns the prompt of each text as it fits, the completion, and whether they are too long."""
     pairs = zip(
         encode(tokenizer, prompts(texts)), encode(tokenizer, texts[:, -1].tolist()), strict=True
     )
@@ -94,7 +94,7 @@ def _split(
         rows.append(
             (
                 prompt[max(0, len(prompt) - room) :],
-                completion[: max_length - 1],
+                completion,
                 len(prompt) > room or len(completion) >= max_length,
             )
         )
@@ -109,7 +109,7 @@ def _tokenise(
     types, lengths = np.full_like(ids, PROMPT), np.zeros(len(texts), np.int32)
     truncated = np.zeros(len(texts), bool)
     for number, (prompt, completion, cut) in enumerate(_split(tokenizer, texts, max_length)):
-        row = [*prompt, start, *completion]
+        row = [*prompt, start, *completion][:max_length]
         ids[number, : len(row)], lengths[number], truncated[number] = row, len(row), cut
         types[number, len(prompt) : len(row)] = COMPLETION
     return Tokens(ids, types, lengths), truncated

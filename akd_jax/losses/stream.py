@@ -58,7 +58,8 @@ class StreamLoss:
             raise ValueError("batch: expected texts with the ids of their examples, got others")
         excluded = jnp.array([self.target.pad, *(token for _, token in self.target.tasks)])
         classes = jnp.ones(student.logits.shape[-1], bool).at[excluded].set(False)
-        values = cross_entropy(student.logits, batch.filled_labels, where=classes)
+        labels = jnp.where(batch.labelled, jnp.asarray(batch.labels), self.target.end)
+        values = cross_entropy(student.logits, labels, where=classes)
         new = (jnp.asarray(batch.ids) < self.new_rows)[:, None]
         if self.teacher:
             soft = kl(

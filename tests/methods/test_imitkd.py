@@ -85,7 +85,7 @@ def test_the_teacher_writes_a_file_that_people_can_read_once(root, config, tmp_p
     (path,) = written_files(root / "run")
     rows = list(tsv.read(path, ("source", "rank", "target", "score", "ended")).rows.values())
     plan, models = runs.load(root / "run")
-    sources = evaluation.column(plan, "train", 0)
+    sources = evaluation.sources(plan, "train")
     assert [row[0] for row in rows] == [source for source in sources for _ in range(5)]
     assert [row[1] for row in rows] == [str(rank) for _ in sources for rank in range(5)]
     # Texts and scores are those of the teacher.
@@ -144,7 +144,7 @@ def test_a_changed_file_is_refused(root, config, tmp_path):
 def test_texts_that_were_cut_have_no_end(root, config, tmp_path):
     """The texts of a file, one of which was cut, as the examples of the stage."""
     plan, _ = runs.load(root / "run")
-    sources = evaluation.column(plan, "train", 0)
+    sources = evaluation.sources(plan, "train")
     rows = [(source, "one two", str(int(number != 3))) for number, source in enumerate(sources)]
     write(tmp_path / "mine.tsv", rows, ("source", "target", "ended"))
     config.method, config.seq_kd.path = "seq_kd", str(tmp_path / "mine.tsv")

@@ -118,8 +118,8 @@ def _examples(table: tsv.Table, name: str) -> Examples:
         for column, cell in zip(COLUMNS[1:], row[1:], strict=True):
             if not cell.strip():
                 raise InputError(
-                    f"{table.path}, line {number}: expected a {column}, got an empty cell; remove"
-                    " the row"
+                    f"{table.path}, line {number}: expected text as the {column}, got an empty"
+                    " cell; remove the row"
                 )
     return domains.with_group(sequences.unlabelled(tsv.texts(table)), name)
 

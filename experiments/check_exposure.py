@@ -92,7 +92,8 @@ def main() -> None:
     """Prints the metrics of the four kinds of texts."""
     plan, models = runs.load(options.path(_WORKDIR))
     texts = completed_texts(plan, models, _SPLIT.value, _TEACHER.value)
-    references, names = evaluation.references(plan, _SPLIT.value), plan.dataset.task.metrics
+    references = evaluation.references(plan, _SPLIT.value)
+    names = [name for name in plan.dataset.task.metrics if name in text_metrics.TEXT_METRICS]
     rows = [
         (*row, *map(percent, text_metrics.scores(written, references, names).values()))
         for row, written in texts.items()

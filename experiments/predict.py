@@ -138,9 +138,9 @@ def read_examples(plan: Plan, path: Path) -> Examples:
     if "codes" in plan.dataset.kinds:
         return _read_recordings(plan, path)
     if plan.dataset.task.target is not None:
-        sources = tsv.texts(tsv.read(path, plan.dataset.columns[:1]))
-        pairs = np.concatenate([sources, np.full_like(sources, "")], axis=1)
-        return _tokenise(plan, pairs, "texts", "max_length")
+        sources = tsv.texts(tsv.read(path, plan.dataset.columns[:-1]))
+        texts = np.concatenate([sources, np.full_like(sources[:, :1], "")], axis=1)
+        return _tokenise(plan, texts, "texts", "max_length")
     if plan.dataset.texts:
         texts = tsv.texts(tsv.read(path, plan.dataset.columns))
         return _tokenise(plan, texts, "texts", "max_length")

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from akd_jax.host.errors import InputError
 from akd_jax.models.network import Model
 from akd_jax.schedules import Schedule
 from akd_jax.training.generation import Step, Writing, generate, greedy, sample, written_lengths
@@ -29,6 +30,9 @@ class StudentPrefixes:
 
     Source: Lin et al., "Autoregressive Knowledge Distillation through Imitation Learning", EMNLP
     2020, https://arxiv.org/abs/2009.07253.
+
+    Raises:
+      InputError: the student continues texts, and has no side for the source.
 
     Attributes:
       target: the tokens of the texts.
@@ -55,6 +59,12 @@ class StudentPrefixes:
         """Returns the batch with some contexts replaced, and REPLACED in `extra`."""
         del teachers
         assert batch.ids is not None, "expected a batch with the ids of its examples"
+        if any(isinstance(texts, Tokens) for texts in batch.inputs.values()):
+            raise InputError(
+                "config.student.model: expected a network that maps a source to a target, such as"
+                " transformer:4000,2+2x256, since the student writes contexts, got one that"
+                " continues texts; choose another network or another method"
+            )
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(batch.ids))
         draws = jax.vmap(jax.random.uniform)(keys)
         replaced = draws >= self.kept(clock)

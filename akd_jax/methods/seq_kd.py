@@ -12,7 +12,7 @@ from pydantic import Field
 
 from akd_jax import data as datasets
 from akd_jax import losses
-from akd_jax.data import Examples
+from akd_jax.data import Examples, completions
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import readable_path
 from akd_jax.host.settings import NonNegative, NonNegativeInt, PositiveInt, Section
@@ -120,7 +120,7 @@ def _given_texts(config: RunSettings, teacher: str) -> list[tuple[str, bool]] | 
         return None
     path = readable_path("config.seq_kd.path", settings.path)
     texts = teacher_texts.read_best(path, teacher)
-    sources = _training_texts(config)[:, 0]
+    sources = completions.prompts(_training_texts(config))
     missing = [x for x in map(teacher_texts.one_line, sources) if x not in texts]
     if missing:
         raise InputError(
@@ -142,17 +142,18 @@ def _examples(
         return train
     given = _given_texts(config, context.digest("teacher"))
     texts = _training_texts(config)
+    sources = completions.prompts(texts)
     if given is None:
-        written = _write(config, target, context, train, texts[:, 0].tolist())
+        written = _write(config, target, context, train, sources)
         best = [
             closest(beams.texts, expected) if interpolated else 0
-            for beams, expected in zip(written, texts[:, 1], strict=True)
+            for beams, expected in zip(written, texts[:, -1], strict=True)
         ]
         given = [
             (beams.texts[rank], not beams.without_end[rank])
             for beams, rank in zip(written, best, strict=True)
         ]
-    pairs = [(source, text) for source, (text, _) in zip(texts[:, 0], given, strict=True)]
+    pairs = [(source, text) for source, (text, _) in zip(sources, given, strict=True)]
     examples, _ = context.tokenise(np.array(pairs, object))
     cut = np.array([not ended for _, ended in given])[:, None]
     labels = np.where(cut & (examples.labels == target.end), UNLABELLED, examples.labels)

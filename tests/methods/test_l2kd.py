@@ -156,6 +156,7 @@ def test_a_stream_of_one_task_equals_plain_training(config, tmp_path):
     assert teacher["test_last"] == lamol["student"]["test_last"]
 
 
+@pytest.mark.slow  # Its examples are those of the test of equal shares, in a whole run.
 def test_real_replay_takes_examples_of_the_data(config, tmp_path):
     config.l2kd.variant, config.l2kd.replay = "lamol", "real"
     runs.run(config, tmp_path)
@@ -164,14 +165,14 @@ def test_real_replay_takes_examples_of_the_data(config, tmp_path):
     assert "malformed" not in stages[1]
 
 
-_SLOW = pytest.mark.slow  # The other places are stopped by default.
+_SLOW = pytest.mark.slow  # The default run stops in the replay.
 
 
 @pytest.mark.parametrize(
     ("check", "unfinished"),
     [
         pytest.param(23, "teacher_reverse/scratch", marks=_SLOW),
-        (30, "teacher_logits/teacher_copy.texts-*/parts"),
+        pytest.param(30, "teacher_logits/teacher_copy.texts-*/parts", marks=_SLOW),
         (44, "teacher_logits/replay_after_copy.texts-*/parts"),
         pytest.param(50, "student/reverse", marks=_SLOW),
     ],

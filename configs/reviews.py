@@ -55,6 +55,7 @@ def get_config() -> ConfigDict:
     config.teacher.views = 1  # The texts have no augmentation.
     config.student.model = f"huggingface:{minilm},first=2"
     config.student.epochs = 3
+    default.fit_annealing(config)
     config.checkpoint_every = 3
     default.set_optimizers(
         config,

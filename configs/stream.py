@@ -17,6 +17,8 @@ comparison are
   lamol_split, word_kd_split, seq_kd_soft_split   means of their own for new and replayed examples
 """
 
+from typing import Any
+
 from ml_collections.config_dict import ConfigDict
 
 from configs import default
@@ -50,6 +52,7 @@ def get_config(base: str = "base") -> ConfigDict:
         config.l2kd.variant = "multitask"
         config.student.model = config.teacher.model = "decoder:2x64,heads=2"
         config.student.epochs = 5
+        default.fit_annealing(config)
         return config
     config.dataset.tasks = "de,fr,es"
     config.student.model = config.teacher.model = f"huggingface:{base}"
@@ -58,7 +61,7 @@ def get_config(base: str = "base") -> ConfigDict:
     config.l2kd.order = "seed"
     config.l2kd.gamma = 1.0
     config.l2kd.task_size = 2000
-    rows = {name: {"variant": name} for name in _VARIANTS}
+    rows: dict[str, dict[str, Any]] = {name: {"variant": name} for name in _VARIANTS}
     # The ceiling learns only the answers, as finetune does.
     rows["multitask"]["lm_weight"] = 0.0
     rows["lamol_real"] = {"variant": "lamol", "replay": "real"}

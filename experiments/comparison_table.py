@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from akd_jax.metrics import generation, streams
+from akd_jax.metrics import generation
 from akd_jax.runs import STUDENT
 from akd_jax.types import Task
-from experiments import statistics
+from experiments import score_matrix, statistics
 
 _OF_CLASSES = (
     "agreement: share of the test examples to which student and teacher assign the same class. ECE:"
@@ -111,30 +111,13 @@ def score_predictions(
 
 
 def score_streams(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the statistics of streams of tasks: own day, forgetting, and malformed replay.
+    """Returns the statistics of streams of tasks, see `score_matrix.scores`.
 
     Args:
       results: the contents of results.json of each run.
     """
-    matrices = [_matrix(result["stages"]) for result in results]
-    values: dict[str, list[float | None]] = {
-        "own day": [streams.own_day(matrix) if matrix else None for matrix in matrices],
-        "forgetting": [streams.forgetting(matrix) if matrix else None for matrix in matrices],
-        "malformed": [_malformed(result["stages"]) for result in results],
-    }
-    return {name: _summary(of_seeds) for name, of_seeds in values.items()}
-
-
-def _matrix(stages: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-    """Returns the scores on all tasks so far after each task; [] if tasks are learned together."""
-    rows = [list(stage["tests"].values()) for stage in stages if "tests" in stage]
-    return rows if [len(row) for row in rows] == list(range(1, len(rows) + 1)) else []
-
-
-def _malformed(stages: Sequence[Mapping[str, Any]]) -> float | None:
-    """Returns the mean share of malformed replay over the stages that generate some."""
-    shares = [stage["malformed"] for stage in stages if "malformed" in stage]
-    return mean(shares) if shares else None
+    scores = [score_matrix.scores(result) for result in results]
+    return {name: _summary([of_seed[name] for of_seed in scores]) for name in scores[0]}
 
 
 def score_texts(

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from akd_jax.metrics import streams as metrics
+
 _COLUMNS = 4  # Heat maps side by side.
 
 
@@ -19,6 +21,24 @@ def read(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         stage["name"]: {split.removeprefix("test_"): score for split, score in tests.items()}
         for stage in results["stages"]
         if (tests := stage.get("tests"))
+    }
+
+
+def scores(results: Mapping[str, Any]) -> dict[str, float | None]:
+    """Returns 'own day', 'forgetting' and 'malformed', the mean share of dropped replay.
+
+    They are None if the tasks are learned together, or if nothing was replayed.
+
+    Args:
+      results: the content of a run's results.json.
+    """
+    rows = [list(stage.values()) for stage in read(results).values()]
+    is_stream = [len(row) for row in rows] == list(range(1, len(rows) + 1)) and rows
+    shares = [stage["malformed"] for stage in results["stages"] if "malformed" in stage]
+    return {
+        "own day": metrics.own_day(rows) if is_stream else None,
+        "forgetting": metrics.forgetting(rows) if is_stream else None,
+        "malformed": float(np.mean(shares)) if shares else None,
     }
 
 

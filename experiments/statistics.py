@@ -6,7 +6,7 @@ import numpy as np
 
 from akd_jax import metrics
 from akd_jax.host.errors import require
-from akd_jax.metrics import generation
+from akd_jax.metrics import answers, generation
 from akd_jax.types import Task
 
 
@@ -179,7 +179,7 @@ def text_difference(
     def rows(hypotheses: Sequence[str]) -> np.ndarray:
         if task.group_metrics:
             return group_rows(hypotheses, references, groups, dict(task.group_metrics))
-        return generation.ROW_METRICS[task.metric](hypotheses, references)
+        return answers.ROW_METRICS[task.metric](hypotheses, references)
 
     gaps = np.stack([rows(one) - rows(other) for one, other in zip(texts, others, strict=True)])
     return lambda indices: gaps[:, indices].mean(axis=1)
@@ -191,7 +191,7 @@ def group_rows(
     groups: Sequence[str],
     metrics: Mapping[str, str],
 ) -> np.ndarray:
-    """Returns a value of each row, [N], whose mean is `akd_jax.metrics.generation.group_score`.
+    """Returns a value of each row, [N], whose mean is `akd_jax.metrics.answers.group_score`.
 
     The value is the row's score by the metric of its group, times N / (G n), with G groups and n
     rows in the row's group.
@@ -207,7 +207,7 @@ def group_rows(
         rows = np.flatnonzero(names == group).tolist()
         if len(rows):
             chosen = ([texts[row] for row in rows] for texts in (hypotheses, references))
-            scores = generation.ROW_METRICS[metric](*chosen)
+            scores = answers.ROW_METRICS[metric](*chosen)
             values[rows] = scores * len(values) / (len(set(groups)) * len(rows))
     return values
 

@@ -6,13 +6,13 @@ or if the numbers of rows differ. They import sacreBLEU and rouge-score on first
 `InputError` if the package is not installed.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from akd_jax.host.errors import require
+from akd_jax.metrics import answers
 
 ORDERS = 4  # BLEU counts n-grams of 1 to 4 tokens.
 
@@ -72,70 +72,17 @@ def rouge1(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 
     Source: Lin, 2004, https://aclanthology.org/W04-1013.
     """
-    return float(rouge_rows("rouge1", hypotheses, references).mean())
+    return float(answers.rouge_rows("rouge1", hypotheses, references).mean())
 
 
 def rouge2(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     """Returns the mean over rows of ROUGE-2: like `rouge1`, of pairs of adjacent words."""
-    return float(rouge_rows("rouge2", hypotheses, references).mean())
+    return float(answers.rouge_rows("rouge2", hypotheses, references).mean())
 
 
 def rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     """Returns the mean over rows of ROUGE-L: like `rouge1`, of the longest common subsequence."""
-    return float(rouge_rows("rouge_l", hypotheses, references).mean())
-
-
-def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Returns the share of the texts that equal their reference, without spaces at the ends."""
-    return float(exact_match_rows(hypotheses, references).mean())
-
-
-def exact_match_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """Returns 1 for each row whose text equals its reference, and 0 for the others, [N]."""
-    rows = zip(*_rows(hypotheses, references), strict=True)
-    return np.array([float(text.strip() == target.strip()) for text, target in rows])
-
-
-def phoneme_accuracy_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """Returns 1 - PER of each row, at least 0, [N].
-
-    PER, the phoneme error rate, is the smallest number of characters to insert, to delete or to
-    replace, divided by the number of characters of the reference. Spaces at the ends do not count.
-    """
-    rows = zip(*_rows(hypotheses, references), strict=True)
-    stripped = [(text.strip(), target.strip()) for text, target in rows]
-    errors = [edit_distance(text, target) / max(len(target), 1) for text, target in stripped]
-    return np.maximum(0.0, 1.0 - np.array(errors))
-
-
-def edit_distance(one: str, other: str) -> int:
-    """Returns the smallest number of characters to insert, to delete or to replace."""
-    before = list(range(len(other) + 1))
-    for row, character in enumerate(one, start=1):
-        after = [row]
-        for column, target in enumerate(other, start=1):
-            replaced = before[column - 1] + (character != target)
-            after.append(min(before[column] + 1, after[-1] + 1, replaced))
-        before = after
-    return before[-1]
-
-
-def sentence_chrf_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """Returns the chrF of each row, from 0 to 1, [N]; see `chrf`."""
-    metric = require("sacrebleu", "text").CHRF()
-    rows = zip(*_rows(hypotheses, references), strict=True)
-    return np.array([metric.sentence_score(text, [target]).score / 100 for text, target in rows])
-
-
-def rouge_rows(name: str, hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """Returns the score of each row, [N], of 'rouge1', 'rouge2' or 'rouge_l'."""
-    package_name = "rougeL" if name == "rouge_l" else name
-    tokenizer = require("rouge_score.tokenizers", "text").DefaultTokenizer(use_stemmer=True)
-    # Without a tokenizer, the scorer makes the same one and logs a line at every call.
-    rouge = require("rouge_score.rouge_scorer", "text")
-    scorer = rouge.RougeScorer([package_name], tokenizer=tokenizer)
-    rows = zip(*_rows(hypotheses, references), strict=True)
-    return np.array([scorer.score(target, text)[package_name].fmeasure for text, target in rows])
+    return float(answers.rouge_rows("rouge_l", hypotheses, references).mean())
 
 
 def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:
@@ -150,44 +97,11 @@ def length_ratio(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 TEXT_METRICS: Mapping[str, Callable[[Sequence[str], Sequence[str]], float]] = {
     "bleu": bleu,
     "chrf": chrf,
-    "exact_match": exact_match,
+    "exact_match": answers.exact_match,
     "rouge1": rouge1,
     "rouge2": rouge2,
     "rouge_l": rouge_l,
 }
-
-# Metric name to a function of hypotheses and references that returns a score for each row, [N].
-ROW_METRICS: Mapping[str, Callable[[Sequence[str], Sequence[str]], np.ndarray]] = {
-    "exact_match": exact_match_rows,
-    "phoneme_accuracy": phoneme_accuracy_rows,
-    "rouge1": functools.partial(rouge_rows, "rouge1"),
-    "rouge2": functools.partial(rouge_rows, "rouge2"),
-    "rouge_l": functools.partial(rouge_rows, "rouge_l"),
-    "sentence_chrf": sentence_chrf_rows,
-}
-
-
-def group_score(
-    hypotheses: Sequence[str],
-    references: Sequence[str],
-    groups: Sequence[str],
-    metrics: Mapping[str, str],
-) -> float:
-    """Returns the mean over groups of examples of the scores of their texts.
-
-    Args:
-      hypotheses: N texts.
-      references: N texts.
-      groups: the name of each row's group.
-      metrics: the metric of each group, in ROW_METRICS; groups without rows do not count.
-    """
-    means = []
-    for group, metric in metrics.items():
-        rows = [number for number, name in enumerate(groups) if name == group]
-        if rows:
-            chosen = ([texts[row] for row in rows] for texts in (hypotheses, references))
-            means.append(float(ROW_METRICS[metric](*chosen).mean()))
-    return float(np.mean(means))
 
 
 def scores(
@@ -220,8 +134,8 @@ def bleu_by_source_length(
     """
     if list(edges) != sorted(set(edges)) or min(edges, default=0) < 0:
         raise ValueError(f"edges: expected ascending numbers of words, got {list(edges)}")
-    hypotheses, references = _rows(hypotheses, references)
-    _rows(sources, references, name="sources")
+    hypotheses, references = answers.paired(hypotheses, references)
+    answers.paired(sources, references, name="sources")
     part_of_row = np.searchsorted(edges, [len(source.split()) for source in sources])
     names = [
         f"{low}-{high}"
@@ -256,7 +170,7 @@ def bleu_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndar
     metric = require("sacrebleu", "text").BLEU(effective_order=True)
     scores = [
         metric.sentence_score(hypothesis, [reference])
-        for hypothesis, reference in zip(*_rows(hypotheses, references), strict=True)
+        for hypothesis, reference in zip(*answers.paired(hypotheses, references), strict=True)
     ]
     return np.array(
         [[score.sys_len, score.ref_len, *score.counts, *score.totals] for score in scores], np.int64
@@ -278,7 +192,7 @@ def bleu_of_counts(counts: np.ndarray) -> float:
 
 def _corpus_score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> Any:
     """Returns the score object of a metric of sacreBLEU with its default options."""
-    hypotheses, references = _rows(hypotheses, references)
+    hypotheses, references = answers.paired(hypotheses, references)
     return getattr(require("sacrebleu", "text"), metric)().corpus_score(hypotheses, [references])
 
 
@@ -286,24 +200,3 @@ def _signature(metric: str) -> str:
     """Returns the signature of a metric of sacreBLEU, for one reference per row."""
     signature = getattr(require("sacrebleu", "text"), metric)(references=[[""]]).get_signature()
     return str(signature.format())
-
-
-def _rows(
-    texts: Sequence[str], references: Sequence[str], name: str = "hypotheses"
-) -> tuple[list[str], list[str]]:
-    """Returns the texts and their references as lists of equal length.
-
-    Raises:
-      ValueError: a single text, no row, or different numbers of rows.
-    """
-    for rows in (texts, references):
-        if isinstance(rows, str):
-            raise ValueError(f"expected a list of texts, got the text {rows!r}; put it in a list")
-    if len(texts) != len(references):
-        raise ValueError(
-            f"{name}: expected {len(references)} rows, one for each reference, got {len(texts)};"
-            " give a row without an output an empty text"
-        )
-    if not len(references):
-        raise ValueError("references: expected at least one row, got none")
-    return list(texts), list(references)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from akd_jax.data import Batches
+from akd_jax.metrics import answers
 from akd_jax.metrics import generation as text_metrics
 from akd_jax.models.network import Model
 from akd_jax.training.beam_search import beam_search
@@ -141,9 +142,7 @@ def score(
     of_groups = dict(task.group_metrics)
     means = {}
     if of_groups:
-        means[task.metric] = text_metrics.group_score(
-            generated.texts, references, groups, of_groups
-        )
+        means[task.metric] = answers.group_score(generated.texts, references, groups, of_groups)
     others = [name for name in task.metrics if name not in means]
     return {
         **means,

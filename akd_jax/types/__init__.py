@@ -24,10 +24,11 @@ from akd_jax.types.data import (
     Variables,
     WeightedSum,
 )
-from akd_jax.types.task import TargetVocabulary, Task
+from akd_jax.types.task import GROUP_METRICS, TargetVocabulary, Task
 
 __all__ = [
     "COMPLETION",
+    "GROUP_METRICS",
     "PROMPT",
     "SOURCE",
     "TARGET",

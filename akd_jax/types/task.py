@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+# Metrics of texts that are means over the texts; `akd_jax.metrics.answers` computes them.
+GROUP_METRICS = ("exact_match", "phoneme_accuracy", "rouge1", "rouge2", "rouge_l", "sentence_chrf")
+
 
 @dataclasses.dataclass(frozen=True)
 class TargetVocabulary:
@@ -47,7 +50,7 @@ class Task:
       codes: the labels as written in the task's files, if they differ from the names.
       target: the tokens of generated texts; None for the other tasks.
       group_metrics: the name of each group of examples, such as a task of a stream, with the metric
-        of its texts; their mean is the metric 'score'.
+        of its texts in GROUP_METRICS; their mean is the metric 'score'.
       scale: (a, b) of a regression: the number in the task's files is a + b times the number that
         a network predicts, such as (0, 100) for scores from 0 to 100.
     """

@@ -22,6 +22,7 @@ from configs import (
     quality,
     reviews,
     speech,
+    stream,
     translation,
 )
 
@@ -47,6 +48,7 @@ from configs import (
         (quality, "mlqe,ro-en,2000"),
         (translation, "imitkd"),
         (translation, "gkd,iwslt14"),
+        (stream, "base"),
     ],
 )
 def test_shipped_configs_are_valid_and_survive_a_round_trip(module, argument):
@@ -60,11 +62,13 @@ def test_shipped_configs_are_valid_and_survive_a_round_trip(module, argument):
     task = {
         quality: Task((), ("pearson",)),
         translation: Task((), ("bleu",), target=target),
+        stream: Task((), ("score",), target=target),
     }.get(module, Task.numbered(10))
     for name in methods.METHODS:
         needs = {
             "textual_kd": of_speech,
             "multi_teacher": False,
+            "l2kd": False,  # It reads the files of a stream; see test_l2kd.py.
             "rl_kd": parsed.rl_kd.teachers,
             **dict.fromkeys(("seq_kd", "imitkd", "gkd"), task.target),
         }

@@ -14,8 +14,7 @@ from akd_jax.data.readers import domains, tsv
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path
 from akd_jax.host.settings import Section
-from akd_jax.metrics.generation import ROW_METRICS
-from akd_jax.types import Task
+from akd_jax.types import GROUP_METRICS, Task
 
 COLUMNS = ("context", "question", "answer")
 TOKENIZER, METRIC = "tokenizer.json", "metric.json"
@@ -132,9 +131,9 @@ def _metric(path: Path) -> str:
         name = json.loads(path.read_text(encoding="utf-8"))["metric"]
     except (ValueError, KeyError, TypeError):
         name = None
-    if name not in ROW_METRICS:
+    if name not in GROUP_METRICS:
         raise InputError(
-            f'{path}: expected {{"metric": NAME}} with a name among {", ".join(ROW_METRICS)}, got'
+            f'{path}: expected {{"metric": NAME}} with a name among {", ".join(GROUP_METRICS)}, got'
             f" {name!r}; correct it"
         )
     return name

@@ -4,6 +4,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import torch
 
 from akd_jax import data, models
 from akd_jax.host.errors import InputError
@@ -12,6 +13,9 @@ from experiments.benchmarks import (
     cache,
     children,
     composition,
+    decoder,
+    decoder_pytorch,
+    decoder_sizes,
     generation_jax,
     generation_pytorch,
     hlo,
@@ -226,6 +230,26 @@ def test_the_suite_of_generation_writes_the_same_texts_in_both_libraries(tmp_pat
     theirs = generation_pytorch.generation(model, 2, beams)().numpy()
     assert ours.shape == (2, 32)
     np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_suite_of_decoders_measures_the_same_work_in_both_libraries(tmp_path):
+    reference = decoder_pytorch.save_model(str(tmp_path))
+    model = decoder.load(tmp_path)
+    written = np.asarray(decoder.generation(model, 2)())
+    theirs = decoder_pytorch.generation(reference, 2)().numpy()
+    np.testing.assert_array_equal(written, theirs[:, decoder_sizes.PROMPT_LENGTH :])
+    _, labels = decoder_sizes.rows()
+    run = decoder.training_step(model)
+    for module in reference.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    loss = decoder_pytorch.training_step(reference)()
+    outputs = model(run.args[0].inputs)
+    counted = np.asarray(outputs.mask)
+    np.testing.assert_array_equal(counted, labels != -100)
+    log_p = jax.nn.log_softmax(outputs.logits)[counted]
+    expected = -np.asarray(log_p)[np.arange(counted.sum()), labels[counted]].mean()
+    assert loss == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])

@@ -39,6 +39,7 @@ def resume_key(settings: RunSettings, task: Task, teachers: Mapping[str, Recipe]
         "teachers": {name: recipe_key(recipe) for name, recipe in teachers.items()},
         "stored": stored_key(settings),
         "labels": task.output_names,
+        **({"data": task.data_digest} if task.data_digest else {}),
     }
 
 

@@ -237,4 +237,11 @@ def test_a_stream_that_changed_is_refused(root, config, tmp_path):
     shutil.copytree(root / "run", tmp_path / "run")
     config.l2kd.variant = "seq_kd_soft"
     config.dataset.tasks = "reverse,copy"
-    assert "expected" in error_of(runs.run, config, tmp_path / "run")
+    assert "dataset.tasks" in error_of(runs.run, config, tmp_path / "run")
+    config.dataset.tasks = "copy,reverse"
+    runs.run(config, tmp_path / "run")  # It is finished.
+    shutil.copytree(root / "stream", tmp_path / "stream")
+    path = tmp_path / "stream/copy/train.tsv"
+    path.write_text(path.read_text().replace("a\t", "b\t", 1))
+    config.dataset.data_dir = str(tmp_path / "stream")
+    assert "data" in error_of(runs.run, config, tmp_path / "run")

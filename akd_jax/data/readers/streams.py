@@ -4,7 +4,9 @@ The files have the columns context, question and answer. A network reads context
 generates the answer.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 
 from pydantic import Field
 
@@ -77,6 +79,7 @@ def load(data_dir: Path | None, options: StreamOptions | None = None) -> Source:
             (SCORE, "exact_match"),
             target=target,
             group_metrics=tuple((name, _metric(data_dir / name / METRIC)) for name in names),
+            data_digest=_digest(tables),
         ),
         normalise=None,
         others={test_split(name): of_task["test"] for name, of_task in examples.items()},
@@ -110,6 +113,15 @@ def task_names(data_dir: Path, options: StreamOptions) -> list[str]:
                 f" correct the name, or add {name}/train.tsv to {data_dir}"
             )
     return names
+
+
+def _digest(tables: Mapping[str, Mapping[str, tsv.Table]]) -> str:
+    """Returns a digest of all rows."""
+    rows = {
+        name: [list(table.rows.values()) for table in of_task.values()]
+        for name, of_task in tables.items()
+    }
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def _examples(table: tsv.Table, name: str) -> Examples:

@@ -130,7 +130,11 @@ def _summary(
         for name, teacher in grid.teachers.items()
         if teacher.results
     }
-    updates = [planned_updates(plan) for plan in plans.values()]
+    updates = [
+        sum(stage["steps"] for stage in result["stages"])
+        for results in grid.results.values()
+        for result in results
+    ]
     return {
         "title": f"{_title(plans)} on {plan.settings.dataset.name}, {seeds} seeds",
         "metric": task.metric,

@@ -22,7 +22,8 @@ _PARTS = {
     "rouge1": "Texts are decoded greedily. rouge2, rouge_l: ROUGE-2 and ROUGE-L of the same texts.",
     "score": "Texts are decoded greedily. test: the mean over the tasks of the last model's scores."
     " exact_match: the share of texts that equal the answer. own day: the mean score of each task"
-    " right after it was learned. forgetting: the mean over the tasks before the last one of the"
+    " right after it was learned. teachers: the mean score of each teacher on its own task, which"
+    " must not be below own day. forgetting: the mean over the tasks before the last one of the"
     " largest score so far minus the last one. malformed: the share of the generated examples of"
     " earlier tasks that could not be read.",
 }
@@ -226,7 +227,7 @@ def notes(
     """Returns sentences that explain the columns of the table.
 
     Args:
-      updates: number of updates of a student of each method.
+      updates: number of updates of each student.
       seeds: number of students of each method.
       examples: number of test examples.
       task: the task, whose metric is the score.
@@ -238,7 +239,11 @@ def notes(
         f"Scores are in percent: mean ± standard deviation over {seeds} seeds, on {examples:,}"
         f" test examples. Every student was trained for {count} updates.",
         f"test: {task.metric} of the checkpoint with the best validation score. last step:"
-        f" {task.metric} of the last checkpoint.",
+        f" {task.metric} of the last checkpoint."
+        if not task.group_metrics
+        else "Rows make equal numbers of passes over the examples of each task, and not of updates:"
+        " rows with whole texts, replay or one task after another make more of them. The last"
+        " epoch of each task counts.",
         "vs: 95 % confidence interval of the difference to that method, from a paired bootstrap"
         " over seeds and test examples. If an interval contains 0, the difference is not"
         " significant. With few seeds, an interval that barely excludes 0 is weak evidence.",

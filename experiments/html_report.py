@@ -76,6 +76,8 @@ def write(workdir: Path) -> Path:
             "Heat maps: the score in percent on each task so far, after each task was learned."
             + (" They are those of the first seed." if comparison else "")
         )
+        if results is not None:
+            body += _table(("", "percent"), _stream_scores(results))
     runs, metric = read_runs(workdir)
     body += _svg(draw_curves(runs, metric))
     if comparison is not None and len(runs) < len(comparison["methods"]):
@@ -106,6 +108,12 @@ def _streams(
         }
     streams = {name: score_matrix.read(run) for name, run in runs.items()}
     return {name: stream for name, stream in streams.items() if len(stream) > 1}
+
+
+def _stream_scores(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns the names and values of the scores of a stream."""
+    scores = {"mean at the end": results["student"]["test"], **score_matrix.scores(results)}
+    return [(name, percent(score)) for name, score in scores.items() if score is not None]
 
 
 def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:
@@ -160,7 +168,7 @@ def _run_body(results: dict[str, Any]) -> str:
         _table(("", "validation", "test"), rows)
         + _note(
             f"Metric: {results.get('metric', 'accuracy')}. The student is the checkpoint of the"
-            " last stage with the best validation score."
+            f" last stage that was selected by: {results['select_on']}."
         )
         + _table(headers, stages)
         + (_note(f"Truncated texts: {_counts(results['truncated'])}.") if padded else "")

@@ -25,9 +25,11 @@ def read(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def scores(results: Mapping[str, Any]) -> dict[str, float | None]:
-    """Returns 'own day', 'forgetting' and 'malformed', the mean share of dropped replay.
+    """Returns 'own day', 'teachers', 'forgetting' and 'malformed'.
 
-    They are None if the tasks are learned together, or if nothing was replayed.
+    'teachers' is the mean score of each teacher on its own task, and 'malformed' the mean share of
+    dropped replay. A score is None if the tasks are learned together, there is no teacher, or
+    nothing was replayed.
 
     Args:
       results: the content of a run's results.json.
@@ -35,8 +37,10 @@ def scores(results: Mapping[str, Any]) -> dict[str, float | None]:
     rows = [list(stage.values()) for stage in read(results).values()]
     is_stream = [len(row) for row in rows] == list(range(1, len(rows) + 1)) and rows
     shares = [stage["malformed"] for stage in results["stages"] if "malformed" in stage]
+    taught = [score for s in results["stages"] for score in s.get("teacher_tests", {}).values()]
     return {
         "own day": metrics.own_day(rows) if is_stream else None,
+        "teachers": float(np.mean(taught)) if taught else None,
         "forgetting": metrics.forgetting(rows) if is_stream else None,
         "malformed": float(np.mean(shares)) if shares else None,
     }

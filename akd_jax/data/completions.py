@@ -24,8 +24,8 @@ def vocabulary(tokenizer: "Tokenizer", target: TargetVocabulary) -> text.Vocabul
     """Returns the vocabulary of texts that are continued.
 
     The last column of a text is the completion; the others are the prompt, with spaces between
-    them. Of a text that is too long, the prompt loses its beginning, and then the completion its
-    end.
+    them. Of a text that is too long, the prompt loses its beginning, up to a quarter of all tokens,
+    and then the completion its end.
 
     Args:
       tokenizer: the tokenizer of all columns.
@@ -90,7 +90,7 @@ def _split(
     )
     rows = []
     for prompt, completion in pairs:
-        room = max(0, max_length - 1 - len(completion))
+        room = max(max_length - 1 - len(completion), max_length // 4)
         rows.append(
             (
                 prompt[max(0, len(prompt) - room) :],

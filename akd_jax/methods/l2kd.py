@@ -40,6 +40,7 @@ from akd_jax.types import Task
 
 _SOFT = ("word_kd", "seq_kd_soft")  # The variants with the teacher's probabilities.
 _WRITTEN = ("seq_kd", "seq_kd_soft")  # Those with the answers that it writes.
+_TAUGHT = tuple(dict.fromkeys((*_SOFT, *_WRITTEN)))
 _FINETUNE, _MULTITASK = "finetune", "multitask"
 
 
@@ -95,13 +96,24 @@ def build(config: RunSettings, task: Task) -> Method:
             "config.dataset.name: expected a stream of tasks for l2kd, got"
             f" {config.dataset.name}; choose the data set stream"
         )
-    for field, section in (("student", config.student), ("teacher", config.teacher)):
-        if not models.continues_texts(section.model):
+    settings = config.section(Config)
+    networks = {"student": config.student.model}
+    if settings.variant in _TAUGHT and not config.teacher.path:
+        networks["teacher"] = config.teacher.model
+    for field, model in networks.items():
+        if not models.continues_texts(model):
             raise InputError(
                 f"config.{field}.model: expected a network that continues texts, such as"
-                f" decoder:2x64, for l2kd, got {section.model!r}; choose another network"
+                f" decoder:2x64, for l2kd, got {model!r}; choose another network"
             )
-    return _Stream(config, config.section(Config), task).method()
+    replays = settings.gamma and settings.variant not in (_FINETUNE, _MULTITASK)
+    if replays and settings.replay == "generated" and not settings.lm_weight:
+        raise InputError(
+            "config.l2kd.lm_weight: expected more than 0, since a model that has not learned whole"
+            " texts cannot write examples of earlier tasks, got 0; increase it, or set"
+            " config.l2kd.gamma to 0"
+        )
+    return _Stream(config, settings, task).method()
 
 
 class _Stream:
@@ -128,7 +140,7 @@ class _Stream:
             self._student_stage(name, (name,), names[:number]) for number, name in enumerate(names)
         ]
         recipes = {}
-        if variant in _SOFT or variant in _WRITTEN:
+        if variant in _TAUGHT:
             recipes = {_teacher(name): self._recipe(name) for name in names}
         return Method("l2kd", tuple(stages), recipes)
 
@@ -136,13 +148,13 @@ class _Stream:
         """Returns the stage in which the student learns tasks after earlier ones."""
         settings, student = self._settings, self._config.student
         variant = settings.variant
-        teacher = _teacher(name) if variant in _SOFT or variant in _WRITTEN else ""
+        teacher = _teacher(name) if variant in _TAUGHT else ""
         data = self._data(new, lm=variant != _FINETUNE)
         if variant in _WRITTEN:
             data = dataclasses.replace(data, teacher=teacher)
-        if earlier and settings.gamma and variant != _FINETUNE:
-            # As many for each of the earlier tasks.
-            count = math.ceil(settings.gamma * self._count(new)) // len(earlier)
+        # As many for each of the earlier tasks.
+        count = math.ceil(settings.gamma * self._count(new)) // max(1, len(earlier))
+        if earlier and count and variant != _FINETUNE:
             sampler = self._sampler if settings.replay == "generated" else None
             data = dataclasses.replace(data, replay=Replay(earlier, count, earlier[-1], sampler))
         loss = losses.StreamLoss(
@@ -184,6 +196,7 @@ class _Stream:
                 data=data,
                 evaluate=self._validation((name,)),
                 select=(SCORE, "max"),
+                tests=(test_split(name),),
             )
             return Method("teacher", (stage,))
 

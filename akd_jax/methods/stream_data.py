@@ -29,7 +29,7 @@ class Replay:
 
     Attributes:
       tasks: the earlier tasks.
-      count: number of examples of each.
+      count: number of examples of each, at least 1; of the data at most as many as were learned.
       model: the name of the stage whose model writes them.
       sampler: draws them; None to take the first examples of the data.
     """
@@ -74,20 +74,21 @@ class StreamData:
         """Returns the rows: QA and LM of the new tasks, then QA and LM of the earlier ones."""
         numbers = np.concatenate([self._numbers(name, self.size) for name in self.tasks])
         train = context.dataset.splits["train"].take(numbers)
-        self._check_answers(train.labels, numbers)
-        if context.folder is None:  # A dry run: the data set has the right shapes.
-            return self._rows(train, context)
+        self._check_answers(context.dataset.splits["train"].labels)
+        if context.folder is None:  # A dry run: rows of the right number and shapes.
+            count = 0 if self.replay is None else self.replay.count * len(self.replay.tasks)
+            return self._rows(train.take(np.arange(len(train) + count) % len(train)))
         if self.teacher:
             texts = self._texts()[numbers]
             train = dataclasses.replace(self._write(context, train, texts), groups=train.groups)
-        rows = [self._rows(train, context)]
+        rows = [self._rows(train)]
         if self.replay is not None:
             replayed = self._replay(context, self.replay)
             if len(replayed):
-                rows.append(self._rows(replayed, context))
+                rows.append(self._rows(replayed))
         return concatenate(rows)
 
-    def _rows(self, examples: Examples, context: StageContext) -> Examples:
+    def _rows(self, examples: Examples) -> Examples:
         """Returns the QA rows of examples, and then their LM rows."""
         if not self.lm:
             return examples
@@ -130,7 +131,7 @@ class StreamData:
         """Returns examples of the earlier tasks."""
         sampler = settings.sampler
         if sampler is None:
-            parts = [self._numbers(name, settings.count) for name in settings.tasks]
+            parts = [self._numbers(name, self.size)[: settings.count] for name in settings.tasks]
             return context.dataset.splits["train"].take(np.concatenate(parts))
         assert context.folder is not None, "expected a folder for the texts"
         rows = [(name, number) for name in settings.tasks for number in range(settings.count)]
@@ -142,7 +143,7 @@ class StreamData:
                 context.digest(settings.model),
                 teacher_texts.digest_of_texts(sources),
                 self.target.key,
-                f"{sampler}, {self.config.dtype}",
+                f"{sampler}, {len(settings.tasks)} tasks, {self.config.dtype}",
             ),
             sources,
             lambda numbers: sampler(
@@ -151,6 +152,7 @@ class StreamData:
                 context.dataset,
                 [rows[number][0] for number in numbers],
                 numbers,
+                len(settings.tasks),
             ),
         )
         parsed = [replay.parse(x.texts[0], ended=not x.without_end[0]) for x in written]
@@ -170,15 +172,15 @@ class StreamData:
     def _texts(self) -> np.ndarray:
         return datasets.load(self.config.dataset).splits["train"].inputs
 
-    def _check_answers(self, labels: np.ndarray, numbers: np.ndarray) -> None:
-        """Raises InputError if an answer was cut."""
+    def _check_answers(self, labels: np.ndarray) -> None:
+        """Raises InputError if an answer of any task was cut."""
         cut = ~np.any(labels == self.target.end, axis=1)
         if cut.any():
-            row = numbers[np.argmax(cut)]
+            row = int(np.argmax(cut))
             raise InputError(
-                "config.dataset.max_length: expected more tokens than those of each answer and a"
-                f" start token, got {self.config.dataset.max_length}, fewer than"
-                f" {self._texts()[row, -1][:60]!r} needs; increase it"
+                "config.dataset.max_length: expected room for each answer beside a quarter of the"
+                f" tokens for its question, got {self.config.dataset.max_length}, too few for"
+                f" {self._texts()[row, -1][:60]!r}; increase it"
             )
 
 

@@ -33,7 +33,7 @@ class LayerConfig:
       activation: the activation of the feed-forward blocks, a name in ACTIVATIONS.
       norm: 'post', a layer norm after each residual connection; or 'pre', one before each block and
         one after the last layer.
-      dropout: rate after the embeddings and after each block.
+      dropout: rate after each block, and after the embeddings if there is no other rate for them.
       attention_dropout: rate of the attention weights.
       layer_norm_eps: epsilon of the layer norms.
       initializer_range: standard deviation of the initial embeddings. The initial kernels are

@@ -8,7 +8,7 @@ from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.runs.creation import obtain_teacher
 from akd_jax.runs.resume import resume_key
-from akd_jax.runs.scores import stage_select
+from akd_jax.runs.scores import compare_with_teachers, select_on
 from akd_jax.runs.setup import STORED_OUTPUTS, STUDENT, Plan, make_plan
 from akd_jax.runs.stages import train_method
 from akd_jax.runs.teachers import stored_folder, teacher_scores
@@ -59,22 +59,26 @@ def _train_run(plan: Plan, folder: Path) -> dict[str, Any]:
     """Trains the teachers and the student in a locked folder, and writes results.json."""
     settings = plan.settings
     teachers = {name: obtain_teacher(plan, name, folder) for name in plan.method.teachers}
+    trained = train_method(
+        plan,
+        STUDENT,
+        {name: teacher.model for name, teacher in teachers.items()},
+        folder,
+        seed=settings.seed,
+        views=settings.teacher.views,
+        label=f"{settings.method} seed {settings.seed}",
+    )
+    of_teachers = {name: teacher.results for name, teacher in teachers.items()}
+    for stage, summary in zip(plan.method.stages, trained["stages"], strict=True):
+        summary |= compare_with_teachers(stage, summary, of_teachers)
     results = {
         "method": settings.method,
         "dataset": settings.dataset.name,
         "seed": settings.seed,
         "metric": plan.dataset.task.metric,
-        "select_on": f"validation {stage_select(plan, plan.method.stages[-1])[0]}",
+        "select_on": select_on(plan, plan.method.stages[-1]),
         **teacher_scores(teachers),
-        **train_method(
-            plan,
-            STUDENT,
-            {name: teacher.model for name, teacher in teachers.items()},
-            folder,
-            seed=settings.seed,
-            views=settings.teacher.views,
-            label=f"{settings.method} seed {settings.seed}",
-        ),
+        **trained,
         **_truncation_counts(plan),
         "devices": processes.describe_devices(),
     }

@@ -262,7 +262,7 @@ def tokenise_dataset(
     )
 
 
-@functools.lru_cache(maxsize=12)  # Enough for the splits of two data sets in two vocabularies.
+@functools.lru_cache(maxsize=64)  # Enough for the splits of two data sets in two vocabularies.
 def _tokenise_split(
     settings: DatasetConfig, split: str, vocabulary: text.Vocabulary
 ) -> tuple[Any, np.ndarray]:
@@ -271,7 +271,7 @@ def _tokenise_split(
     return vocabulary.read(dataset.splits[split].inputs, dataset.kinds, settings.max_lengths)
 
 
-@functools.lru_cache(maxsize=12)
+@functools.lru_cache(maxsize=64)
 def _label_split(
     settings: DatasetConfig, split: str, vocabulary: text.Vocabulary
 ) -> np.ndarray | None:

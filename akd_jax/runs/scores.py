@@ -1,6 +1,6 @@
 """The scores of a run: the evaluation of a stage, and the scores of a finished model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -17,6 +17,12 @@ from akd_jax.training.stage import Evaluate, Select, Stage, StageContext
 def stage_select(plan: Plan, stage: Stage) -> Select:
     """Returns the score that selects the best student of a stage, and 'max' or 'min'."""
     return stage.select or (plan.dataset.task.metric, "max")
+
+
+def select_on(plan: Plan, stage: Stage) -> str:
+    """Returns what selects the best student of a stage, for the records."""
+    score, mode = stage_select(plan, stage)
+    return "last epoch" if mode == "last" else f"validation {score}"
 
 
 def stage_evaluation(
@@ -57,6 +63,40 @@ def split_scores(
         ]
         for split in splits
     }
+
+
+def compare_with_teachers(
+    stage: Stage, summary: Mapping[str, Any], teachers: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Returns the scores of a stage's teachers on its test splits; logs those that are too low.
+
+    Args:
+      stage: the stage.
+      summary: its entry in results.json.
+      teachers: the content of each teacher's results.json by name.
+
+    Returns:
+      'teacher_tests', the scores by split; {} if no teacher was scored on the splits of the stage.
+    """
+    own = summary.get("tests", {})
+    scores = {
+        split: score
+        for name in stage.teachers
+        for of_teacher in teachers.get(name, {}).get("stages", ())
+        for split, score in of_teacher.get("tests", {}).items()
+        if split in own
+    }
+    for split, score in scores.items():
+        if None not in (score, own[split]) and score < own[split]:
+            logging.warning(
+                "stage %s: the student reaches %.3f on %s, more than its teacher with %.3f, so that"
+                " the teacher can do harm; train the teacher for more epochs",
+                stage.name,
+                own[split],
+                split,
+                score,
+            )
+    return {"teacher_tests": scores} if scores else {}
 
 
 def warn_if_no_better_than_constant(

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -28,7 +28,6 @@ from akd_jax.runs.setup import STUDENT, Plan
 from akd_jax.runs.teachers import store_name, stored_folder, stored_outputs
 from akd_jax.teachers.live import LiveTeacher, StoredTeacher
 from akd_jax.teachers.stored import StoredOutputs, teacher_digest
-from akd_jax.training.evaluate import finite_scores
 from akd_jax.training.loop import Position, StageResult, train_stage
 from akd_jax.training.method import Method
 from akd_jax.training.stage import Stage, StageContext
@@ -246,13 +245,19 @@ def _final_scores(
     if not method.predicts_labels:
         return {**scores, "test": None, "metrics": {}, "test_last": None}
     best, last = (Model(variables, network.apply) for variables in (result.best, result.last))
-    return {
-        **scores,
-        **test_scores(plan, best, evaluator, f"{label}, best epoch"),
-        "test_last": finite_scores(evaluator.on("test")(last, {}), f"{label}, last epoch, test")[
-            plan.dataset.task.metric
-        ],
-    }
+    scored = test_scores(plan, best, evaluator, f"{label}, best epoch")
+    splits = method.stages[-1].tests
+    if splits:  # Those of the tasks that the network has learned.
+        scored["test"] = _mean(scored["metrics"][x][plan.dataset.task.metric] for x in splits)
+    of_last = split_scores(plan, last, evaluator, splits or ("test",), f"{label}, last epoch")
+    return {**scores, **scored, "test_last": _mean(of_last.values())}
+
+
+def _mean(scores: Iterable[float | None]) -> float | None:
+    """Returns the mean of scores; None if one is not finite."""
+    values = list(scores)
+    finite = [value for value in values if value is not None]
+    return sum(finite) / len(finite) if len(finite) == len(values) else None
 
 
 def _summary(run: StageRun, result: StageResult) -> dict[str, Any]:

@@ -18,14 +18,15 @@ from akd_jax.training.generation import Step, Writing, generate, sample
 from akd_jax.training.texts import Texts
 from akd_jax.types import COMPLETION, Batch, TargetVocabulary, Tokens
 
+_TAG = 0x5E9  # Keeps the keys apart from those of the training.
 SEPARATOR = "<answer>"  # Between question and answer in the files of replayed examples.
 
 
 class Sampler:
     """Draws texts of tasks: each begins with the token of its task.
 
-    What is drawn for a text depends on its number and the seed, and neither on the other texts nor
-    on the number of devices.
+    What is drawn for a text depends on its number, the number of tasks that the model has learned,
+    and the seed; and neither on the other texts nor on the number of devices.
 
     Args:
       target: the tokens of the texts.
@@ -42,8 +43,12 @@ class Sampler:
         ) -> jax.Array:
             del axis_name
             assert batch.ids is not None, "expected the numbers of the texts"
-            numbers = jnp.asarray(batch.labels)[:, 0]  # The labels hold the numbers.
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
+            # The labels hold what the keys depend on.
+            numbers, learned = jnp.asarray(batch.labels)[:, :2].T
+            key = jax.random.fold_in(jax.random.key(seed), _TAG)
+            keys = jax.vmap(lambda *x: functools.reduce(jax.random.fold_in, x, key))(
+                learned, numbers
+            )
             tasks = tuple(token for _, token in target.tasks)
             writing = Writing(length, start, target.end, target.pad, tasks)
 
@@ -70,6 +75,7 @@ class Sampler:
         dataset: Dataset,
         tasks: Sequence[str],
         numbers: np.ndarray,
+        learned: int,
     ) -> list[Texts]:
         """Returns a text for each number; question and answer have SEPARATOR between them.
 
@@ -79,6 +85,7 @@ class Sampler:
           dataset: the data set, whose inputs have the shapes that the model reads.
           tasks: the task of each text.
           numbers: the number of each text.
+          learned: the number of tasks that the model has learned.
 
         Raises:
           StoppedError: a stop was requested.
@@ -91,7 +98,7 @@ class Sampler:
             # Only the token of the task, with which the writing starts: an empty prompt.
             prompts = Tokens(ids, np.full_like(ids, COMPLETION), np.ones(len(chosen), np.int32))
             labels = np.zeros((len(chosen), *dataset.label_shape), np.int32)
-            labels[:, 0] = chosen
+            labels[:, 0], labels[:, 1] = chosen, learned
             rows = self._sample[name](model, batches(Examples({key: prompts}, labels)))
             for number, row in zip(chosen, rows, strict=True):
                 written[number] = self._text(row)

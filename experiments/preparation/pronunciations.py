@@ -42,7 +42,7 @@ _SHORTEST, _LONGEST = 2, 14  # Phonemes of a word.
 _WORD = re.compile(r"[^\W\d_]{3,10}")
 _ENTRY = re.compile(r"([^\W\d_]{3,10}) /([^/(),]+)/")
 _MARKS = re.compile(r"[ˈˌ.\s'°ʰ|‿-]")
-_NASAL = "\u0303"  # The tilde of nasal vowels, which is a part of the phoneme.
+_PARTS = "\u0303\u0327"  # The tilde of nasal vowels and the cedilla are parts of the phoneme.
 # CMU's symbols without the number of the stress.
 _ARPABET = {
     "AA": "ɑ",
@@ -125,8 +125,8 @@ def prepare(data_dir: Path) -> str:
 def phonemes(pronunciation: str) -> str:
     """Returns a pronunciation without stress, syllables, ties and marks."""
     letters = unicodedata.normalize("NFD", pronunciation)
-    kept = (c for c in letters if c == _NASAL or not unicodedata.combining(c))
-    return _MARKS.sub("", "".join(kept))
+    kept = (c for c in letters if c in _PARTS or not unicodedata.combining(c))
+    return unicodedata.normalize("NFC", _MARKS.sub("", "".join(kept)))
 
 
 def _complete(folder: Path) -> bool:
@@ -166,6 +166,8 @@ def _write(folder: pathlib.Path, language: str, words: Mapping[str, str]) -> Non
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        metric = json.dumps({"metric": "phoneme_accuracy"}) + "\n"
+        replace_text(folder / streams.METRIC, metric)
         start = 0
         for split, size in _SIZES.items():
             part = rows[start : start + size]
@@ -173,7 +175,5 @@ def _write(folder: pathlib.Path, language: str, words: Mapping[str, str]) -> Non
             header = "\t".join(streams.COLUMNS) + "\n"
             replace_text(folder / f"{split}.tsv", "".join([header, *lines]))
             start += size
-        metric = json.dumps({"metric": "phoneme_accuracy"}) + "\n"
-        replace_text(folder / streams.METRIC, metric)
     except OSError as error:
         raise not_writable(folder, error) from None

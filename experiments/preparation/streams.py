@@ -4,6 +4,7 @@ import dataclasses
 
 from akd_jax.data import completions, sequences
 from akd_jax.data.readers import domains, streams
+from akd_jax.data.text import load_tokenizer
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path
 from akd_jax.models import huggingface
@@ -68,8 +69,10 @@ def prepare(data_dir: Path, options: Options) -> str:
         tokenizer = tokenizers.train(texts, options.vocabulary_size, special)
     path = data_dir / streams.TOKENIZER
     tokenizers.save(path, tokenizer)
+    tokenizer = load_tokenizer(path, 0)  # An existing one is kept.
     source = streams.load(data_dir)
-    lengths = sorted(map(len, completions.encode(tokenizer, texts)))
+    # With the tokens of the task and of the answer.
+    lengths = sorted(2 + len(ids) for ids in completions.encode(tokenizer, texts))
     return (
         f"{len(source.train):,} training and {len(source.test):,} test examples of the tasks"
         f" {', '.join(names)}; a vocabulary of {tokenizer.get_vocab_size():,} tokens; texts of up"

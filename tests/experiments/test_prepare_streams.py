@@ -63,7 +63,7 @@ def words_of(folder, task):
 
 
 def test_phonemes_have_no_stress_or_syllables():
-    given = {"ˈaːbn̩t": "aːbnt", "bɔ̃.ˈʒuʁ": "bɔ̃ʒuʁ", "t͡ʃaʊ̯": "tʃaʊ", "an.te": "ante"}
+    given = {"ˈaːbn̩t": "aːbnt", "bɔ̃.ˈʒuʁ": "bɔ̃ʒuʁ", "t͡ʃaʊ̯": "tʃaʊ", "an.te": "ante", "ɪç": "ɪç"}
     assert {ipa: pronunciations.phonemes(ipa) for ipa in given} == given
 
 

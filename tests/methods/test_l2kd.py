@@ -68,9 +68,15 @@ def test_the_run_has_the_scores_on_all_tasks_so_far(root):
     assert results["student"]["test"] == results["student"]["test_last"]
     assert results["student"]["metrics"]["test_reverse"]["score"] == last["test_reverse"]
     assert 0 <= stages[1]["malformed"] <= 1
-    for name in ("teacher_copy", "teacher_reverse"):
-        teacher = records.read(root / "run" / name / "results.json")
+    for stage in stages:
+        name = stage["name"]
+        teacher = records.read(root / f"run/teacher_{name}/results.json")
         assert teacher["stages"][0]["best_validation"] == teacher["validation"]
+        # The score of a teacher is that on its own task.
+        own = teacher["metrics"][f"test_{name}"]["score"]
+        assert teacher["test"] == own == results[f"teacher_{name}"]["test"]
+        assert stage["teacher_tests"] == {f"test_{name}": own}
+    assert results["select_on"] == "last epoch"
 
 
 def test_rows_of_the_stage_are_new_examples_and_replay_in_both_views(root, config):
@@ -116,6 +122,7 @@ def test_replay_depends_on_its_number_and_not_on_the_batches(root, config):
             plan.dataset,
             ["copy" if number % 2 else "reverse" for number in numbers],
             numbers,
+            learned=2,
         )
         written.append({n: x.texts for n, x in zip(numbers.tolist(), texts, strict=True)})
     assert written[0] == written[1]
@@ -171,10 +178,10 @@ _SLOW = pytest.mark.slow  # The default run stops in the replay.
 @pytest.mark.parametrize(
     ("check", "unfinished"),
     [
-        pytest.param(23, "teacher_reverse/scratch", marks=_SLOW),
-        pytest.param(30, "teacher_logits/teacher_copy.texts-*/parts", marks=_SLOW),
-        (44, "teacher_logits/replay_after_copy.texts-*/parts"),
-        pytest.param(50, "student/reverse", marks=_SLOW),
+        pytest.param(25, "teacher_reverse/scratch", marks=_SLOW),
+        pytest.param(32, "teacher_logits/teacher_copy.texts-*/parts", marks=_SLOW),
+        (46, "teacher_logits/replay_after_copy.texts-*/parts"),
+        pytest.param(52, "student/reverse", marks=_SLOW),
     ],
 )
 def test_a_stopped_stream_ends_as_if_undisturbed(root, config, tmp_path, check, unfinished):
@@ -206,6 +213,9 @@ def test_replay_is_shared_equally_by_the_earlier_tasks(config):
     stages = runs.make_plan(config).method.stages
     assert stages[0].data.replay is None
     assert [stage.data.replay.count for stage in stages[1:]] == [8, 4]
+    config.l2kd.gamma = 0.01  # One example, which is not enough for two tasks.
+    stages = runs.make_plan(config).method.stages
+    assert [stage.data.replay is None for stage in stages] == [True, False, True]
     config.l2kd.variant = "finetune"
     stages = runs.make_plan(config).method.stages
     assert all(stage.data.replay is None for stage in stages)
@@ -213,6 +223,11 @@ def test_replay_is_shared_equally_by_the_earlier_tasks(config):
 
 
 def test_bad_settings_are_refused(config, tmp_path):
+    config.l2kd.lm_weight = 0.0
+    assert error_of(runs.make_plan, config).startswith(
+        "config.l2kd.lm_weight: expected more than 0, since a model that has not learned whole"
+    )
+    config.l2kd.lm_weight = 0.25
     config.student.model = "transformer:30,1+1x16"
     assert error_of(runs.make_plan, config) == (
         "config.student.model: expected a network that continues texts, such as decoder:2x64, for"
@@ -227,8 +242,8 @@ def test_bad_settings_are_refused(config, tmp_path):
 def test_an_answer_longer_than_the_network_reads_is_refused(config, tmp_path):
     config.dataset.max_length = 4
     assert re.fullmatch(
-        r"config\.dataset\.max_length: expected more tokens than those of each answer and a start"
-        r" token, got 4, fewer than '[abcd]{4}' needs; increase it",
+        r"config\.dataset\.max_length: expected room for each answer beside a quarter of the tokens"
+        r" for its question, got 4, too few for '[abcd]{4}'; increase it",
         error_of(runs.run, config, tmp_path),
     )
 

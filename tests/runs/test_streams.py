@@ -52,6 +52,14 @@ def test_comparison_has_the_scores_of_streams(root):
     ]
     assert table[-1]["forgetting"].startswith(f"{100 * np.mean(forgotten):.2f}")
     assert " to " in table[-1]["vs lamol"]
+    # The score of a teacher is that on its own task.
+    teachers = {row[""]: row["test"] for row in table[:2]}
+    for name in ("copy", "reverse"):
+        teacher = records.read(root / f"compared/teacher_{name}/results.json")
+        score = teacher["metrics"][f"test_{name}"]["score"]
+        assert teachers[f"(teacher_{name})"] == f"{100 * score:.2f}"
+    updates = [sum(stage["steps"] for stage in result["stages"]) for result in results]
+    assert any(f"{updates[0]:,} updates" in note for note in comparison["notes"])
     # The teachers are those of all rows and seeds.
     assert not list((root / "compared").glob("*/seed_*/teacher_copy"))
     page = html_report.write(root / "compared").read_text()

@@ -67,6 +67,7 @@ def load(data_dir: Path | None, options: StreamOptions | None = None) -> Source:
             f"{data_dir / TOKENIZER}: expected the token {sequences.task_token(missing[0])}, got"
             " none; delete the file and run experiments.prepare again"
         )
+    metrics = tuple((name, _metric(data_dir / name / METRIC)) for name in names)
     train, dev, test = (
         concatenate([of_task[split] for of_task in examples.values()]) for split in domains.SPLITS
     )
@@ -78,8 +79,8 @@ def load(data_dir: Path | None, options: StreamOptions | None = None) -> Source:
             (),
             (SCORE, "exact_match"),
             target=target,
-            group_metrics=tuple((name, _metric(data_dir / name / METRIC)) for name in names),
-            data_digest=_digest(tables),
+            group_metrics=metrics,
+            data_digest=_digest(tables, metrics),
         ),
         normalise=None,
         others={test_split(name): of_task["test"] for name, of_task in examples.items()},
@@ -115,13 +116,15 @@ def task_names(data_dir: Path, options: StreamOptions) -> list[str]:
     return names
 
 
-def _digest(tables: Mapping[str, Mapping[str, tsv.Table]]) -> str:
-    """Returns a digest of all rows."""
+def _digest(
+    tables: Mapping[str, Mapping[str, tsv.Table]], metrics: tuple[tuple[str, str], ...]
+) -> str:
+    """Returns a digest of all rows and of the metrics."""
     rows = {
         name: [list(table.rows.values()) for table in of_task.values()]
         for name, of_task in tables.items()
     }
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([rows, metrics]).encode()).hexdigest()[:16]
 
 
 def _examples(table: tsv.Table, name: str) -> Examples:

@@ -69,12 +69,6 @@ def build(argument: str, num_classes: int, dtype: Any) -> Encoder | Transformer 
         )
     config = generator_config(folder)
     if isinstance(config, DecoderConfig):
-        if num_classes < config.vocabulary:
-            raise InputError(
-                f"huggingface:{argument}: expected a data set with the tokens of the model,"
-                f" {config.vocabulary} or more, got {num_classes}; prepare the data set in a new"
-                " folder with --tokenizers and the folder of the model"
-            )
         return Decoder(dataclasses.replace(config, vocabulary=num_classes), dtype)
     if config.target_size != num_classes:
         raise InputError(

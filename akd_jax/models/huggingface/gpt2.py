@@ -60,7 +60,8 @@ _PREFIX = "transformer."
 class Gpt2Weights:
     """The weights of a folder, as the initial weights of a student or those of a teacher.
 
-    A network can have more tokens than the folder. Their embeddings are the mean of all others.
+    A network can have more tokens than the folder. Their embeddings are the mean of all others. Of
+    a folder with more tokens, such as one whose table was padded, the first ones are used.
     """
 
     folder: Folder
@@ -73,22 +74,24 @@ class Gpt2Weights:
         """
         path = self.folder.path
         with generators.open_weights(path, _CLASS) as file:
-            tensors = _match(path / WEIGHTS, file, shapes)
+            tensors = _match(path / WEIGHTS, file, shapes, read_config(path).vocabulary)
             variables = {}
             for parameter, name in tensors.items():
                 value = file.get_tensor(name).astype(np.float32)
                 if parameter[-2] in _PARTS:
                     value = np.split(value, 3, axis=-1)[_PARTS.index(parameter[-2])]
                 if parameter[0] == "tokens":
-                    more = _leaf(shapes, parameter).shape[0] - len(value)
-                    value = np.concatenate([value, np.tile(value.mean(axis=0), (more, 1))])
+                    size = _leaf(shapes, parameter).shape[0]
+                    more = np.tile(value.mean(axis=0), (max(0, size - len(value)), 1))
+                    value = np.concatenate([value, more])[:size]
                 variables["params", *parameter] = np.ascontiguousarray(value)
         return variables
 
     def match(self, shapes: Variables) -> None:
         """Raises InputError if tensors are missing or have other shapes; reads no values."""
-        with generators.open_weights(self.folder.path, _CLASS) as file:
-            _match(self.folder.path / WEIGHTS, file, shapes)
+        path = self.folder.path
+        with generators.open_weights(path, _CLASS) as file:
+            _match(path / WEIGHTS, file, shapes, read_config(path).vocabulary)
 
 
 def read_config(folder: Path) -> DecoderConfig:
@@ -164,7 +167,7 @@ def _leaf(shapes: Variables, parameter: ParameterPath) -> Any:
     return traverse_util.flatten_dict(dict(shapes["params"]))[parameter]
 
 
-def _match(path: Path, file: Any, shapes: Variables) -> dict[ParameterPath, str]:
+def _match(path: Path, file: Any, shapes: Variables, vocabulary: int) -> dict[ParameterPath, str]:
     """Returns the name of each parameter's tensor; raises InputError if one does not fit."""
     stored = set(file.keys())
     prefix = _PREFIX if f"{_PREFIX}wte.weight" in stored else ""
@@ -179,8 +182,8 @@ def _match(path: Path, file: Any, shapes: Variables) -> dict[ParameterPath, str]
         actual = list(file.get_slice(name).get_shape())
         if parameter[-2] in _PARTS:
             shape[-1] *= len(_PARTS)
-        if parameter[0] == "tokens":  # The network may have more.
-            shape[0] = min(shape[0], max(actual[0], 1))
+        if parameter[0] == "tokens":  # The network may have more or fewer.
+            shape[0] = vocabulary
         if actual != shape:
             raise InputError(
                 f"{path}: expected the tensor {name} with the shape {shape}, got {actual}; fetch"

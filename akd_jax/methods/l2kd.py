@@ -79,6 +79,11 @@ class Config(Section):
         description="Order of the tasks: 'given', that of config.dataset.tasks; or 'seed', the"
         " permutation of it with the number config.seed, so that several seeds are all orders.",
     )
+    keep_teachers: bool = Field(
+        default=False,
+        description="Whether the weights of the teachers that a run trains are kept when it is"
+        " finished.",
+    )
     task_size: NonNegativeInt = Field(
         default=0, description="Number of training examples of each task; 0 for all."
     )
@@ -142,7 +147,7 @@ class _Stream:
         recipes = {}
         if variant in _TAUGHT:
             recipes = {_teacher(name): self._recipe(name) for name in names}
-        return Method("l2kd", tuple(stages), recipes)
+        return Method("l2kd", tuple(stages), recipes, keeps_teachers=self._settings.keep_teachers)
 
     def _student_stage(self, name: str, new: tuple[str, ...], earlier: tuple[str, ...]) -> Stage:
         """Returns the stage in which the student learns tasks after earlier ones."""

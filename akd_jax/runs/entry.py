@@ -1,13 +1,14 @@
 """Trains a student from a configuration, with its teachers."""
 
+import functools
 from typing import Any
 
 from akd_jax.data.text import TokenisedSplits
 from akd_jax.host import processes, records
 from akd_jax.host.errors import InputError
-from akd_jax.host.files import Path, absolute
+from akd_jax.host.files import Path, absolute, delete_tree
 from akd_jax.runs.creation import obtain_teacher
-from akd_jax.runs.resume import resume_key
+from akd_jax.runs.resume import creates_teacher, resume_key
 from akd_jax.runs.scores import compare_with_teachers, select_on
 from akd_jax.runs.setup import STORED_OUTPUTS, STUDENT, Plan, make_plan
 from akd_jax.runs.stages import train_method
@@ -83,6 +84,11 @@ def _train_run(plan: Plan, folder: Path) -> dict[str, Any]:
         "devices": processes.describe_devices(),
     }
     processes.on_primary(lambda: records.write(folder / records.RESULTS, results))
+    if not plan.method.keeps_teachers:
+        for name, recipe in plan.recipes.items():
+            if creates_teacher(recipe):
+                weights = folder / name / teachers[name].results["stage"]
+                processes.on_primary(functools.partial(delete_tree, weights))
     return results
 
 

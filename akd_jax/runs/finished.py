@@ -114,8 +114,8 @@ def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str,
       teachers: whether to load the teachers too.
 
     Returns:
-      The plan, and the models under 'student' and the names of the teachers. The student is the
-      best one on the validation split.
+      The plan, and the models under 'student' and the names of the teachers, without those whose
+      weights were deleted with the end of the run. The student is the one that was selected.
 
     Raises:
       InputError: the folder contains no finished run, or the data or pretrained weights that it
@@ -143,8 +143,9 @@ def load(workdir: str | Path, *, teachers: bool = True) -> tuple[Plan, dict[str,
     last_stage = folder / STUDENT / plan.method.stages[-1].name
     variables = restore_best(last_stage, plan.student, plan)
     models = {STUDENT: Model(variables, plan.student.apply)}
-    for name in recipes:
-        models[name] = load_teacher(plan, name, folder).model
+    for name, recipe in recipes.items():
+        if plan.method.keeps_teachers or not creates_teacher(recipe):
+            models[name] = load_teacher(plan, name, folder).model
     return plan, models
 
 

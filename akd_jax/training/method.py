@@ -95,6 +95,8 @@ class Method:
       initialise: changes the initial variables of the student; None to keep them.
       predicts_labels: whether the result predicts the labels of the task. If not, such as after a
         pretraining, it has no test scores.
+      keeps_teachers: whether the weights of the teachers that a run trains are kept when it is
+        finished.
       vocabularies: further tokenisations of the texts, which a loss reads in the inputs of a batch
         by their keys.
 
@@ -109,6 +111,7 @@ class Method:
     teachers: Mapping[str, Recipe] = dataclasses.field(default_factory=dict)
     initialise: Initialise | None = None
     predicts_labels: bool = True
+    keeps_teachers: bool = True
     vocabularies: tuple[Vocabulary, ...] = ()
 
     def __post_init__(self) -> None:

@@ -79,6 +79,17 @@ def test_the_run_has_the_scores_on_all_tasks_so_far(root):
     assert results["select_on"] == "last epoch"
 
 
+def test_teachers_are_thrown_away_unless_they_are_kept(root, config, tmp_path):
+    assert not list((root / "run").glob("teacher_*/scratch"))
+    _, models = runs.load(root / "run")
+    assert list(models) == ["student"]
+    config.l2kd.variant, config.l2kd.keep_teachers = "word_kd", True
+    config.dataset.tasks, config.student.epochs, config.teacher.epochs = "copy", 1, 1
+    runs.run(config, tmp_path)
+    _, models = runs.load(tmp_path)
+    assert list(models) == ["student", "teacher_copy"]
+
+
 def test_rows_of_the_stage_are_new_examples_and_replay_in_both_views(root, config):
     """24 examples of the new task and half as many of the earlier one, if all are well-formed."""
     results = records.read(root / "run/results.json")

@@ -8,6 +8,7 @@ token at each position:
     labels    v_1 ... v_m end
 """
 
+import dataclasses
 import functools
 import re
 from collections.abc import Sequence
@@ -86,6 +87,18 @@ def of_tokenizers(
 def unlabelled(texts: np.ndarray) -> Examples:
     """Returns texts [N, columns] as examples, whose labels each network's vocabulary makes."""
     return Examples(texts, np.full(len(texts), UNLABELLED, np.int32))
+
+
+def without_end(examples: Examples, cut: np.ndarray, end: int) -> Examples:
+    """Returns examples in which texts that were cut before their end have no end to learn.
+
+    Args:
+      examples: the examples, with labels [N, L].
+      cut: whether the text of each was cut, bool [N].
+      end: the id of the end token.
+    """
+    labels = np.where(cut[:, None] & (examples.labels == end), UNLABELLED, examples.labels)
+    return dataclasses.replace(examples, labels=labels)
 
 
 def next_tokens(words: Sequence[Sequence[int]], end: int, length: int) -> np.ndarray:

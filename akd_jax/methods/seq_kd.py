@@ -4,7 +4,6 @@ Kim and Rush, "Sequence-Level Knowledge Distillation", EMNLP 2016,
 https://arxiv.org/abs/1606.07947.
 """
 
-import dataclasses
 import functools
 
 import numpy as np
@@ -12,7 +11,7 @@ from pydantic import Field
 
 from akd_jax import data as datasets
 from akd_jax import losses
-from akd_jax.data import Examples, completions
+from akd_jax.data import Examples, completions, sequences
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import readable_path
 from akd_jax.host.settings import NonNegative, NonNegativeInt, PositiveInt, Section
@@ -24,7 +23,7 @@ from akd_jax.training.method import Method
 from akd_jax.training.optimizers import OptimizerConfig
 from akd_jax.training.stage import Stage, StageContext, StageData
 from akd_jax.training.texts import TextGenerator, Texts
-from akd_jax.types import UNLABELLED, TargetVocabulary, Task
+from akd_jax.types import TargetVocabulary, Task
 
 
 class Interpolation(Section):
@@ -155,9 +154,7 @@ def _examples(
         ]
     pairs = [(source, text) for source, (text, _) in zip(sources, given, strict=True)]
     examples, _ = context.tokenise(np.array(pairs, object))
-    cut = np.array([not ended for _, ended in given])[:, None]
-    labels = np.where(cut & (examples.labels == target.end), UNLABELLED, examples.labels)
-    return dataclasses.replace(examples, labels=labels)
+    return sequences.without_end(examples, np.array([not ended for _, ended in given]), target.end)
 
 
 def _write(

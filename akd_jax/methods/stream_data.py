@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from akd_jax import data as datasets
-from akd_jax.data import Examples, completions
+from akd_jax.data import Examples, completions, sequences
 from akd_jax.data.dataset import concatenate
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
@@ -18,7 +18,7 @@ from akd_jax.methods.base import RunSettings
 from akd_jax.training import replay, teacher_texts
 from akd_jax.training.stage import Evaluate, StageContext
 from akd_jax.training.texts import TextGenerator, TextScores
-from akd_jax.types import UNLABELLED, TargetVocabulary, Task
+from akd_jax.types import TargetVocabulary, Task
 
 MALFORMED = "malformed"  # In the records of a stage: the share of replay that was dropped.
 
@@ -123,9 +123,8 @@ class StreamData:
         answers = [beams.texts[0] for beams in written]
         rows = np.array([[prompt, answer] for prompt, answer in zip(prompts, answers, strict=True)])
         examples, _ = context.tokenise(rows.astype(object))
-        cut = np.array([beams.without_end[0] for beams in written])[:, None]
-        labels = np.where(cut & (examples.labels == self.target.end), UNLABELLED, examples.labels)
-        return dataclasses.replace(examples, labels=labels)
+        cut = np.array([beams.without_end[0] for beams in written])
+        return sequences.without_end(examples, cut, self.target.end)
 
     def _replay(self, context: StageContext, settings: Replay) -> Examples:
         """Returns examples of the earlier tasks."""

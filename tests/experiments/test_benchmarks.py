@@ -232,6 +232,7 @@ def test_the_suite_of_generation_writes_the_same_texts_in_both_libraries(tmp_pat
     np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow  # By default, other tests compare the same network with transformers.
 def test_the_suite_of_decoders_measures_the_same_work_in_both_libraries(tmp_path):
     reference = decoder_pytorch.save_model(str(tmp_path))
     model = decoder.load(tmp_path)

@@ -158,7 +158,12 @@ def test_a_stream_of_one_task_equals_plain_training(config, tmp_path):
         config.l2kd.variant = variant
         runs.run(config, tmp_path / variant)
     assert_equal_params(tmp_path / "lamol", tmp_path / "multitask")
-    # As the teacher of the task, which trains likewise from the same seed.
+
+
+@pytest.mark.slow  # Plain training of a task is compared by default.
+def test_a_teacher_trains_as_a_stream_of_its_task(config, tmp_path):
+    config.dataset.tasks, config.l2kd.variant = "copy", "lamol"
+    runs.run(config, tmp_path / "lamol")
     config.l2kd.variant, config.teacher.seed = "word_kd", config.seed
     runs.run(config, tmp_path / "word_kd")
     teacher = records.read(tmp_path / "word_kd/teacher_copy/results.json")

@@ -133,6 +133,7 @@ def config(model, tmp_path):
     return config
 
 
+@pytest.mark.slow  # By default the parts are tested: loading, training from a folder, and exports.
 def test_a_model_is_distilled_into_a_small_network(config, model, tmp_path):
     config.method, config.teacher.path = "kd", str(model)
     config.kd.update({"weight": 1.0, "temperature": 1.0})

@@ -199,7 +199,7 @@ def _load_sequences(dataset: Dataset, model: ModelSpec, settings: DatasetConfig)
         raise InputError(
             f"expected one tokenizer for both sides of {settings.name}, since {model.spec} has one"
             " table, got two; prepare the data set in a new folder with --joint, or choose a"
-            " network with two"
+            " network with two tables"
         )
     positions = models.positions(model.spec)
     if not _LEAST_TOKENS <= settings.max_length <= positions:

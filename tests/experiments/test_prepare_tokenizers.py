@@ -101,10 +101,10 @@ def test_existing_tokenizers_are_kept_and_differences_are_said(tmp_path, caplog)
         assert caplog.records == []
         assert train(tmp_path, targets=TARGETS[3:], size=270) == [280, 280]
     assert read(tmp_path) == before
-    for record, name in zip(caplog.records, FILES, strict=True):
+    for record, name, size in zip(caplog.records, FILES, (270, 270), strict=True):
         assert record.getMessage() == (
             f"{tmp_path / name}: the existing tokenizer of 280 tokens is used. The texts and"
-            " --vocabulary_size=270 give another one now; delete the file to train it again"
+            f" the options give another one of {size} tokens now; delete the file to make it again"
         )
 
 

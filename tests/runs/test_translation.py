@@ -125,7 +125,7 @@ def test_rows_of_other_forms_are_refused(tmp_path, row, message):
             {"student.model": "transformer:10,1+1x16,joint"},
             "config.student.model: expected one tokenizer for both sides of parallel_text, since"
             " transformer:10,1+1x16,joint has one table, got two; prepare the data set in a new"
-            " folder with --joint, or choose a network without ',joint'",
+            " folder with --joint, or choose a network with two tables",
         ),
         (
             {"student.model": "recurrent:10,1x15"},

@@ -82,6 +82,7 @@ def _distance(a, b):
     return np.abs(a - b).max()
 
 
+@pytest.mark.slow  # By default, test_resume.py stops runs; the policy is a part of the state.
 def test_killed_run_resumes_to_the_bit(config, tmp_path, monkeypatch):
     config.student.epochs = 5
     config.rl_kd.uniform_epochs, config.rl_kd.policy_epochs = 1, 2

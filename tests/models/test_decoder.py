@@ -106,6 +106,19 @@ def network(tmp_path_factory):
     return load(folder)
 
 
+@functools.cache
+def compiled(module):
+    return jax.jit(module.apply)
+
+
+def next_logits(network, tokens):
+    """The logits after some tokens, by the network without a cache."""
+    module, variables = network
+    whole = texts([len(tokens)], [0], length=24)
+    whole = whole.replace(ids=np.int32([[*tokens, *[0] * (24 - len(tokens))]]))
+    return np.array(compiled(module)(variables, whole).logits[0, len(tokens) - 1])
+
+
 def test_cached_steps_equal_the_whole_text(network):
     module, variables = network
     inputs = texts([5, 0, 2, 7], [6, 6, 6, 6])
@@ -127,8 +140,7 @@ def test_greedy_texts_equal_those_without_a_cache(network):
     for row, prompt in enumerate([5, 3, 2, 7]):
         tokens = [*inputs.ids[row, :prompt].tolist(), START]
         for word in written[row, 1:].tolist():
-            whole = texts([len(tokens) - 1], [1]).replace(ids=np.int32([tokens]))
-            logits = np.array(module.apply(variables, whole).logits[0, -1])
+            logits = next_logits(network, tokens)
             logits[[START, PAD]] = -np.inf
             assert word == logits.argmax()
             tokens.append(word)
@@ -154,8 +166,7 @@ def test_samples_stay_among_the_most_probable_and_depend_on_their_key(network):
     for row in range(6):
         tokens = [*inputs.ids[row, :3].tolist(), START]
         for word in written[row, 1:].tolist():
-            whole = texts([len(tokens) - 1], [1]).replace(ids=np.int32([tokens]))
-            logits = np.array(module.apply(variables, whole).logits[0, -1])
+            logits = next_logits(network, tokens)
             logits[[START, PAD, 5, 6]] = -np.inf
             assert word in np.argsort(-logits)[:3]
             tokens.append(word)

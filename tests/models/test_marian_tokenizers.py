@@ -184,6 +184,7 @@ def test_tokenizers_of_a_folder_keep_their_key(config, model):
     assert own.key == plan.vocabularies[0].key
 
 
+@pytest.mark.slow  # By default, test_seq2seq.py reads a written folder with transformers.
 def test_a_trained_model_is_written_for_transformers(config, model, tmp_path):
     config.method = "scratch"
     config.student.model = f"huggingface:{model}"

@@ -62,6 +62,7 @@ def read_lines(root, name):
     return (root / f"pairs/{name}.tsv").read_text(encoding="utf-8").splitlines()[1:]
 
 
+@pytest.mark.slow  # By default, test_unlabelled.py compares the losses of a classification.
 def test_unlabelled_pairs_count_for_the_teacher_alone(root, config, tmp_path):
     """The losses of the first epoch by hand: the student keeps its initial parameters."""
     config.student.model = config.teacher.model  # A network without dropout.
@@ -153,6 +154,7 @@ def test_run_killed_while_scores_are_stored_ends_as_if_undisturbed(
     assert_same_run(tmp_path, undisturbed)
 
 
+@pytest.mark.slow  # By default, test_compare.py compares rows, and a test above shares scores.
 def test_comparison_of_rows_with_other_numbers_of_pairs(config, tmp_path):
     config.variants = {
         "gold": {"method": "scratch"},

@@ -29,7 +29,8 @@ from tests.support.stopping import stop_at_check
 @pytest.mark.parametrize(
     "evaluation",
     [
-        pytest.param(4, id="stage_1"),
+        # By default, a run is stopped at other places, several times, and by a signal.
+        pytest.param(4, id="stage_1", marks=pytest.mark.slow),
         pytest.param(8, id="stage_2", marks=pytest.mark.slow),
     ],
 )

@@ -141,19 +141,30 @@ def test_stablehlo_of_a_decoder(root, tmp_path):
     np.testing.assert_allclose(logits, models["student"](examples.inputs).logits, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["kd", pytest.param("seq_kd", marks=pytest.mark.slow)])
-def test_decoders_translate(tmp_path, method):
-    """With one tokenizer for both sides, as for other networks with one table."""
+@pytest.fixture
+def translation(tmp_path):
+    """Parallel text with one tokenizer for both sides, as for other networks with one table."""
     config = translation_config(tmp_path)
     tokenizer = word_tokenizer([*WORDS, *WORDS.values()])
     for path in tokenizer_paths(tmp_path / "translations"):
         tokenizer.save(str(path))
-    config.method = method
     config.dataset.max_length = 2 * LENGTH
     config.student.model = config.teacher.model = "decoder:1x16,heads=2"
-    results = runs.run(config, tmp_path / "run")
+    return config
+
+
+@pytest.mark.slow  # By default, decoders learn streams of tasks.
+@pytest.mark.parametrize("method", ["kd", "seq_kd"])
+def test_decoders_translate(translation, tmp_path, method):
+    translation.method = method
+    results = runs.run(translation, tmp_path / "run")
     assert 0 <= results["student"]["test"] <= 1
-    config.method = "imitkd"
-    assert "expected a network that maps a source to a target" in error_of(runs.make_plan, config)
-    config.method, config.teacher.model = method, "transformer:40,1+1x16"
-    assert "which one continues texts" in error_of(runs.make_plan, config)
+
+
+def test_decoders_teach_only_decoders_and_write_no_contexts(translation):
+    translation.method = "imitkd"
+    assert "expected a network that maps a source to a target" in error_of(
+        runs.make_plan, translation
+    )
+    translation.method, translation.teacher.model = "kd", "transformer:40,1+1x16"
+    assert "which one continues texts" in error_of(runs.make_plan, translation)

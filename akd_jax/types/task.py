@@ -51,7 +51,8 @@ class Task:
       target: the tokens of generated texts; None for the other tasks.
       group_metrics: the name of each group of examples, such as a task of a stream, with the metric
         of its texts in GROUP_METRICS; their mean is the metric 'score'.
-      data_digest: a digest of the files, if a run must not go on with others; empty if it may.
+      data_digest: a digest of the files, which must be the same when a run resumes; empty for no
+        such check.
       scale: (a, b) of a regression: the number in the task's files is a + b times the number that
         a network predicts, such as (0, 100) for scores from 0 to 100.
     """

@@ -60,7 +60,7 @@ def test_imitkd_that_keeps_all_contexts_is_training_on_the_data(config, tmp_path
     )
 
 
-@pytest.mark.slow  # By default, other methods are stopped; the draws depend on the update alone.
+@pytest.mark.slow  # By default, runs of other methods are stopped.
 @pytest.mark.parametrize("method", ["imitkd", "gkd"])
 def test_a_stopped_run_ends_as_if_undisturbed(config, tmp_path, method):
     config.method = method

@@ -176,7 +176,7 @@ def _text_scores(
     plan = next(iter(plans.values()))
     texts = test_texts(grid, workdir)
     sources, targets = evaluation.sources(plan, "test"), evaluation.references(plan, "test")
-    task, groups = plan.dataset.task, plan.dataset.splits["test"].groups
+    task, groups = plan.dataset.task, evaluation.groups(plan, "test")
     scores = {
         method: comparison_table.score_texts(
             own,
@@ -184,7 +184,7 @@ def _text_scores(
             sources,
             targets,
             task,
-            () if groups is None else groups.tolist(),
+            groups,
         )
         for method, own in texts.items()
     }

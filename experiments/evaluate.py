@@ -89,13 +89,10 @@ def text_tables(
     """
     task = plan.dataset.task
     sources, references = evaluation.sources(plan, split), evaluation.references(plan, split)
-    groups = plan.dataset.splits[split].groups
+    groups = evaluation.groups(plan, split)
     evaluator = evaluation.Evaluator(plan, beams=beams, length_penalty=length_penalty)
     texts = {name: evaluator.texts(model, split) for name, model in models.items()}
-    scores = {
-        name: score(x, references, task, () if groups is None else groups.tolist())
-        for name, x in texts.items()
-    }
+    scores = {name: score(x, references, task, groups) for name, x in texts.items()}
     table = scores_table(scores, split)
     if task.metric != "bleu":
         return table

@@ -1,6 +1,6 @@
 """Statistics of a comparison: pure functions of logits and labels, or of generated texts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -178,38 +178,11 @@ def text_difference(
 
     def rows(hypotheses: Sequence[str]) -> np.ndarray:
         if task.group_metrics:
-            return group_rows(hypotheses, references, groups, dict(task.group_metrics))
+            return answers.group_rows(hypotheses, references, groups, dict(task.group_metrics))
         return answers.ROW_METRICS[task.metric](hypotheses, references)
 
     gaps = np.stack([rows(one) - rows(other) for one, other in zip(texts, others, strict=True)])
     return lambda indices: gaps[:, indices].mean(axis=1)
-
-
-def group_rows(
-    hypotheses: Sequence[str],
-    references: Sequence[str],
-    groups: Sequence[str],
-    metrics: Mapping[str, str],
-) -> np.ndarray:
-    """Returns a value of each row, [N], whose mean is `akd_jax.metrics.answers.group_score`.
-
-    The value is the row's score by the metric of its group, times N / (G n), with G groups and n
-    rows in the row's group.
-
-    Args:
-      hypotheses: N texts.
-      references: N texts.
-      groups: the group of each row.
-      metrics: the metric of each group.
-    """
-    values, names = np.zeros(len(references)), np.array(groups, object)
-    for group, metric in metrics.items():
-        rows = np.flatnonzero(names == group).tolist()
-        if len(rows):
-            chosen = ([texts[row] for row in rows] for texts in (hypotheses, references))
-            scores = answers.ROW_METRICS[metric](*chosen)
-            values[rows] = scores * len(values) / (len(set(groups)) * len(rows))
-    return values
 
 
 def bleu_difference(

@@ -56,7 +56,7 @@ class StreamLoss:
         del clock
         if batch.ids is None or student.mask is None:
             raise ValueError("batch: expected texts with the ids of their examples, got others")
-        excluded = jnp.array([self.target.pad, *(token for _, token in self.target.tasks)])
+        excluded = jnp.array([self.target.pad, *self.target.task_tokens])
         classes = jnp.ones(student.logits.shape[-1], bool).at[excluded].set(False)
         labels = jnp.where(batch.labelled, jnp.asarray(batch.labels), self.target.end)
         values = cross_entropy(student.logits, labels, where=classes)

@@ -18,7 +18,6 @@ https://arxiv.org/abs/2010.02123; Sun, Ho and Lee, "LAMOL", ICLR 2020,
 https://arxiv.org/abs/1909.03329.
 """
 
-import dataclasses
 import itertools
 import math
 from typing import Any, Literal
@@ -154,14 +153,18 @@ class _Stream:
         settings, student = self._settings, self._config.student
         variant = settings.variant
         teacher = _teacher(name) if variant in _TAUGHT else ""
-        data = self._data(new, lm=variant != _FINETUNE)
-        if variant in _WRITTEN:
-            data = dataclasses.replace(data, teacher=teacher)
         # As many for each of the earlier tasks.
         count = math.ceil(settings.gamma * self._count(new)) // max(1, len(earlier))
+        replay = None
         if earlier and count and variant != _FINETUNE:
             sampler = self._sampler if settings.replay == "generated" else None
-            data = dataclasses.replace(data, replay=Replay(earlier, count, earlier[-1], sampler))
+            replay = Replay(earlier, count, earlier[-1], sampler)
+        data = self._data(
+            new,
+            lm=variant != _FINETUNE,
+            teacher=teacher if variant in _WRITTEN else "",
+            replay=replay,
+        )
         loss = losses.StreamLoss(
             self._target,
             new_rows=data.views * self._count(new),
@@ -212,7 +215,7 @@ class _Stream:
         }
         return teacher_recipe(section, "teacher", method, suffix=f"_{name}", **own)
 
-    def _data(self, names: tuple[str, ...], *, lm: bool = True) -> StreamData:
+    def _data(self, names: tuple[str, ...], *, lm: bool = True, **options: Any) -> StreamData:
         return StreamData(
             self._config,
             self._target,
@@ -220,6 +223,7 @@ class _Stream:
             names,
             size=self._settings.task_size,
             lm=lm and self._settings.lm_weight > 0,
+            **options,
         )
 
     def _validation(self, names: tuple[str, ...]) -> Validation:

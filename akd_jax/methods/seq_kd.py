@@ -5,6 +5,7 @@ https://arxiv.org/abs/1606.07947.
 """
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from pydantic import Field
@@ -152,9 +153,28 @@ def _examples(
             (beams.texts[rank], not beams.without_end[rank])
             for beams, rank in zip(written, best, strict=True)
         ]
-    pairs = [(source, text) for source, (text, _) in zip(sources, given, strict=True)]
+    return tokenise_written(context, target, sources, given)
+
+
+def tokenise_written(
+    context: StageContext,
+    target: TargetVocabulary,
+    sources: Sequence[str],
+    texts: Sequence[tuple[str, bool]],
+) -> Examples:
+    """Returns sources with texts that a teacher wrote.
+
+    A text that was cut before its end has no end to learn.
+
+    Args:
+      context: tokenises them.
+      target: the tokens of the texts.
+      sources: N texts.
+      texts: the text of each source, and whether it has ended.
+    """
+    pairs = [(source, text) for source, (text, _) in zip(sources, texts, strict=True)]
     examples, _ = context.tokenise(np.array(pairs, object))
-    return sequences.without_end(examples, np.array([not ended for _, ended in given]), target.end)
+    return sequences.without_end(examples, np.array([not ended for _, ended in texts]), target.end)
 
 
 def _write(
@@ -167,20 +187,48 @@ def _write(
     """Returns the beams of the teacher for each training source."""
     settings, length = config.section(Config), config.dataset.max_length
     generator = TextGenerator(target, length, settings.beams, settings.length_penalty)
+    search = f"beams {settings.beams}, length penalty {settings.length_penalty:g}, at most"
+    return write_texts(
+        context,
+        "teacher",
+        generator,
+        train,
+        sources,
+        target.key,
+        f"{search} {length} tokens, {config.dtype}",
+    )
+
+
+def write_texts(
+    context: StageContext,
+    teacher: str,
+    generator: TextGenerator,
+    examples: Examples,
+    sources: Sequence[str],
+    vocabularies: str,
+    search: str,
+) -> list[Texts]:
+    """Returns the beams of a teacher for each source; writes them in the run's folder once.
+
+    Args:
+      context: has the teacher and the folder.
+      teacher: the name of the teacher.
+      generator: generates the texts.
+      examples: the tokens of the sources.
+      sources: the sources.
+      vocabularies: the key of the tokenizers.
+      search: a description of the search.
+    """
     assert context.folder is not None, "expected a folder for the texts"
     return teacher_texts.load_or_write(
         context.folder,
-        "teacher",
+        teacher,
         teacher_texts.Fingerprint(
-            context.digest("teacher"),
-            teacher_texts.digest_of_texts(sources),
-            target.key,
-            f"beams {settings.beams}, length penalty {settings.length_penalty:g}, at most"
-            f" {length} tokens, {config.dtype}",
+            context.digest(teacher), teacher_texts.digest_of_texts(sources), vocabularies, search
         ),
         sources,
         lambda numbers: generator.all_beams(
-            context.models["teacher"], context.batches(train.take(numbers))
+            context.models[teacher], context.batches(examples.take(numbers))
         ),
     )
 

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from akd_jax import data as datasets
-from akd_jax.data import Examples, completions, sequences
+from akd_jax.data import Examples, completions
 from akd_jax.data.dataset import concatenate
 from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
 from akd_jax.methods.base import RunSettings
+from akd_jax.methods.seq_kd import tokenise_written, write_texts
 from akd_jax.training import replay, teacher_texts
 from akd_jax.training.stage import Evaluate, StageContext
 from akd_jax.training.texts import TextGenerator, TextScores
@@ -100,31 +101,19 @@ class StreamData:
         return concatenate([examples, Examples({key: inputs}, labels, examples.groups)])
 
     def _write(self, context: StageContext, train: Examples, texts: np.ndarray) -> Examples:
-        """Returns the questions with the answers of the teacher.
-
-        An answer that was cut before its end has no end to learn.
-        """
+        """Returns the questions with the answers of the teacher."""
         prompts = completions.prompts(texts)
-        assert context.folder is not None, "expected a folder for the texts"
-        written = teacher_texts.load_or_write(
-            context.folder,
+        written = write_texts(
+            context,
             self.teacher,
-            teacher_texts.Fingerprint(
-                context.digest(self.teacher),
-                teacher_texts.digest_of_texts(prompts),
-                self.target.key,
-                f"greedy, at most {self.config.dataset.max_length} tokens, {self.config.dtype}",
-            ),
+            self.generator,
+            train,
             prompts,
-            lambda numbers: self.generator.all_beams(
-                context.models[self.teacher], context.batches(train.take(numbers))
-            ),
+            self.target.key,
+            f"greedy, at most {self.config.dataset.max_length} tokens, {self.config.dtype}",
         )
-        answers = [beams.texts[0] for beams in written]
-        rows = np.array([[prompt, answer] for prompt, answer in zip(prompts, answers, strict=True)])
-        examples, _ = context.tokenise(rows.astype(object))
-        cut = np.array([beams.without_end[0] for beams in written])
-        return sequences.without_end(examples, cut, self.target.end)
+        answers = [(beams.texts[0], not beams.without_end[0]) for beams in written]
+        return tokenise_written(context, self.target, prompts, answers)
 
     def _replay(self, context: StageContext, settings: Replay) -> Examples:
         """Returns examples of the earlier tasks."""

@@ -91,13 +91,30 @@ def group_score(
       groups: the name of each row's group.
       metrics: the metric of each group, in ROW_METRICS; groups without rows do not count.
     """
-    means = []
+    return float(group_rows(hypotheses, references, groups, metrics).mean())
+
+
+def group_rows(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    groups: Sequence[str],
+    metrics: Mapping[str, str],
+) -> np.ndarray:
+    """Returns a value of each row, [N], whose mean is `group_score`.
+
+    The value is the row's score by the metric of its group, times N / (G n), with n rows in the
+    row's group, and G groups that have a metric and rows.
+
+    The arguments are those of `group_score`.
+    """
+    values, names = np.zeros(len(references)), np.array(groups, object)
     for group, metric in metrics.items():
-        rows = [number for number, name in enumerate(groups) if name == group]
-        if rows:
+        rows = np.flatnonzero(names == group).tolist()
+        if len(rows):
             chosen = ([texts[row] for row in rows] for texts in (hypotheses, references))
-            means.append(float(ROW_METRICS[metric](*chosen).mean()))
-    return float(np.mean(means))
+            scores = ROW_METRICS[metric](*chosen)
+            values[rows] = scores * len(values) / (len(set(groups) & set(metrics)) * len(rows))
+    return values
 
 
 def paired(

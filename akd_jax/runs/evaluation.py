@@ -51,8 +51,8 @@ class Evaluator:
         if self._generator is None:
             return TaskMetrics(self._predictor, batches, plan.dataset.task)
         expected = references(plan, split)[:first]
-        groups = () if examples.groups is None else examples.groups.tolist()
-        return TextScores(self._generator, batches, expected, plan.dataset.task, groups)
+        of_rows = groups(plan, split)[:first]
+        return TextScores(self._generator, batches, expected, plan.dataset.task, of_rows)
 
     def logits(self, model: Model, split: str | Examples) -> np.ndarray:
         """Returns the logits of a model on a split or on examples, float32 [N, C]."""
@@ -73,3 +73,9 @@ def references(plan: Plan, split: str) -> Sequence[str]:
     """Returns the targets of a split of pairs of texts, as they are in its file."""
     # The data set of a plan has tokens in place of texts.
     return data.load(plan.settings.dataset).splits[split].inputs[:, -1].tolist()
+
+
+def groups(plan: Plan, split: str) -> Sequence[str]:
+    """Returns the group of each example of a split, such as its task; () without groups."""
+    names = data.load(plan.settings.dataset).splits[split].groups
+    return () if names is None else names.tolist()

@@ -63,7 +63,7 @@ class Writing:
     @classmethod
     def of(cls, target: TargetVocabulary, length: int) -> "Writing":
         """Returns the special tokens of a vocabulary with a length."""
-        return cls(length, target.start, target.end, target.pad, target.special)
+        return cls(length, target.start, target.end, target.pad, target.task_tokens)
 
     @property
     def special(self) -> tuple[int, ...]:

@@ -49,8 +49,7 @@ class Sampler:
             keys = jax.vmap(lambda *x: functools.reduce(jax.random.fold_in, x, key))(
                 learned, numbers
             )
-            tasks = tuple(token for _, token in target.tasks)
-            writing = Writing(length, start, target.end, target.pad, tasks)
+            writing = Writing(length, start, target.end, target.pad, target.task_tokens)
 
             def decode(step: Step, cache: Any, rows: int) -> jax.Array:
                 del rows

@@ -34,9 +34,14 @@ class TargetVocabulary:
     )
 
     @property
+    def task_tokens(self) -> tuple[int, ...]:
+        """The ids of the tokens of tasks."""
+        return tuple(token for _, token in self.tasks)
+
+    @property
     def special(self) -> tuple[int, ...]:
         """The ids that are never generated: start, padding and the tokens of tasks."""
-        return (self.start, self.pad, *(token for _, token in self.tasks))
+        return (self.start, self.pad, *self.task_tokens)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
@@ -95,22 +95,9 @@ def train_on_characters(
     library = require("tokenizers", "text")
     tokenizer = library.Tokenizer(library.models.BPE())
     pieces = [f" ?{re.escape(phrase)}" for phrase in sorted(set(phrases), reverse=True)]
-    tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(
-        [
-            library.pre_tokenizers.Split(library.Regex("|".join([*pieces, r"[\s\S]"])), "isolated"),
-            library.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = _split_into("|".join([*pieces, r"[\s\S]"]))
     tokenizer.decoder = library.decoders.ByteLevel()
-    trainer = library.trainers.BpeTrainer(
-        vocab_size=_ENOUGH,
-        min_frequency=1,
-        show_progress=False,
-        special_tokens=list(special_tokens),
-        initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    return _train_bytes(tokenizer, texts, special_tokens, vocabulary_size=_ENOUGH, min_frequency=1)
 
 
 def train(
@@ -135,18 +122,40 @@ def train(
     tokenizer.normalizer = library.normalizers.Sequence(
         [library.normalizers.NFKC(), library.normalizers.Prepend(" ")]
     )
-    tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(
-        [
-            library.pre_tokenizers.Split(library.Regex(_PIECES), "isolated"),
-            library.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = _split_into(_PIECES)
     tokenizer.decoder = library.decoders.Sequence(
         [library.decoders.ByteLevel(), library.decoders.Strip(" ", 1, 0)]
     )
+    return _train_bytes(
+        tokenizer, texts, special_tokens, vocabulary_size=vocabulary_size, min_frequency=2
+    )
+
+
+def _split_into(pieces: str) -> Any:
+    """Returns the pre-tokenizer that splits texts into pieces, and these into bytes."""
+    library = require("tokenizers.pre_tokenizers", "text")
+    regex = require("tokenizers", "text").Regex(pieces)
+    return library.Sequence(
+        [
+            library.Split(regex, "isolated"),
+            library.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+def _train_bytes(
+    tokenizer: "Tokenizer",
+    texts: Iterable[str],
+    special_tokens: Sequence[str],
+    *,
+    vocabulary_size: int,
+    min_frequency: int,
+) -> "Tokenizer":
+    """Trains a tokenizer whose first tokens are the special ones and one for each byte."""
+    library = require("tokenizers", "text")
     trainer = library.trainers.BpeTrainer(
         vocab_size=vocabulary_size,
-        min_frequency=2,
+        min_frequency=min_frequency,
         show_progress=False,
         special_tokens=list(special_tokens),
         initial_alphabet=library.pre_tokenizers.ByteLevel.alphabet(),

@@ -144,6 +144,18 @@ class Dataset:
         others = ("train", "validation", UNLABELLED_SPLIT, REWARD_SPLIT)
         return [name for name in self.splits if name not in others]
 
+    @property
+    def test_parts(self) -> dict[str, np.ndarray]:
+        """The rows of the test split that make up the test split of each group, by its name.
+
+        The split test_GROUP has the examples of the test split in this group. Other additional
+        test splits have examples of their own, and are no parts.
+        """
+        groups = self.splits["test"].groups
+        names = () if groups is None else dict.fromkeys(groups)
+        rows = {f"test_{name}": np.flatnonzero(groups == name) for name in names}
+        return {name: of_group for name, of_group in rows.items() if name in self.splits}
+
 
 def _without_labels(examples: Examples) -> Examples:
     """Returns examples whose labels are missing."""

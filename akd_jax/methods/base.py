@@ -81,6 +81,12 @@ class StudentConfig(Section):
         " ngrams:BUCKETSxWIDTH,HIDDEN for short texts; or"
         " simkd:64,resnet:8 for the method simkd.",
     )
+    frozen: str = Field(
+        default="",
+        description="Submodules or parameters that keep their initial values in every stage, with"
+        " commas between their paths, such as embeddings,layer_0 of a pretrained student; empty to"
+        " train all.",
+    )
     epochs: PositiveInt = Field(
         default=400,
         description="Number of epochs of all stages together, at least 1; every method makes the"

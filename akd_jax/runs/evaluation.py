@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from akd_jax import data
+from akd_jax import data, metrics
 from akd_jax.data import Examples, completions
 from akd_jax.models.network import Model, Network
 from akd_jax.runs.examples import keep_inputs
 from akd_jax.runs.setup import Plan
 from akd_jax.training.evaluate import Predictor, TaskMetrics
 from akd_jax.training.stage import Evaluate
-from akd_jax.training.texts import TextGenerator, Texts, TextScores
+from akd_jax.training.texts import TextGenerator, Texts, TextScores, score
 
 
 class Evaluator:
@@ -53,6 +53,33 @@ class Evaluator:
         expected = references(plan, split)[:first]
         of_rows = groups(plan, split)[:first]
         return TextScores(self._generator, batches, expected, plan.dataset.task, of_rows)
+
+    def on_tests(self, model: Model) -> dict[str, dict[str, float]]:
+        """Returns the metrics of a model on the test split and on the additional ones, by split.
+
+        The model reads the test split once, also for the splits that are parts of it.
+        """
+        splits, parts = self._plan.dataset.test_splits, self._plan.dataset.test_parts
+        own = {
+            name: dict(self.on(name)(model, {})) for name in splits if name not in (*parts, "test")
+        }
+        predict = self.logits if self._generator is None else self.texts
+        predicted = predict(model, "test")
+        everything = np.arange(len(self._plan.dataset.splits["test"]))
+        of_test = {
+            name: self._scores(predicted, rows)
+            for name, rows in {"test": everything, **parts}.items()
+        }
+        return {name: {**own, **of_test}[name] for name in splits}
+
+    def _scores(self, predicted: np.ndarray | Texts, rows: np.ndarray) -> dict[str, float]:
+        """Returns the metrics of the predictions for the test split on some of its rows."""
+        task, examples = self._plan.dataset.task, self._plan.dataset.splits["test"].take(rows)
+        if not isinstance(predicted, Texts):
+            return metrics.scores(predicted[rows], examples.labels, task)
+        expected = np.array(references(self._plan, "test"), object)[rows].tolist()
+        of_rows = () if examples.groups is None else examples.groups.tolist()
+        return score(predicted.take(rows), expected, task, of_rows)
 
     def logits(self, model: Model, split: str | Examples) -> np.ndarray:
         """Returns the logits of a model on a split or on examples, float32 [N, C]."""

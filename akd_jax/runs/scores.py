@@ -47,8 +47,8 @@ def test_scores(plan: Plan, model: Model, evaluator: Evaluator, label: str) -> d
       'test': the main metric on the test split. 'metrics': all metrics by split.
     """
     scores = {
-        split: finite_scores(evaluator.on(split)(model, {}), f"{label}, {split}")
-        for split in plan.dataset.test_splits
+        split: finite_scores(of_split, f"{label}, {split}")
+        for split, of_split in evaluator.on_tests(model).items()
     }
     return {"test": scores["test"][plan.dataset.task.metric], "metrics": scores}
 

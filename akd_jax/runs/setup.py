@@ -113,7 +113,17 @@ def read_config(run_config: Any) -> tuple[RunSettings, Dataset, Method]:
     parallel.check_batch_size(settings.batch_size, settings.grad_accumulation_steps)
     dataset = data.load(settings.dataset)
     method = methods.METHODS[settings.method].build(settings, dataset.task)
-    return settings, dataset, method
+    return settings, dataset, _with_frozen(method, settings.student.frozen)
+
+
+def _with_frozen(method: Method, frozen: str) -> Method:
+    """Returns a method whose stages also freeze the paths of the setting student.frozen."""
+    paths = tuple(path.strip() for path in frozen.split(",") if path.strip())
+    stages = (
+        dataclasses.replace(stage, frozen=tuple(dict.fromkeys((*stage.frozen, *paths))))
+        for stage in method.stages
+    )
+    return dataclasses.replace(method, stages=tuple(stages))
 
 
 def make_plan(run_config: Any, *, teachers: bool = True) -> Plan:

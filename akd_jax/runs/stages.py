@@ -246,11 +246,15 @@ def _final_scores(
         return {**scores, "test": None, "metrics": {}, "test_last": None}
     best, last = (Model(variables, network.apply) for variables in (result.best, result.last))
     scored = test_scores(plan, best, evaluator, f"{label}, best epoch")
-    splits = method.stages[-1].tests
-    if splits:  # Those of the tasks that the network has learned.
-        scored["test"] = _mean(scored["metrics"][x][plan.dataset.task.metric] for x in splits)
-    of_last = split_scores(plan, last, evaluator, splits or ("test",), f"{label}, last epoch")
-    return {**scores, **scored, "test_last": _mean(of_last.values())}
+    # The splits of a stage are those of the tasks that the network has learned.
+    splits = method.stages[-1].tests or ("test",)
+    of_best = _mean(scored["metrics"][split][plan.dataset.task.metric] for split in splits)
+    of_last = of_best
+    if result.progress.best_epoch < result.progress.epoch:
+        of_last = _mean(
+            split_scores(plan, last, evaluator, splits, f"{label}, last epoch").values()
+        )
+    return {**scores, **scored, "test": of_best, "test_last": of_last}
 
 
 def _mean(scores: Iterable[float | None]) -> float | None:

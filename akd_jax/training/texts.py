@@ -40,6 +40,10 @@ class Texts:
     scores: np.ndarray
     without_end: np.ndarray
 
+    def take(self, rows: np.ndarray) -> "Texts":
+        """Returns the texts of some rows, in their order."""
+        return Texts([self.texts[row] for row in rows], self.scores[rows], self.without_end[rows])
+
 
 class TextGenerator:
     """Generates texts for the examples of a split.

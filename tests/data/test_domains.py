@@ -45,6 +45,8 @@ def test_domains_are_groups_and_have_test_splits(tmp_path):
     assert texts(test) == ["d", "e", "i"]
     assert dataset.test_splits == ["test", "test_books", "test_games"]
     assert texts(dataset.splits["test_games"]) == ["i"]
+    parts = {name: rows.tolist() for name, rows in dataset.test_parts.items()}
+    assert parts == {"test_books": [0, 1], "test_games": [2]}
     assert dataset.task.labels == ("0", "1")
     assert load(tmp_path, "sentiment_domains").task.labels == ("negative", "positive")
     # The examples that are left out keep their groups.

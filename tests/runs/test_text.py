@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from flax import traverse_util
 from ml_collections.config_dict import ConfigDict
 
 from akd_jax import data, losses, models, runs
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
+from akd_jax.models.network import Model
 from akd_jax.runs import make_plan
+from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.resume import resume_key
 from configs import glue
 from experiments import export, predict
+from tests.support.errors import error_of
 from tests.support.runs import assert_refused, read_metrics
 from tests.support.scripted import use_loss
 from tests.support.texts import text_config, texts, write
@@ -105,6 +109,43 @@ def test_imported_teacher_can_be_shared(finished, tmp_path):
     results = runs.run(config, tmp_path)
     assert results["teacher"] == records.read(finished / "results.json")["teacher"]
     assert not (tmp_path / "teacher").exists()
+
+
+def test_frozen_parts_of_the_student_keep_their_values(config, tmp_path):
+    config.method = "scratch"
+    config.student.epochs = 1
+    config.student.frozen = "embeddings, layer_0"
+    runs.run(config, tmp_path)
+    plan, models = runs.load(tmp_path)
+    start, trained = (
+        traverse_util.flatten_dict(variables["params"], sep="/")
+        for variables in (
+            plan.student.initial_variables(jax.random.key(0), plan.dataset.example),
+            models["student"].variables,
+        )
+    )
+    kept = {name for name in start if np.array_equal(start[name], trained[name])}
+    frozen = {x for x in start if x.startswith(("embeddings/", "layer_0/"))}
+    # The biases of classifiers can start from 0, and all parts that learn have moved.
+    assert kept == frozen
+    config.student.frozen = "embedings"
+    assert "got 'embedings'; use one of" in error_of(make_plan, config)
+
+
+def test_scores_of_domains_are_those_of_their_own_splits(config, tmp_path):
+    for name, size in (("books", 40), ("games", 23)):
+        (tmp_path / name).mkdir()
+        for split, seed in (("train", size), ("dev", size + 1), ("test", size + 2)):
+            write(tmp_path / name / f"{split}.tsv", texts(size, seed))
+    config.method = "scratch"
+    config.dataset.name, config.dataset.data_dir = "sentiment_domains", str(tmp_path)
+    plan = make_plan(config)
+    variables = plan.student.initial_variables(jax.random.key(0), plan.dataset.example)
+    student, evaluator = Model(variables, plan.student.apply), Evaluator(plan)
+    scores = evaluator.on_tests(student)
+    assert list(scores) == ["test", "test_books", "test_games"]
+    assert scores == {name: evaluator.on(name)(student, {}) for name in scores}
+    assert scores["test_books"] != scores["test_games"]
 
 
 @pytest.mark.slow  # tests/runs/test_quality.py trains a student of another architecture.

@@ -73,14 +73,12 @@ def get_config() -> ConfigDict:
     config.rl_kd.sentence_encoder = f"sentence:{minilm}"
     tuned = {**config.teacher.optimizer.to_dict(), "learning_rate": 5e-5}
     encoder: dict[str, Any] = {"model": f"huggingface:{minilm}", "epochs": 3, "optimizer": tuned}
+    of_domain = {**encoder, "epochs": 6, "optimizer": {**tuned, "learning_rate": 1e-4}}
     config.rl_kd.teachers = ConfigDict(
         {
             "all": named_teachers.teacher(**encoder),
             # The domains have fewer sentences, so that an epoch has fewer updates.
-            **{
-                name: named_teachers.teacher(**{**encoder, "epochs": 6}, group=name)
-                for name in DOMAINS
-            },
+            **{name: named_teachers.teacher(**of_domain, group=name) for name in DOMAINS},
             "ngrams": named_teachers.teacher(
                 "ngrams:16384x64,64", epochs=10, optimizer={**tuned, "learning_rate": 1e-3}
             ),

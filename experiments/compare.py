@@ -14,15 +14,14 @@ from typing import Any
 from absl import flags
 from ml_collections.config_dict import ConfigDict
 
-from akd_jax import methods as all_methods
 from akd_jax.host import processes, records
 from akd_jax.host.errors import DivergedError, InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.runs import Plan, evaluation, make_plan
-from akd_jax.runs.examples import planned_updates
-from experiments import cli, comparison_table, html_report, options
+from experiments import cli, comparison_table, html_report, options, searched
 from experiments.grid import (
     Grid,
+    check_equal_updates,
     row_config,
     run_grid,
     teacher_test_logits,
@@ -32,14 +31,14 @@ from experiments.grid import (
 from experiments.tables import markdown_table
 
 _CONFIG = options.config_flag()
-_METHODS = flags.DEFINE_list(
-    "methods",
-    None,
-    f"Rows of the table: methods, among {', '.join(all_methods.METHODS)}; or names in the"
-    " configuration's variants.",
-)
+_METHODS = options.methods_flag()
 _REFERENCES = flags.DEFINE_list(
     "references", ["scratch", "kd"], "Rows that all others are compared with, if they are there."
+)
+_SEARCH = flags.DEFINE_string(
+    "search",
+    None,
+    "Folder of a finished search, whose best settings the rows get; give other seeds than it had.",
 )
 _SEEDS = options.seeds_flag()
 _WORKDIR = options.workdir_flag()
@@ -87,20 +86,6 @@ def compare_methods(
         comparison = _summary(grid, plans, seeds, workdir, compared)
         processes.on_primary(lambda: records.write(workdir / html_report.COMPARISON, comparison))
     return comparison
-
-
-def check_equal_updates(plans: Mapping[str, Plan]) -> None:
-    """Raises InputError unless all students make the same number of updates, up to half an epoch.
-
-    Rows that train on more examples have fewer epochs, and longer ones.
-    """
-    updates = {method: planned_updates(plan) for method, plan in plans.items()}
-    epochs = [updates[method] / plan.method.epochs for method, plan in plans.items()]
-    if max(updates.values()) - min(updates.values()) > max(epochs) / 2:
-        raise InputError(
-            "expected methods with the same number of student updates, up to half an epoch, got"
-            f" {updates}; change their epochs"
-        )
 
 
 def _summary(
@@ -201,10 +186,10 @@ def _title(methods: Collection[str]) -> str:
 
 def main() -> None:
     """Compares the methods, prints the table and writes comparison.md and the HTML report."""
-    workdir = options.path(_WORKDIR)
-    comparison = compare_methods(
-        _CONFIG.value, _METHODS.value or [], _SEEDS.value, workdir, _REFERENCES.value
-    )
+    workdir, config, methods = options.path(_WORKDIR), _CONFIG.value, _METHODS.value or []
+    if _SEARCH.value:
+        config = searched.use_best(config, methods, _SEEDS.value, options.path(_SEARCH))
+    comparison = compare_methods(config, methods, _SEEDS.value, workdir, _REFERENCES.value)
     table = markdown_table(comparison["headers"], comparison["rows"])
     notes = "\n".join(f"- {note}" for note in comparison["notes"])
     cli.print_on_primary(f"\n{table}\n\n{notes}")

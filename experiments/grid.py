@@ -17,6 +17,7 @@ from akd_jax.methods import METHODS
 from akd_jax.runs import STUDENT, Plan
 from akd_jax.runs.creation import obtain_teacher
 from akd_jax.runs.evaluation import Evaluator
+from akd_jax.runs.examples import planned_updates
 from akd_jax.runs.resume import creates_teacher, recipe_key, resume_key
 from akd_jax.runs.setup import read_config
 from akd_jax.runs.teachers import STORED_OUTPUTS, TEACHER, FinishedTeacher
@@ -54,7 +55,7 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
     Raises:
       InputError: a folder contains another run. No student is trained.
     """
-    config, teachers = _share_teachers(config, plans, workdir)
+    config, teachers = share_teachers(config, plans, workdir)
     grid = {
         method: {
             f"{method}/seed_{seed}": row_config(config, method, seed=seed)
@@ -64,14 +65,14 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
     }
     for folders in grid.values():
         for folder, run_config in folders.items():
-            _check_run_folder(run_config, workdir / folder)
+            check_run_folder(run_config, workdir / folder)
 
     results: dict[str, list[dict[str, Any]]] = {}
     diverged: dict[str, str] = {}
     for method, folders in grid.items():
         try:
             results[method] = [
-                _run(run_config, folder, workdir) for folder, run_config in folders.items()
+                run_student(run_config, folder, workdir) for folder, run_config in folders.items()
             ]
         except DivergedError as error:
             diverged[method] = str(error)
@@ -79,7 +80,7 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
     return Grid({method: list(grid[method]) for method in results}, results, diverged, teachers)
 
 
-def _run(config: ConfigDict, folder: str, workdir: Path) -> dict[str, Any]:
+def run_student(config: ConfigDict, folder: str, workdir: Path) -> dict[str, Any]:
     """Trains a student and returns the contents of its results.json."""
     result = runs.run(config, workdir / folder)
     score = percent(result[STUDENT]["test"])
@@ -132,7 +133,7 @@ def row_config(config: ConfigDict, row: str, **changes: Any) -> ConfigDict:
     """
     variants = config.variants.to_dict()
     fields = changed(config, **changes)
-    fields.variants = ConfigDict()
+    fields.variants, fields.search = ConfigDict(), ConfigDict()
     if row not in variants:
         if row not in METHODS and variants:
             raise InputError(
@@ -152,7 +153,21 @@ def row_config(config: ConfigDict, row: str, **changes: Any) -> ConfigDict:
     return fields
 
 
-def _share_teachers(
+def check_equal_updates(plans: Mapping[str, Plan]) -> None:
+    """Raises InputError unless all students make the same number of updates, up to half an epoch.
+
+    Rows that train on more examples have fewer epochs, and longer ones.
+    """
+    updates = {method: planned_updates(plan) for method, plan in plans.items()}
+    epochs = [updates[method] / plan.method.epochs for method, plan in plans.items()]
+    if max(updates.values()) - min(updates.values()) > max(epochs) / 2:
+        raise InputError(
+            "expected methods with the same number of student updates, up to half an epoch, got"
+            f" {updates}; change their epochs"
+        )
+
+
+def share_teachers(
     config: ConfigDict, plans: Mapping[str, Plan], workdir: Path
 ) -> tuple[ConfigDict, dict[str, FinishedTeacher]]:
     """Trains the teachers of all methods, or loads those whose path is given.
@@ -192,7 +207,7 @@ def _share_teachers(
     return config, teachers
 
 
-def _check_run_folder(run_config: ConfigDict, folder: Path) -> None:
+def check_run_folder(run_config: ConfigDict, folder: Path) -> None:
     """Raises InputError if a folder contains another run."""
     settings, dataset, method = read_config(run_config)
     key = resume_key(settings, dataset.task, method.teachers)

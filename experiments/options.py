@@ -9,6 +9,7 @@ from ml_collections import config_dict, config_flags
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, as_path
 from akd_jax.host.settings import unknown_field
+from akd_jax.methods import METHODS
 
 # absl attributes a flag to the module that defines it. The flags below belong to the launchers.
 flags.disclaim_key_flags()
@@ -28,6 +29,15 @@ def config_flag() -> flags.FlagHolder:
         " configs/digits.py:annealing_kd.",
         lock_config=True,
     )
+
+
+def methods_flag() -> flags.FlagHolder:
+    """Defines --methods=ROW,ROW,..."""
+    description = (
+        f"Rows of the table: methods, among {', '.join(METHODS)}; or names in the configuration's"
+        " variants."
+    )
+    return _shared(flags.DEFINE_list, "methods", None, description)
 
 
 def workdir_flag() -> flags.FlagHolder:

@@ -152,6 +152,12 @@ class RunSettings(Section):
         description="Rows of a comparison besides the methods: the name of each row, with the"
         " fields that it changes. Only experiments.compare reads it.",
     )
+    search: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="Ranges of the fields that experiments.search varies: the name of each row,"
+        " with its fields, which are (log, LOW, HIGH), (linear, LOW, HIGH) or (choice, VALUES...)."
+        " Only that command reads it.",
+    )
 
     def unlabelled_examples(self, stage: Stage) -> int:
         """Returns how many unlabelled examples a stage trains on beside the labelled ones."""

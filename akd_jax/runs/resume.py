@@ -30,7 +30,8 @@ def resume_key(settings: RunSettings, task: Task, teachers: Mapping[str, Recipe]
       teachers: the recipes of the method's teachers.
     """
     sections = config.method_sections(settings)
-    shared = settings.model_dump(include=set(RunSettings.model_fields) - {"teacher", "variants"})
+    others = {"teacher", "variants", "search"}
+    shared = settings.model_dump(include=set(RunSettings.model_fields) - others)
     del shared["dataset"]["data_dir"]
     shared["student"]["model"] = model_key(settings.student.model)
     return {

@@ -1,0 +1,76 @@
+"""Pictures of a search: the scores of its trials, and how much each field matters."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from matplotlib.figure import Figure
+
+from akd_jax.host.files import Path
+
+HISTORY, IMPORTANCE = "search_history.png", "search_importance.png"
+
+
+def importances(study: optuna.Study) -> dict[str, float] | None:
+    """Returns the share of each field in what makes a trial one of the best; None if unknown.
+
+    The shares are those of PED-ANOVA and add up to 1. They need several trials that differ.
+
+    Source: Watanabe et al., "PED-ANOVA", IJCAI 2023, https://arxiv.org/abs/2304.10255.
+
+    Args:
+      study: the trials of a row.
+    """
+    scores = {trial.value for trial in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))}
+    if len(scores) < 4:
+        return None
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {field: float(share) for field, share in shares.items()}
+
+
+def draw_history(search: Mapping[str, Any]) -> Figure:
+    """Draws the score of each trial, and the best score so far as a line, for each row."""
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (row, entry) in enumerate(search["methods"].items()):
+        scores = [math.nan if x["mean"] is None else x["mean"] for x in entry["trials"]]
+        color = f"C{number}"
+        axes.plot(range(1, len(scores) + 1), scores, "o", color=color, alpha=0.4, markersize=4)
+        best = np.fmax.accumulate(scores)
+        axes.step(range(1, len(scores) + 1), best, color=color, where="post", label=row)
+    axes.set_xlabel("trial")
+    axes.set_ylabel(f"mean validation {search['metric']}")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+def draw_importance(search: Mapping[str, Any]) -> Figure:
+    """Draws the share of each field in what makes a trial good, for each row."""
+    rows = {row: x["importance"] for row, x in search["methods"].items() if x["importance"]}
+    figure = Figure(figsize=(7, 0.8 + 0.3 * sum(map(len, rows.values()))), layout="constrained")
+    axes = figure.subplots()
+    names: list[str] = []
+    for number, (row, shares) in enumerate(rows.items()):
+        for field, share in shares.items():
+            axes.barh(len(names), share, color=f"C{number}")
+            names.append(f"{row}: {field}")
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("importance (PED-ANOVA)")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def write(search: Mapping[str, Any], workdir: Path) -> None:
+    """Writes both pictures to the folder of the search."""
+    drawn = {HISTORY: draw_history(search)}
+    if any(entry["importance"] for entry in search["methods"].values()):
+        drawn[IMPORTANCE] = draw_importance(search)
+    for name, figure in drawn.items():
+        with (workdir / name).open("wb") as file:
+            figure.savefig(file, dpi=110, format="png")

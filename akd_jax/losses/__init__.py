@@ -20,7 +20,12 @@ from akd_jax.losses.features.stage_heads import OFA
 from akd_jax.losses.features.transcripts import CTC
 from akd_jax.losses.features.variational import VID
 from akd_jax.losses.logits.alignments import ctc, ctc_alignable
-from akd_jax.losses.logits.annealing import ClassReduction, annealed_mse, continuation
+from akd_jax.losses.logits.annealing import (
+    ClassReduction,
+    annealed_mse,
+    continuation,
+    weighted_annealed_mse,
+)
 from akd_jax.losses.logits.correlation import dist
 from akd_jax.losses.logits.divergences import generalized_jsd, kl, reverse_kl, total_variation
 from akd_jax.losses.logits.ensembles import Average, average_teachers
@@ -132,6 +137,7 @@ __all__ = [
     "top_k_kl",
     "total_variation",
     "ttm",
+    "weighted_annealed_mse",
     "wsld",
     "wttm",
 ]

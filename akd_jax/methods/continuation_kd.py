@@ -65,7 +65,8 @@ def build(config: RunSettings, task: Task) -> Method:
     """
     settings = config.section(Config)
     if settings.psi == "step":
-        reduction = config.section(annealing_kd.Config).class_reduction
+        annealing = config.section(annealing_kd.Config)
+        annealing_kd.check_plain_targets(annealing.stage_1, "continuation_kd")
         method = annealing_kd.build(config, task)
         stage_1, stage_2 = method.stages
         # With psi = 1 only the hard-label loss remains, which is stage II of Annealing-KD.
@@ -76,7 +77,7 @@ def build(config: RunSettings, task: Task) -> Method:
                 factor=stage_1.schedules["phi"],
                 psi=0.0,
                 margin=settings.margin,
-                class_reduction=reduction,
+                class_reduction=annealing.class_reduction,
             ),
         )
         return dataclasses.replace(method, name="continuation_kd", stages=(stage_1, stage_2))

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 from akd_jax import methods
+from akd_jax.data import Batches, Examples
 from akd_jax.host.errors import InputError
+from akd_jax.models.network import Model
 from akd_jax.runs.config import parse
 from akd_jax.training.method import Pretrained, Trained
+from akd_jax.training.stage import StageContext
 from akd_jax.training.terms import evaluate_loss
 from akd_jax.types import UNLABELLED, Batch, Clock, Outputs, TargetVocabulary, Task
 from tests.support import logits as in_numpy
+from tests.support.errors import error_of
 
 # Expected losses are NumPy formulas in float64; they do not use the library's losses.
 RNG = np.random.default_rng(0)
@@ -141,6 +145,71 @@ def test_annealing_kd_has_the_two_stages_of_the_paper(config):
         loss = loss_of(stage_1, k=k, teacher=TEACHER)
         np.testing.assert_allclose(loss, annealed_error((k + 1) / 4), rtol=1e-5)
     np.testing.assert_allclose(loss_of(stage_2), CROSS_ENTROPY, rtol=1e-5)
+
+
+def test_stage_1_weighs_errors_by_the_teachers_probabilities(config):
+    fields = {"annealing_kd.max_temperature": 2, "annealing_kd.stage_1.error": "weighted"}
+    fields["annealing_kd.stage_1.weight_temperature"] = 3.0
+    stage = build(config, "annealing_kd", **fields).stages[0]
+    weights = in_numpy.softmax(np.float64(TEACHER) / 3)
+    for k, phi in enumerate((0.5, 1.0)):
+        errors = np.float64(STUDENT) - phi * TEACHER
+        expected = [np.cov(row, aweights=p, ddof=0) for row, p in zip(errors, weights, strict=True)]
+        np.testing.assert_allclose(loss_of(stage, k=k, teacher=TEACHER), expected, rtol=1e-5)
+
+
+def test_stage_1_centres_and_scales_the_teachers_logits(config):
+    name = "annealing_kd.stage_1.teacher_logits"
+    config.annealing_kd.max_temperature = 2
+    centred = np.float64(TEACHER) - TEACHER.mean(axis=-1, keepdims=True)
+    stage = build(config, "annealing_kd", **{name: "centred"}).stages[0]
+    moved = TEACHER + np.float32(RNG.normal(size=(6, 1)))  # The softmax does not see it.
+    expected = np.square(np.float64(STUDENT) - centred / 2).mean(axis=-1)  # Phi is 1/2.
+    np.testing.assert_allclose(loss_of(stage, teacher=moved), expected, rtol=1e-4)
+    assert stage.loss_data is None
+    # The scale is that of the whole training split, not of a batch.
+    stage = build(config, "annealing_kd", **{name: "scaled"}).stages[0]
+    examples = Examples(TEACHER, LABELS)
+    context = StageContext(
+        dataset=None,
+        models={"teacher": Model({}, lambda variables, inputs, **options: Outputs(inputs))},
+        batches=lambda split: Batches(examples, 4),
+        seed=0,
+        tokenise=None,
+        digest=None,
+    )
+    scale = centred.std()
+    terms, _ = evaluate_loss(
+        stage.loss,
+        stage.build_loss_data(context),
+        Outputs(jnp.asarray(STUDENT)),
+        {"teacher": Outputs(jnp.asarray(TEACHER))},
+        BATCH,
+        Clock.at(),
+        key=jax.random.key(0),
+        axis_name=None,
+    )
+    (term,) = terms.values()
+    expected = np.square(np.float64(STUDENT) - centred / scale / 2).mean(axis=-1)
+    np.testing.assert_allclose(term.values, expected, rtol=1e-5)
+
+
+def test_stage_2_starts_from_the_last_student_and_keeps_the_teacher(config):
+    fields = {"stage_1.student": "last", "stage_2.kd_weight": 0.25, "stage_2.temperature": 3.0}
+    fields = {f"annealing_kd.{name}": value for name, value in fields.items()}
+    stage_1, stage_2 = build(config, "annealing_kd", **fields).stages
+    assert stage_1.select == ("accuracy", "last")
+    assert (stage_2.start, stage_2.teachers, stage_2.select) == ("stage_1", ("teacher",), None)
+    expected = 0.75 * CROSS_ENTROPY + 0.25 * soft_labels(3.0)
+    np.testing.assert_allclose(loss_of(stage_2, teacher=TEACHER), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["annealing_kd", "continuation_kd"])
+def test_changed_targets_need_classes_and_annealing_kd(config, method):
+    task = REGRESSION if method == "annealing_kd" else DIGITS
+    fields = {"annealing_kd.stage_1.teacher_logits": "centred", "continuation_kd.psi": "step"}
+    message = error_of(lambda: build(config, method, task, **fields))
+    assert "expected error=squared and teacher_logits=raw for" in message
 
 
 def test_annealing_kd_can_sum_over_classes(config):

@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from akd_jax.losses.logits.class_axis import factor_option, prepare_pair, share_option
+from akd_jax.losses.logits.class_axis import (
+    factor_option,
+    log_softmax,
+    positive_option,
+    prepare_pair,
+    share_option,
+)
 from akd_jax.losses.logits.labels import supervised
 from akd_jax.types import Array
 
@@ -64,6 +70,55 @@ def annealed_mse(
     if where is None:
         return squares.mean(axis=-1)
     return squares.sum(axis=-1) / jnp.maximum(where.sum(axis=-1, dtype=jnp.float32), 1)
+
+
+def weighted_annealed_mse(
+    student_logits: Array,
+    teacher_logits: Array,
+    factor: ArrayLike = 1.0,
+    temperature: ArrayLike = 1.0,
+    *,
+    axis: int = -1,
+    where: Array | None = None,
+) -> jax.Array:
+    """Returns sum_c p_c (d_c - sum_k p_k d_k)^2 with d = z_s - Phi z_t and p = softmax(z_t / T).
+
+    This is the variance of the error d under the teacher's probabilities. A class that the teacher
+    excludes hardly counts, and neither does the mean of the logits, which a softmax does not see.
+    For small errors it is 2 T^2 KL(softmax(z_t / T) || softmax((z_t + d) / T)) to second order. The
+    gradient is 2 p_c (d_c - sum_k p_k d_k).
+
+    `annealed_mse` counts all classes alike. With many classes, and a student whose logits have a
+    lower rank than their number, most of that error comes from classes that matter little.
+
+    Source: the Fisher information of the softmax as the metric of the logits (Amari, "Natural
+    Gradient Works Efficiently in Learning", Neural Computation 1998), with the targets of
+    Annealing-KD (Jafari et al., EACL 2021, https://arxiv.org/abs/2104.07163).
+
+    Args:
+      student_logits: z_s, [..., C].
+      teacher_logits: z_t, [..., C].
+      factor: Phi from 0 to 1, a scalar or [...], as for `annealed_mse`.
+      temperature: the softmax temperature T > 0 of the weights, a scalar or [...].
+      axis: the axis of the classes.
+      where: the classes that count, as for `cross_entropy`.
+
+    Returns:
+      float32 [...], in squared logits.
+
+    Raises:
+      ValueError: the shapes of the logits differ, a concrete factor or temperature is out of range
+        or has another shape, or the mask does not fit the logits.
+    """
+    student, teacher, where = prepare_pair(student_logits, teacher_logits, axis, where)
+    factor = share_option("factor", factor, student.shape[:-1])
+    temperature = positive_option("temperature", temperature, student.shape[:-1])
+    weights = jnp.exp(log_softmax(teacher, temperature[..., None], where))
+    # Classes without weight, such as those of logits of -inf, have no error.
+    student, teacher = (jnp.where(weights > 0, logits, 0) for logits in (student, teacher))
+    errors = student - factor[..., None] * teacher
+    means = (weights * errors).sum(axis=-1, keepdims=True)
+    return (weights * jnp.square(errors - means)).sum(axis=-1)
 
 
 def continuation(

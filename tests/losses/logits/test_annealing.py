@@ -9,7 +9,9 @@ from tests.support.logits import (
     STUDENT,
     TEACHER,
     cross_entropy,
+    kl,
     random_logits,
+    softmax,
 )
 
 
@@ -48,6 +50,49 @@ def test_annealed_mse_gradient_is_the_closed_form(phi, reduction, divisor):
     np.testing.assert_allclose(
         gradient, 2 * (student - phi * teacher) / divisor, rtol=1e-5, atol=1e-5
     )
+
+
+def test_weighted_annealed_mse_by_hand():
+    # The weights are 3/4 and 1/4 at T = 2. d = (1, 5), with the mean 2 and the variance 3.
+    teacher = 2 * np.log(np.float32([[0.75, 0.25]]))
+    loss = losses.weighted_annealed_mse(teacher / 2 + [[1.0, 5.0]], teacher, 0.5, 2.0)
+    np.testing.assert_allclose(loss, [3 / 4 * 1 + 1 / 4 * 9], rtol=1e-5)
+
+
+def test_weighted_annealed_mse_is_the_divergence_to_second_order():
+    _, teacher, _ = random_logits()
+    error = np.random.default_rng(1).normal(size=teacher.shape)
+    ratios = []
+    for size in (1e-1, 1e-2):
+        student = jnp.float32(teacher + size * error)
+        loss = losses.weighted_annealed_mse(student, jnp.float32(teacher), temperature=3.0)
+        exact = 2 * kl(np.float64(student), np.float64(teacher), 3.0)  # With the factor T^2.
+        ratios.append(np.abs(loss / exact - 1).max())
+    # The next order is smaller by the size of the error.
+    assert ratios[0] < 0.05
+    assert ratios[1] < 0.005
+
+
+def test_weighted_annealed_mse_ignores_the_mean_and_excluded_classes():
+    student, teacher, _ = (jnp.float32(x) for x in random_logits())
+    value = losses.weighted_annealed_mse(student, teacher, 0.3, 2.0)
+    moved = losses.weighted_annealed_mse(student + 5, teacher, 0.3, 2.0)
+    np.testing.assert_allclose(moved, value, rtol=1e-4)
+    where = jnp.arange(student.shape[-1]) < 4
+    part = losses.weighted_annealed_mse(student[..., :4], teacher[..., :4], 0.3, 2.0)
+    masked = losses.weighted_annealed_mse(student, teacher, 0.3, 2.0, where=where)
+    np.testing.assert_allclose(masked, part, rtol=1e-5)
+    excluded = (jnp.where(where, logits, -jnp.inf) for logits in (student, teacher))
+    loss, gradient = jax.value_and_grad(
+        lambda z_s, z_t: losses.weighted_annealed_mse(z_s, z_t, 0.3, 2.0).sum()
+    )(*excluded)
+    np.testing.assert_allclose(loss, part.sum(), rtol=1e-5)
+    assert np.isfinite(gradient).all()
+    # By hand: 2 p_c (d_c - sum_k p_k d_k).
+    p = softmax(np.float64(teacher[..., :4]) / 2)
+    d = np.float64(student[..., :4]) - 0.3 * np.float64(teacher[..., :4])
+    expected = 2 * p * (d - (p * d).sum(axis=-1, keepdims=True))
+    np.testing.assert_allclose(gradient[..., :4], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("phi", [0.1, 0.4, 1.0])

@@ -8,7 +8,7 @@ kd, takd and stage II from 0.01 to 0.1, and the others from 0.005 to 0.02.
 
 from ml_collections.config_dict import ConfigDict
 
-from configs import default
+from configs import annealing_rows, default
 
 
 def get_config(method: str = "annealing_kd") -> ConfigDict:
@@ -34,4 +34,7 @@ def get_config(method: str = "annealing_kd") -> ConfigDict:
     # A fifth of the other learning rates: logits are larger targets than labels. At 0.05, some
     # students do not recover from stage I.
     config.annealing_kd.stage_1.optimizer.learning_rate = 0.01
+    annealing_rows.set_rows(
+        config, rates=(0.005, 0.2), stage_1_rates=(0.001, 0.05), temperatures=(2, 5, 10, 18)
+    )
     return config

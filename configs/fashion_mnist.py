@@ -9,7 +9,7 @@ The files are read from the folder of Debian's package dataset-fashion-mnist, or
 
 from ml_collections.config_dict import ConfigDict
 
-from configs import cifar10, default
+from configs import annealing_rows, cifar10, default
 
 
 def get_config(argument: str = "annealing_kd") -> ConfigDict:
@@ -49,3 +49,6 @@ def _small(config: ConfigDict) -> None:
     config.student.optimizer.learning_rate = 0.05
     config.annealing_kd.stage_1.optimizer.learning_rate = 0.01
     config.continuation_kd.optimizer.learning_rate = 0.01
+    annealing_rows.set_rows(
+        config, rates=(0.005, 0.2), stage_1_rates=(0.002, 0.05), temperatures=(2, 5, 10)
+    )

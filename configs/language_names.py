@@ -21,7 +21,7 @@ Fewer settings were tried for stage I of annealing_kd and for continuation_kd, a
 
 from ml_collections.config_dict import ConfigDict
 
-from configs import default
+from configs import annealing_rows, default
 
 
 def get_config(argument: str = "annealing_kd") -> ConfigDict:
@@ -64,4 +64,7 @@ def get_config(argument: str = "annealing_kd") -> ConfigDict:
     # rate 0.03 and the decay 3e-3, continuation_kd ends at chance.
     config.annealing_kd.stage_1.optimizer.weight_decay = decay / 10
     config.continuation_kd.optimizer.learning_rate = 0.01
+    annealing_rows.set_rows(
+        config, rates=(0.003, 0.1), stage_1_rates=(0.003, 0.1), temperatures=(2, 3, 6)
+    )
     return config

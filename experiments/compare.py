@@ -3,8 +3,8 @@ r"""Compares methods: trains students by each method with several seeds and shar
 python -m experiments.compare --config=configs/digits.py --methods=scratch,kd,annealing_kd \
     --seeds=5 --workdir=DIR
 
-All methods make about the same number of student updates, up to half an epoch. For a given seed,
-those that train on the same examples see the same batches.
+All methods make about the same number of student updates, up to half an epoch, unless
+--equal_updates=False. For a given seed, those that train on the same examples see the same batches.
 The same command resumes an interrupted comparison and reuses its finished runs.
 """
 
@@ -40,6 +40,7 @@ _SEARCH = flags.DEFINE_string(
     None,
     "Folder of a finished search, whose best settings the rows get; give other seeds than it had.",
 )
+_EQUAL_UPDATES = options.equal_updates_flag()
 _SEEDS = options.seeds_flag()
 _WORKDIR = options.workdir_flag()
 
@@ -52,6 +53,8 @@ def compare_methods(
     seeds: int,
     workdir: Path,
     references: Sequence[str] = ("scratch", "kd"),
+    *,
+    equal_updates: bool = True,
 ) -> dict[str, Any]:
     """Trains every method with every seed and compares their scores.
 
@@ -63,6 +66,7 @@ def compare_methods(
       workdir: folder for the teachers, their stored outputs and the runs METHOD/seed_N/.
       references: the rows that all others are compared with; those that are not in `methods` are
         left out.
+      equal_updates: whether all methods must make about the same number of updates.
 
     Returns:
       The contents of comparison.json.
@@ -76,7 +80,8 @@ def compare_methods(
     plans = {method: make_plan(row_config(config, method)) for method in methods}
     # The last seed must be in range as well.
     make_plan(row_config(config, methods[0], seed=config.seed + seeds - 1))
-    check_equal_updates(plans)
+    if equal_updates:
+        check_equal_updates(plans)
     workdir = absolute(workdir)
     with records.lock_workdir(workdir, "comparison", {}, subfolders=methods):
         grid = run_grid(config, plans, seeds, workdir)
@@ -115,11 +120,10 @@ def _summary(
         for name, teacher in grid.teachers.items()
         if teacher.results
     }
-    updates = [
-        sum(stage["steps"] for stage in result["stages"])
-        for results in grid.results.values()
-        for result in results
-    ]
+    updates = {
+        method: sum(stage["steps"] for stage in results[0]["stages"])
+        for method, results in grid.results.items()
+    }
     return {
         "title": f"{_title(plans)} on {plan.settings.dataset.name}, {seeds} seeds",
         "metric": task.metric,
@@ -189,7 +193,14 @@ def main() -> None:
     workdir, config, methods = options.path(_WORKDIR), _CONFIG.value, _METHODS.value or []
     if _SEARCH.value:
         config = searched.use_best(config, methods, _SEEDS.value, options.path(_SEARCH))
-    comparison = compare_methods(config, methods, _SEEDS.value, workdir, _REFERENCES.value)
+    comparison = compare_methods(
+        config,
+        methods,
+        _SEEDS.value,
+        workdir,
+        _REFERENCES.value,
+        equal_updates=_EQUAL_UPDATES.value,
+    )
     table = markdown_table(comparison["headers"], comparison["rows"])
     notes = "\n".join(f"- {note}" for note in comparison["notes"])
     cli.print_on_primary(f"\n{table}\n\n{notes}")

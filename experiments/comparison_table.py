@@ -222,18 +222,22 @@ def table(
 
 
 def notes(
-    updates: Collection[int], seeds: int, examples: int, task: Task, teachers: Mapping[str, Any]
+    updates: Mapping[str, int],
+    seeds: int,
+    examples: int,
+    task: Task,
+    teachers: Mapping[str, Any],
 ) -> list[str]:
     """Returns sentences that explain the columns of the table.
 
     Args:
-      updates: number of updates of each student.
+      updates: number of updates of each method's students.
       seeds: number of students of each method.
       examples: number of test examples.
       task: the task, whose metric is the score.
       teachers: 'test' score and training 'seconds' of each teacher, by name.
     """
-    least, most = min(updates), max(updates)
+    least, most = min(updates.values()), max(updates.values())
     count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     sentences = [
         f"Scores are in percent: mean ± standard deviation over {seeds} seeds, on {examples:,}"
@@ -252,6 +256,9 @@ def notes(
         " seconds to compute and store what the teacher says, once for all students. It is 0 if"
         " nothing is stored: then s includes the teacher.",
     ]
+    if most > 1.1 * least:
+        listed = ", ".join(f"{method} {number:,}" for method, number in updates.items())
+        sentences.insert(1, f"Rows with more updates can win by them alone. Updates: {listed}.")
     if task.metric == "pearson":
         sentences.append(
             "p vs: the largest p value over the seeds of Williams' test, two-sided, of the"

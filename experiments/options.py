@@ -40,6 +40,12 @@ def methods_flag() -> flags.FlagHolder:
     return _shared(flags.DEFINE_list, "methods", None, description)
 
 
+def equal_updates_flag() -> flags.FlagHolder:
+    """Defines --equal_updates."""
+    description = "Whether rows must train students for the same number of updates."
+    return _shared(flags.DEFINE_bool, "equal_updates", True, description)
+
+
 def workdir_flag() -> flags.FlagHolder:
     """Defines --workdir=DIR."""
     return _shared(flags.DEFINE_string, "workdir", None, "Folder of the run or comparison.")

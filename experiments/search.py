@@ -51,6 +51,7 @@ _SAMPLER = flags.DEFINE_enum(
     "sampler", "random", ["random", "tpe"], "How the settings of a trial are drawn."
 )
 _PRUNE = flags.DEFINE_bool("prune", False, "Whether bad trials train fewer seeds.")
+_EQUAL_UPDATES = options.equal_updates_flag()
 _SEEDS = options.seeds_flag()
 _WORKDIR = options.workdir_flag()
 
@@ -71,6 +72,7 @@ def search_settings(
     *,
     sampler: str = "random",
     prune: bool = False,
+    equal_updates: bool = True,
 ) -> dict[str, Any]:
     """Trains the students of all trials and chooses the best trial of each row.
 
@@ -87,6 +89,7 @@ def search_settings(
       sampler: 'random'; or 'tpe', Optuna's tree-structured Parzen estimator.
       prune: whether a trial ends when the mean of its students so far is below the median of the
         earlier trials after as many students. The first five trials are complete.
+      equal_updates: whether all rows must make about the same number of updates.
 
     Returns:
       The contents of search.json.
@@ -101,7 +104,8 @@ def search_settings(
     plans = {row: make_plan(row_config(config, row)) for row in rows}
     numbers = range(config.seed, config.seed + seeds)
     make_plan(row_config(config, rows[0], seed=numbers[-1]))
-    check_equal_updates(plans)
+    if equal_updates:
+        check_equal_updates(plans)
     workdir = absolute(workdir)
     key = {"sampler": sampler, "seeds": list(numbers), "prune": prune}
     with records.lock_workdir(workdir, "hyperparameter search", key, subfolders=rows):
@@ -252,6 +256,7 @@ def main() -> None:
         workdir,
         sampler=_SAMPLER.value,
         prune=_PRUNE.value,
+        equal_updates=_EQUAL_UPDATES.value,
     )
     text = table(search)
     cli.print_on_primary(f"\n{text}")

@@ -169,3 +169,14 @@ def test_searches_that_do_not_fit_a_comparison_are_refused(config, tmp_path, mon
     error = error_of(search_settings, config, ["soft"], 1, 2, tmp_path)
     assert "expected" in error
     assert "seeds" in error
+
+
+def test_rows_with_more_updates_need_a_flag(config, tmp_path):
+    config.variants = ConfigDict({"long": {"method": "scratch", "student": {"epochs": 4}}})
+    rows = ["scratch", "long"]
+    assert "change their epochs" in error_of(compare_methods, config, rows, 1, tmp_path)
+    comparison = compare_methods(config, rows, 1, tmp_path, equal_updates=False)
+    results = json.loads((tmp_path / "scratch/seed_0/results.json").read_text())
+    updates = results["stages"][0]["steps"]
+    expected = f"Updates: scratch {updates}, long {2 * updates}."
+    assert comparison["notes"][1] == f"Rows with more updates can win by them alone. {expected}"

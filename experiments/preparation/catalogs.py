@@ -52,7 +52,7 @@ def read_pairs(paths: Sequence[pathlib.Path]) -> list[Pair]:
     counts: dict[str, collections.Counter[Pair]] = collections.defaultdict(collections.Counter)
     for path in paths:
         for sources, references in read_messages(path):
-            pair = Pair(_clean(sources[0]), _clean(references[0]))
+            pair = Pair(clean(sources[0]), clean(references[0]))
             # Texts with a plural contain numbers.
             if len(sources) == 1 and _is_sentence(pair):
                 counts[normal_form(pair.source)][pair] += 1
@@ -103,7 +103,7 @@ def _forms(texts: str | Sequence[str]) -> Sequence[str]:
     return [texts] if isinstance(texts, str) else texts
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Returns a text in one line, without the mark of its accelerator."""
     return " ".join(_ACCELERATOR.sub("", text, count=1).split())
 

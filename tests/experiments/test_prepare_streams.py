@@ -11,7 +11,7 @@ import pytest
 
 from akd_jax.data.readers import streams, tsv
 from akd_jax.host.files import as_path
-from experiments.preparation import debian, pronunciations, pypi
+from experiments.preparation import debian, pronunciations, pypi, task_files
 from experiments.prepare import prepare_dataset
 from tests.support.errors import error_of
 
@@ -48,7 +48,7 @@ def packages(monkeypatch, tmp_path):
         folders[f"dict-freedict-{pair}"] = folder
     monkeypatch.setattr(debian, "download", lambda packages, folder: folders)
     monkeypatch.setattr(pypi.Archive, "download", lambda self: wheel())
-    monkeypatch.setattr(pronunciations, "_SIZES", SIZES)
+    monkeypatch.setattr(task_files, "SIZES", SIZES)
     return entries
 
 
@@ -87,9 +87,9 @@ def test_words_of_five_languages(packages, tmp_path):
 
 
 def test_packages_with_few_words_are_refused(packages, tmp_path, monkeypatch):
-    monkeypatch.setattr(pronunciations, "_SIZES", {**SIZES, "train": 1000})
+    monkeypatch.setattr(task_files, "SIZES", {**SIZES, "train": 1000})
     folder = as_path(str(tmp_path / "data"))
     assert error_of(prepare_dataset, "pronunciations", folder) == (
-        f"{folder}/de: expected at least 1,007 words of German, got 37; make the data set on"
-        " another machine with Debian 12, and copy its folder"
+        f"{folder}/de: expected at least 1,007 examples of 'in German?', got 37; make the"
+        " data set on another machine with Debian 12, and copy its folder"
     )

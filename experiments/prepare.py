@@ -4,7 +4,8 @@ python -m experiments.prepare --dataset=cifar10 --data_dir=DIR
 
 If TensorFlow is installed, tensorflow-datasets prepares CIFAR-10 and CIFAR-100; otherwise their
 official binary archives are downloaded. The movie reviews are built from the ratings in the source
-archive of the PyPI package vaderSentiment 0.5. Files that already exist are only checked.
+archive of the PyPI package vaderSentiment 0.5. language_id has short texts in 67 languages, from
+catalogs of Debian packages (a download of 40 MB). Files that already exist are only checked.
 
 speech_commands_csv is a folder in the layout of Fluent Speech Commands: train_data.csv,
 valid_data.csv and test_data.csv, in it or in its folder data/, with the columns path, speakerId,
@@ -60,6 +61,7 @@ from akd_jax.host.files import Path, as_path, lock, not_writable
 from experiments import cli, options
 from experiments.preparation import (
     images,
+    language_id,
     libreoffice,
     mixed_tasks,
     movie_reviews,
@@ -78,6 +80,7 @@ _DATASET = flags.DEFINE_string(
     "dataset",
     None,
     "Data set: 'cifar10', 'cifar100', 'fashion_mnist', 'movie_reviews', 'sentiment_domains',"
+    " 'language_id',"
     " 'speech_commands_csv', 'spoken_intents', 'scored_pairs', 'mlqe_pe', 'mt_quality',"
     " 'libreoffice_de_en', 'parallel_text', 'summaries', 'stream', 'pronunciations' or"
     " 'mixed_tasks'.",
@@ -149,6 +152,7 @@ _DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
     "fashion_mnist": images.prepare_fashion_mnist,
     "movie_reviews": movie_reviews.prepare,
     "sentiment_domains": sentiment_domains.prepare,
+    "language_id": language_id.prepare,
 }
 # The settings without flags.
 _OPTIONS, _SIZES = speech.Options(), spoken_intents.Sizes()

@@ -48,6 +48,7 @@ DATASETS: Mapping[str, Callable[[Path | None], Source]] = {
     "domains": domains.load,
     "fashion_mnist": idx.load_fashion_mnist,
     "idx": idx.load,
+    "language_id": tsv.load,
     "language_names": language_names.load,
     "movie_reviews": tsv.load_movie_reviews,
     "sentiment_domains": domains.load_sentiment,

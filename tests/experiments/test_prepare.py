@@ -72,6 +72,7 @@ def test_unknown_data_set_is_refused(network, tmp_path):
     with pytest.raises(
         InputError,
         match="one of cifar10, cifar100, fashion_mnist, movie_reviews, sentiment_domains,"
+        " language_id,"
         " speech_commands_csv, spoken_intents, scored_pairs, mlqe_pe, mt_quality,"
         " libreoffice_de_en, parallel_text, summaries, stream, pronunciations, mixed_tasks,"
         " got 'mnist'",

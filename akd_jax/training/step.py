@@ -235,5 +235,16 @@ def label_metrics(outputs: Outputs, batch: Batch) -> Metrics:
     if jnp.issubdtype(labels.dtype, jnp.floating):
         errors = losses.squared_error(outputs.logits, batch.filled_labels)
         return {"squared_error": WeightedSum.of(errors, weights)}
-    correct = jnp.argmax(outputs.logits, axis=-1) == labels
+    correct = _is_prediction(outputs.logits, labels)
     return {"accuracy": WeightedSum.of(correct.astype(jnp.float32), weights)}
+
+
+def _is_prediction(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns whether each label [...] is the first of the largest logits [..., C].
+
+    This is `argmax(logits) == labels`, but on CPU an argmax takes four times as long. A row with
+    NaN has no prediction.
+    """
+    chosen = jnp.take_along_axis(logits, jnp.maximum(labels, 0)[..., None], axis=-1)
+    later = jnp.arange(logits.shape[-1]) >= labels[..., None]
+    return ((logits < chosen) | ((logits == chosen) & later)).all(axis=-1) & (labels >= 0)

@@ -249,6 +249,19 @@ def test_stored_outputs_of_16_bits_are_widened():
     np.testing.assert_array_equal(outputs.top_k.values, [[2, 1], [5, 4]])
 
 
+def test_accuracy_is_that_of_the_first_largest_logit():
+    logits = np.float32(np.random.default_rng(0).integers(0, 3, size=(200, 4)))  # Many ties.
+    logits[0] = -np.inf
+    labels = np.int32(np.random.default_rng(1).integers(0, 4, size=200))
+    batch = Batch(np.zeros(200), labels, np.ones(200, np.float32))
+    metric = label_metrics(Outputs(jnp.asarray(logits)), batch)["accuracy"]
+    assert float(metric.total) == np.sum(logits.argmax(axis=-1) == labels)
+    batch = batch.replace(labels=labels * 0, weights=np.float32(np.arange(200) == 0))
+    with jax.debug_nans(False):
+        broken = jnp.asarray(logits).at[0, 2].set(jnp.nan)
+        assert float(label_metrics(Outputs(broken), batch)["accuracy"].total) == 0
+
+
 def test_accuracy_counts_tokens_with_a_label():
     logits = jnp.array([[[0.0, 1], [0, 1], [1, 0]], [[1, 0], [0, 1], [1, 0]]])
     labels = np.int32([[1, 0, UNLABELLED], [0, UNLABELLED, 1]])

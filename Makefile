@@ -3,11 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: demo test test-full lint format clean
+.PHONY: demo docs test test-full lint format clean
 
 demo: .venv/installed  ## Trains three methods on scikit-learn digits and writes a report.
 	$(BIN)/python -m experiments.compare --config=configs/digits.py \
 	    --methods=scratch,kd,annealing_kd --seeds=5 --workdir=$(DEMO)
+
+docs: .venv/installed-dev  ## Builds the site of the documentation in runs/docs, and checks its links.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: lint  ## Checks style and types, and runs the tests.
 	$(BIN)/python -m pytest

@@ -1,6 +1,6 @@
 """Network architectures, selected by a specification such as 'resnet:8'."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -62,7 +62,7 @@ def _build_simkd(argument: str, num_classes: int, dtype: Any) -> nn.Module:
 
 # Maps the name in NAME:ARGUMENT to a function that builds the module from the argument, the number
 # of classes and the dtype. The argument is empty in a specification that is only a NAME.
-MODELS: Mapping[str, Callable[[str, int, Any], nn.Module]] = {
+MODELS: dict[str, Callable[[str, int, Any], nn.Module]] = {
     "birnn": birnn.build,
     "decoder": decoder.build,
     "huggingface": huggingface.build,

@@ -272,6 +272,9 @@ def add_terms(
       name: the name of the loss; a term is called NAME, or NAME_PART if there are several.
       result: the terms of the loss.
       weight: the weight of the loss.
+
+    Raises:
+      ValueError: two terms have the same name.
     """
     for part, term in result.items():
         full_name = name if len(result) == 1 else f"{name}_{part}"
@@ -288,7 +291,11 @@ def takes_axis_name(loss: Loss) -> bool:
 
 
 def as_loss(loss: Callable[..., Any]) -> Loss:
-    """Returns a loss as it is, and a function of arrays bound with the default options."""
+    """Returns a loss as it is, and a function of arrays bound with the default options.
+
+    Raises:
+      ValueError: the loss learns after the student's update, so that it cannot be a part of a sum.
+    """
     if getattr(loss, "learns_after_update", False):
         raise ValueError(
             f"loss: expected a loss that learns with the student, got {type(loss).__name__}, which"

@@ -52,7 +52,11 @@ class StreamLoss:
     def __call__(
         self, student: Outputs, teachers: Mapping[str, Outputs], batch: Batch, clock: Clock
     ) -> Mapping[str, Term]:
-        """Returns the terms, whose values are those of the tokens [B, L], in nats."""
+        """Returns the terms, whose values are those of the tokens [B, L], in nats.
+
+        Raises:
+          ValueError: the batch has no ids, or the student's outputs have no mask.
+        """
         del clock
         if batch.ids is None or student.mask is None:
             raise ValueError("batch: expected texts with the ids of their examples, got others")

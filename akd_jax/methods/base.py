@@ -164,7 +164,11 @@ class RunSettings(Section):
         return self.dataset.unlabelled_size if stage.teachers and stage.data is None else 0
 
     def section(self, kind: type[_Section]) -> _Section:
-        """Returns the section of the given class, such as `kd.Config`."""
+        """Returns the section of the given class, such as `kd.Config`.
+
+        Raises:
+          KeyError: the configuration has no such section.
+        """
         for name in type(self).model_fields:
             value = getattr(self, name)
             if type(value) is kind:

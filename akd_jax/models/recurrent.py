@@ -76,6 +76,9 @@ class Recurrent(nn.Module):
 
         Returns:
           The states, and the state of each direction after its last position.
+
+        Raises:
+          ValueError: the cell or the way to merge the directions is unknown.
         """
         if self.cell not in CELLS:
             raise ValueError(f"cell: expected 'gru' or 'lstm', got {self.cell!r}")

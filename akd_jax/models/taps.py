@@ -67,7 +67,11 @@ class TappedNetwork(Network):
     def apply(
         self, variables: Variables, inputs: Any, *, mutable: Any = False, **kwargs: Any
     ) -> Any:
-        """Calls the module's `apply` on preprocessed raw inputs; adds the features."""
+        """Calls the module's `apply` on preprocessed raw inputs; adds the features.
+
+        Raises:
+          InputError: a tapped submodule was not called, or does not return an array.
+        """
         wanted = [path for _, path in self.paths]
         result, changed = self.module.apply(
             variables,

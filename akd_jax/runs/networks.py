@@ -93,7 +93,11 @@ def variable_shapes(network: Network, dataset: Dataset) -> Any:
 def load_vocabularies(
     settings: DatasetConfig, dataset: Dataset, specs: Mapping[str, ModelSpec]
 ) -> dict[str, text.Vocabulary]:
-    """Loads the vocabulary of each network and checks that it fits the texts of the data set."""
+    """Loads the vocabulary of each network and checks that it fits the texts of the data set.
+
+    Raises:
+      InputError: a vocabulary is missing, or does not fit the texts or the other networks.
+    """
     if settings.crop_padding or settings.flip:
         raise InputError(
             f"config.dataset: expected crop_padding 0 and flip False for the texts of"

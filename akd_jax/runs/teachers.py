@@ -44,7 +44,11 @@ class FinishedTeacher:
 
 
 def load_teacher(plan: Plan, name: str, workdir: Path) -> FinishedTeacher:
-    """Loads a finished teacher from the path of its recipe or from workdir/NAME; writes nothing."""
+    """Loads a finished teacher from the path of its recipe or from workdir/NAME; writes nothing.
+
+    Raises:
+      InputError: there is no finished teacher, or its weights are not those that it describes.
+    """
     recipe = plan.recipes[name]
     folder, field = workdir / name, recipe.field
     if isinstance(recipe, Frozen):
@@ -65,7 +69,11 @@ def load_teacher(plan: Plan, name: str, workdir: Path) -> FinishedTeacher:
 
 
 def restore_best(folder: Path, network: Network, plan: Plan) -> Variables:
-    """Restores the best variables from a stage's latest checkpoint."""
+    """Restores the best variables from a stage's latest checkpoint.
+
+    Raises:
+      InputError: the folder has no checkpoints.
+    """
     shapes = variable_shapes(network, plan.dataset)
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     restored = None

@@ -56,7 +56,11 @@ class StudentPrefixes:
         clock: Clock,
         key: jax.Array,
     ) -> Batch:
-        """Returns the batch with some contexts replaced, and REPLACED in `extra`."""
+        """Returns the batch with some contexts replaced, and REPLACED in `extra`.
+
+        Raises:
+          InputError: the student does not map a source to a target.
+        """
         del teachers
         assert batch.ids is not None, "expected a batch with the ids of its examples"
         if any(isinstance(texts, Tokens) for texts in batch.inputs.values()):

@@ -95,7 +95,11 @@ def test_split(name: str) -> str:
 
 
 def task_names(data_dir: Path, options: StreamOptions) -> list[str]:
-    """Returns the names of the tasks, in their order; see `load` for the errors."""
+    """Returns the names of the tasks, in their order.
+
+    Raises:
+      InputError: there is no task, or a name is unknown, empty or given twice.
+    """
     known = sorted(path.parent.name for path in data_dir.glob("*/train.tsv"))
     if not known:
         raise InputError(

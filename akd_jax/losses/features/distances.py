@@ -25,6 +25,9 @@ def feature_mse(
     values of tokens [B, L] the weight 0 at padding: the mean of the loss runs over the real tokens
     of the batch. For attention scores, use `attention_mse`.
 
+    Source: Romero et al., "FitNets", ICLR 2015, https://arxiv.org/abs/1412.6550, without the
+    connector of `Hint`.
+
     Args:
       student_features: F_s, [B, ...].
       teacher_features: F_t, of the same shape.

@@ -76,6 +76,8 @@ def fsp_matrix(first: Array, second: Array, *, pooling: Pooling = "max") -> jax.
 
     If the maps differ in size, the larger one is pooled to the size of the smaller one.
 
+    Source: Yim et al., "A Gift from Knowledge Distillation", CVPR 2017.
+
     Args:
       first: the map of a layer, [B, H, W, C].
       second: the map of another layer, [B, H', W', D].

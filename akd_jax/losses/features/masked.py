@@ -89,6 +89,9 @@ class MGD(nn.Module):
           shape: the shape of the maps, [B, H, W, C].
           batch: this device's share of a batch.
           axis_name: the axis of the devices; None for one device.
+
+        Raises:
+          ValueError: the rate is out of range, or the kind of mask is unknown.
         """
         checks.check_values("rate", self.rate, "a number in [0, 1)", lambda x: (x >= 0) & (x < 1))
         _, height, width, channels = shape

@@ -29,6 +29,9 @@ class CTC(nn.Module):
       layer: the student's frames, a feature [B, T, F].
       mask: the feature that tells which frames are real, bool [B, T].
       letters: the key of the letters in the inputs of the batch.
+
+    Raises:
+      ValueError: as `ctc`, when it is called.
     """
 
     classes: int

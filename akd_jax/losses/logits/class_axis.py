@@ -36,7 +36,11 @@ def without_empty_rows(values: jax.Array, where: jax.Array | None) -> jax.Array:
 def prepare_pair(
     student_logits: Array, teacher_logits: Array, axis: int, where: Array | None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-    """Prepares the logits of student and teacher; stops the gradient of the teacher's."""
+    """Prepares the logits of student and teacher; stops the gradient of the teacher's.
+
+    Raises:
+      ValueError: the shapes differ, or the mask does not fit the logits.
+    """
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
             f"teacher_logits: expected the student's shape {student_logits.shape}, got"

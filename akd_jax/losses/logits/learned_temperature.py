@@ -17,6 +17,8 @@ class CTKD(nn.Module):
 
         T = 1 + 20 sigmoid(theta)        value = T^2 KL(softmax(z_t / T) || softmax(z_s / T))
 
+    with the logits z_s and z_t, [B, C].
+
     theta is trained like the student, but with its gradient times -lambda: it ascends. lambda rises
     from 0 to 1 on half a cosine, once per epoch, so that the task becomes harder. theta begins at
     1, which is T = 15.6. The usual weight is 0.9, with 0.1 for the labels.

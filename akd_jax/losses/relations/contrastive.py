@@ -73,12 +73,18 @@ class InBatchCRD(nn.Module):
     The projection of the teacher is trained too, as in CRD. It does not collapse, since the loss of
     equal projections is log B. The usual weight of `CRD` is 0.8.
 
+    Source: Tian et al., "Contrastive Representation Distillation", ICLR 2020,
+    https://arxiv.org/abs/1910.10699, with the examples of the batch as the negatives.
+
     Attributes:
       layers: the feature that student and teacher call by this name; or a pair, the student's
         feature and the teacher's.
       width: the width of both projections.
       temperature: T, the divisor of the cosines of the features, above 0.
       teacher: the name of the teacher.
+
+    Raises:
+      ValueError: as `crd_in_batch`, when it is called.
     """
 
     layers: Layers = "pooled"

@@ -183,6 +183,9 @@ class CC(nn.Module):
     of the student, when both embeddings map all examples to one point. `losses.bind` with
     `losses.correlation_congruence` is the loss without an embedding.
 
+    Source: Peng et al., "Correlation Congruence for Knowledge Distillation", ICCV 2019,
+    https://arxiv.org/abs/1904.01802.
+
     Attributes:
       layers: the feature that student and teacher call by this name; or a pair, the student's
         feature and the teacher's.
@@ -190,6 +193,9 @@ class CC(nn.Module):
       gamma: the inverse squared width of the Gaussian kernel, above 0.
       order: the highest power in the series of the kernel, at least 1.
       teacher: the name of the teacher.
+
+    Raises:
+      ValueError: as `correlation_congruence`, when it is called.
     """
 
     layers: Layers = "pooled"

@@ -98,7 +98,11 @@ class TeacherSelection(ChosenTeachers):
 
         (1 - alpha) CE(label, z_s) + alpha T^2 KL(q || softmax(z_s / T))
 
-    It is the loss of `ReinforcedSelection` with a policy that does not learn, for comparisons.
+    with z_s and the logits of the teachers [B, C]. It is the loss of `ReinforcedSelection` with a
+    policy that does not learn, for comparisons.
+
+    Source: the comparisons of Yuan et al., "Reinforced Multi-Teacher Selection for Knowledge
+    Distillation", AAAI 2021, https://arxiv.org/abs/2012.06048.
 
     Attributes:
       teachers: the names of the teachers.
@@ -113,6 +117,9 @@ class TeacherSelection(ChosenTeachers):
         update, or of each accumulated part of it; or 'lowest_error', the teacher with the lowest
         cross-entropy for the label.
       weights: the weight of each teacher; empty for 1. Only 'weighted' and 'random' use them.
+
+    Raises:
+      ValueError: an option is out of range, when it is called.
     """
 
     rule: Rule = "weighted"

@@ -39,9 +39,9 @@ class ReinforcedSelection(ChosenTeachers):
     student, with a baseline b: its loss is -(r - b) log pi(a | s). An example without a label has
     no reward, and the policy does not learn from it.
 
-    After Yuan et al., "Reinforced Multi-Teacher Selection for Knowledge Distillation", AAAI 2021,
-    https://arxiv.org/abs/2012.06048. What the paper does not say was chosen here: the independence
-    of the choices, the fallback, and the baseline.
+    Source: after Yuan et al., "Reinforced Multi-Teacher Selection for Knowledge Distillation",
+    AAAI 2021, https://arxiv.org/abs/2012.06048. What the paper does not say was chosen here: the
+    independence of the choices, the fallback, and the baseline.
 
     Attributes:
       teachers, folds, weight, temperature, fallback: as for `TeacherSelection`.
@@ -71,7 +71,11 @@ class ReinforcedSelection(ChosenTeachers):
     before_update: bool = False
 
     def setup(self) -> None:
-        """Creates the policy and the running mean of the reward."""
+        """Creates the policy and the running mean of the reward.
+
+        Raises:
+          ValueError: the settings do not fit each other.
+        """
         check_option("reward", self.reward, Reward)
         check_option("baseline", self.baseline, Baseline)
         if self.before_update and self.reward == "r3":

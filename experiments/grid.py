@@ -22,6 +22,7 @@ from akd_jax.runs.resume import creates_teacher, recipe_key, resume_key
 from akd_jax.runs.setup import read_config
 from akd_jax.runs.teachers import STORED_OUTPUTS, TEACHER, FinishedTeacher
 from akd_jax.training.method import Frozen, Recipe
+from akd_jax.training.texts import Texts
 from experiments import cli
 from experiments.tables import percent
 
@@ -90,18 +91,35 @@ def run_student(config: ConfigDict, folder: str, workdir: Path) -> dict[str, Any
 
 def test_logits(grid: Grid, workdir: Path) -> dict[str, list[np.ndarray]]:
     """Returns the logits [N, C] of each method's students on the N test examples."""
+
+    def logits(folder: Path) -> np.ndarray:
+        stored = _stored_predictions(folder)
+        if isinstance(stored, np.ndarray):
+            return stored
+        return runs.predict(folder, teachers=False)[STUDENT]
+
     return {
-        method: [runs.predict(workdir / folder, teachers=False)[STUDENT] for folder in folders]
+        method: [logits(workdir / folder) for folder in folders]
         for method, folders in grid.folders.items()
     }
 
 
 def test_texts(grid: Grid, workdir: Path) -> dict[str, list[list[str]]]:
     """Returns the texts that each method's students generate for the N test examples."""
+
+    def texts(folder: Path) -> list[str]:
+        stored = _stored_predictions(folder)
+        return (stored if isinstance(stored, Texts) else runs.generate(folder)[STUDENT]).texts
+
     return {
-        method: [runs.generate(workdir / folder)[STUDENT].texts for folder in folders]
+        method: [texts(workdir / folder) for folder in folders]
         for method, folders in grid.folders.items()
     }
+
+
+def _stored_predictions(folder: Path) -> np.ndarray | Texts | None:
+    """Returns what a run has stored; None with several processes, of which one can read it."""
+    return runs.read_test_predictions(folder) if processes.count() == 1 else None
 
 
 def teacher_test_logits(grid: Grid, plans: Mapping[str, Plan]) -> np.ndarray | None:

@@ -54,10 +54,13 @@ class Evaluator:
         of_rows = groups(plan, split)[:first]
         return TextScores(self._generator, batches, expected, plan.dataset.task, of_rows)
 
-    def on_tests(self, model: Model) -> dict[str, dict[str, float]]:
-        """Returns the metrics of a model on the test split and on the additional ones, by split.
+    def on_tests(self, model: Model) -> tuple[dict[str, dict[str, float]], np.ndarray | Texts]:
+        """Evaluates a model on the test split and on the additional ones.
 
         The model reads the test split once, also for the splits that are parts of it.
+
+        Returns:
+          The metrics by split; and what the model predicts for the test split, logits or texts.
         """
         splits, parts = self._plan.dataset.test_splits, self._plan.dataset.test_parts
         own = {
@@ -70,7 +73,7 @@ class Evaluator:
             name: self._scores(predicted, rows)
             for name, rows in {"test": everything, **parts}.items()
         }
-        return {name: {**own, **of_test}[name] for name in splits}
+        return {name: {**own, **of_test}[name] for name in splits}, predicted
 
     def _scores(self, predicted: np.ndarray | Texts, rows: np.ndarray) -> dict[str, float]:
         """Returns the metrics of the predictions for the test split on some of its rows."""

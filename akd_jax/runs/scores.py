@@ -6,7 +6,9 @@ from typing import Any
 from absl import logging
 
 from akd_jax import metrics
+from akd_jax.host.files import Path
 from akd_jax.models.network import Model, Network
+from akd_jax.runs import predictions
 from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.setup import Plan
 from akd_jax.training.evaluate import finite_scores
@@ -34,7 +36,9 @@ def stage_evaluation(
     return evaluator.on("validation", network=network)
 
 
-def test_scores(plan: Plan, model: Model, evaluator: Evaluator, label: str) -> dict[str, Any]:
+def test_scores(
+    plan: Plan, model: Model, evaluator: Evaluator, label: str, *, folder: Path | None = None
+) -> dict[str, Any]:
     """Evaluates a model on the test split and on all further splits of the data set.
 
     Args:
@@ -42,13 +46,16 @@ def test_scores(plan: Plan, model: Model, evaluator: Evaluator, label: str) -> d
       model: the model.
       evaluator: evaluates it.
       label: the name of the model for warnings.
+      folder: the folder of the run, for the predictions; None to write none.
 
     Returns:
       'test': the main metric on the test split. 'metrics': all metrics by split.
     """
+    by_split, predicted = evaluator.on_tests(model)
+    if folder is not None:
+        predictions.save(folder, predicted)
     scores = {
-        split: finite_scores(of_split, f"{label}, {split}")
-        for split, of_split in evaluator.on_tests(model).items()
+        split: finite_scores(of_split, f"{label}, {split}") for split, of_split in by_split.items()
     }
     return {"test": scores["test"][plan.dataset.task.metric], "metrics": scores}
 

@@ -157,7 +157,15 @@ def train_method(
         first_epoch += stage.epochs
         first_update += stage.epochs * len(run.train)
     writer.close()
-    scores = _final_scores(plan, method, results[stage.name], network, evaluator, label)
+    scores = _final_scores(
+        plan,
+        method,
+        results[stage.name],
+        network,
+        evaluator,
+        label,
+        folder=workdir if name == STUDENT else None,
+    )
     trained: dict[str, Any] = {STUDENT: scores, "stages": summaries}
     return {**trained, "teacher_cache": cache} if cache else trained
 
@@ -235,6 +243,8 @@ def _final_scores(
     network: Network,
     evaluator: Evaluator,
     label: str,
+    *,
+    folder: Path | None,
 ) -> dict[str, Any]:
     """Returns the scores of the last stage: the best student's, and the last one's on the tests."""
     scores = {
@@ -245,7 +255,7 @@ def _final_scores(
     if not method.predicts_labels:
         return {**scores, "test": None, "metrics": {}, "test_last": None}
     best, last = (Model(variables, network.apply) for variables in (result.best, result.last))
-    scored = test_scores(plan, best, evaluator, f"{label}, best epoch")
+    scored = test_scores(plan, best, evaluator, f"{label}, best epoch", folder=folder)
     # The splits of a stage are those of the tasks that the network has learned.
     splits = method.stages[-1].tests or ("test",)
     of_best = _mean(scored["metrics"][split][plan.dataset.task.metric] for split in splits)

@@ -4,6 +4,7 @@ import shutil
 from html.parser import HTMLParser
 from statistics import stdev
 
+import numpy as np
 import pytest
 from ml_collections.config_dict import ConfigDict
 
@@ -20,6 +21,7 @@ from akd_jax.training.stage import Stage
 from experiments import comparison_table, html_report
 from experiments.compare import compare_methods
 from tests.support.configs import small_config
+from tests.support.errors import error_of
 
 METHODS = ["scratch", "annealing_kd"]
 
@@ -91,10 +93,25 @@ def test_recorded_scores_equal_scores_of_restored_predictions(shared, small):
         assert entry["test"]["values"][number] == pytest.approx((classes == labels).mean())
         agreement = (classes == logits["teacher"].argmax(axis=-1)).mean()
         assert entry["agreement"]["values"][number] == pytest.approx(agreement)
+        stored = runs.read_test_predictions(folder / "annealing_kd" / f"seed_{number}")
+        np.testing.assert_allclose(stored, logits["student"], rtol=1e-5, atol=1e-5)
     low, high = entry["against"]["scratch"]
     difference = entry["test"]["mean"] - comparison["methods"]["scratch"]["test"]["mean"]
     assert low <= difference <= high
     assert comparison["headers"][3] == "vs scratch"
+
+
+def test_comparison_without_stored_predictions_computes_them(copied, shared, small):
+    for path in copied.glob("*/seed_*/test_predictions.npz"):
+        path.unlink()
+    again = compare_methods(small, METHODS, 2, copied)
+    assert again["methods"].keys() == shared[1]["methods"].keys()
+    for method, entry in again["methods"].items():
+        expected = shared[1]["methods"][method]
+        assert entry["agreement"] == expected["agreement"]
+        assert entry["against"] == expected["against"]
+    (copied / "scratch/seed_0/test_predictions.npz").write_bytes(b"damaged")
+    assert "delete the file" in error_of(compare_methods, small, METHODS, 2, copied)
 
 
 def test_finished_comparison_trains_nothing(shared, small):

@@ -1,6 +1,6 @@
 """HTML report of a run or comparison: a single file with tables and curves, readable offline."""
 
-import html
+import dataclasses
 import io
 import json
 import math
@@ -8,39 +8,44 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
+import numpy as np
 from matplotlib.figure import Figure
 
+from akd_jax import data
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
+from akd_jax.runs import config as config_schema
+from akd_jax.runs import read_test_predictions
 from experiments import score_matrix
 from experiments.curves import EpochRecords, draw_curves
+from experiments.report_figures import draw_predictions
 from experiments.tables import network_scores, percent
 
 COMPARISON = "comparison.json"
 REPORT = "report.html"
 _MOST_CURVES = 10  # More curves in a panel cannot be told apart.
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>
-  body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto;
-         padding: 0 1rem; color: #222; }}
-  table {{ border-collapse: collapse; margin: 1rem 0; font-size: .9rem;
-          font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }}
-  th, td {{ padding: .3rem .6rem; text-align: right; border-bottom: 1px solid #ddd;
-            white-space: nowrap; }}
-  th:first-child, td:first-child {{ text-align: left; }}
-  thead th {{ border-bottom: 2px solid #222; }}
-  svg {{ width: 100%; height: auto; }}
-  .note {{ color: #555; }}
-</style>
-<h1>{title}</h1>
-{body}
-</html>
-"""
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    trim_blocks=True,
+)
+
+Part = dict[str, Any]  # A table with headers and rows, a picture in SVG, or a text.
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of a report with a heading of its own.
+
+    Attributes:
+      heading: the heading; empty for none.
+      parts: tables, pictures and texts, in their order.
+    """
+
+    heading: str
+    parts: list[Part]
 
 
 def read_metrics(run_folder: Path) -> EpochRecords:
@@ -60,39 +65,129 @@ def write(workdir: Path) -> Path:
     if results is not None and "method" not in results:
         raise InputError(f"{workdir}: expected a run or comparison, got a teacher")
     if comparison is not None:
-        title, body = comparison["title"], _comparison_body(comparison)
+        title, scores = comparison["title"], _comparison_scores(comparison)
     elif results is not None:
         title = f"{results['method']} on {results['dataset']}, seed {results['seed']}"
-        body = _run_body(results)
+        scores = _run_scores(results)
     else:
         raise InputError(
             f"{workdir}: expected a finished run or comparison, got neither; run"
             " experiments.train or experiments.compare on it first"
         )
+    sections = [
+        Section("", scores),
+        Section("Tasks", _tasks(workdir, comparison, results)),
+        Section("Training", _curves(workdir, comparison)),
+        Section("Predictions", _predictions(workdir, comparison, results)),
+        Section("Time", _times(comparison, results)),
+        Section("What ran", _environment(workdir, comparison)),
+    ]
+    page = _TEMPLATES.get_template(REPORT).render(
+        title=title, sections=[section for section in sections if section.parts]
+    )
+    path = workdir / REPORT
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _tasks(
+    workdir: Path, comparison: Mapping[str, Any] | None, results: Mapping[str, Any] | None
+) -> list[Part]:
+    """Returns the scores of a stream of tasks; [] for a single task."""
     streams = _streams(workdir, comparison, results)
-    if streams:
-        body += _svg(score_matrix.draw(streams))
-        body += _note(
-            "Heat maps: the score in percent on each task so far, after each task was learned."
-            + (" They are those of the first seed." if comparison else "")
-        )
-        if results is not None:
-            body += _table(("", "percent"), _stream_scores(results))
+    if not streams:
+        return []
+    note = "Heat maps: the score in percent on each task so far, after each task was learned."
+    parts = [
+        _svg(score_matrix.draw(streams)),
+        _note(note + (" They are those of the first seed." if comparison else "")),
+    ]
+    if results is not None:
+        parts.append(_table(("", "percent"), _stream_scores(results)))
+    return parts
+
+
+def _curves(workdir: Path, comparison: Mapping[str, Any] | None) -> list[Part]:
+    """Returns the curves over the epochs."""
     runs, metric = read_runs(workdir)
-    body += _svg(draw_curves(runs, metric))
+    parts = [_svg(draw_curves(runs, metric))]
     if comparison is not None and len(runs) < len(comparison["methods"]):
-        body += _note(
-            f"The curves show {len(runs)} of {len(comparison['methods'])} methods: the references"
-            " and those with the best validation scores."
+        parts.append(
+            _note(
+                f"The curves show {len(runs)} of {len(comparison['methods'])} methods: the"
+                " references and those with the best validation scores."
+            )
         )
     if any(len(seeds) > 1 for seeds in runs.values()):
-        body += _note(
-            "Lines show the mean over the seeds, and bands the range from the smallest to the"
-            " largest value."
+        parts.append(
+            _note(
+                "Lines show the mean over the seeds, and bands the range from the smallest to the"
+                " largest value."
+            )
         )
-    path = workdir / REPORT
-    path.write_text(_PAGE.format(title=html.escape(title), body=body), encoding="utf-8")
-    return path
+    return parts
+
+
+def _predictions(
+    workdir: Path, comparison: Mapping[str, Any] | None, results: Mapping[str, Any] | None
+) -> list[Part]:
+    """Returns how sure the students are and how often they are right; [] without classes."""
+    folders = {} if results is None else {results["method"]: workdir}
+    if comparison is not None:
+        names = list(comparison["methods"])[:_MOST_CURVES]
+        folders = {name: workdir / comparison["methods"][name]["runs"][0] for name in names}
+    logits = {name: read_test_predictions(folder) for name, folder in folders.items()}
+    known = {name: x for name, x in logits.items() if isinstance(x, np.ndarray)}
+    if not known:
+        return []
+    record = records.read_config(next(iter(folders.values())))
+    assert record is not None, "expected the configuration of a run"
+    dataset = data.load(config_schema.parse(record["config"]).dataset)
+    if dataset.task.regression:
+        return []
+    labels = dataset.splits["test"].labels
+    figure = draw_predictions(known, labels, dataset.task.labels)
+    note = "On the diagonal, a student is right as often as it says."
+    return [_svg(figure), _note(note + (" First seed of each method." if comparison else ""))]
+
+
+def _times(comparison: Mapping[str, Any] | None, results: Mapping[str, Any] | None) -> list[Part]:
+    """Returns where the time went, in seconds."""
+    if comparison is not None:
+        rows = [(f"({name})", f"{x['seconds']:.1f}") for name, x in comparison["teachers"].items()]
+        rows += [
+            (f"{name}, a student", f"{entry['seconds']:.1f}")
+            for name, entry in comparison["methods"].items()
+        ]
+    else:
+        assert results is not None, "expected a run"
+        rows = [(f"stage {x['name']}", f"{x['seconds']:.1f}") for x in results["stages"]]
+        for name, entry in results.get("teacher_cache", {}).items():
+            rows.append((f"stored outputs of {name}", f"{entry['seconds']:.1f}"))
+    return [_table(("", "seconds"), rows)]
+
+
+def _environment(workdir: Path, comparison: Mapping[str, Any] | None) -> list[Part]:
+    """Returns the versions, the devices and the data set of a run, or of the first of many."""
+    folder = workdir
+    if comparison is not None:
+        folder = workdir / next(iter(comparison["methods"].values()))["runs"][0]
+    record = records.read_config(folder)
+    if record is None:
+        return []
+    environment, settings = record["environment"], record["config"]
+    devices = environment["devices"]
+    packages = {name: x for name, x in environment["packages"].items() if x}
+    rows = [
+        ("data set", settings["dataset"]["name"]),
+        ("student", settings["student"]["model"]),
+        ("batch size", str(settings["batch_size"])),
+        ("devices", f"{devices['count']} x {devices['kind']}, {devices['processes']} processes"),
+        ("Python", environment["python"]),
+        *packages.items(),
+        ("git revision", environment.get("git_revision") or "unknown"),
+    ]
+    return [_table(("", ""), rows)]
 
 
 def _streams(
@@ -143,7 +238,8 @@ def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:
     return runs, comparison.get("metric", "accuracy")
 
 
-def _run_body(results: dict[str, Any]) -> str:
+def _run_scores(results: dict[str, Any]) -> list[Part]:
+    """Returns the scores of the networks and the stages of a run."""
     rows = [
         (name, *(percent(network[score]) for score in ("validation", "test")))
         for name, network in network_scores(results).items()
@@ -164,40 +260,41 @@ def _run_body(results: dict[str, Any]) -> str:
     ]
     headers = ["stage", "epochs", "updates", "best validation", "at epoch", "seconds", "examples/s"]
     headers += ["padding"] if padded else []
-    return (
-        _table(("", "validation", "test"), rows)
-        + _note(
+    parts = [
+        _table(("", "validation", "test"), rows),
+        _note(
             f"Metric: {results.get('metric', 'accuracy')}. The student is the checkpoint of the"
             f" last stage that was selected by: {results['select_on']}."
-        )
-        + _table(headers, stages)
-        + (_note(f"Truncated texts: {_counts(results['truncated'])}.") if padded else "")
-    )
+        ),
+        _table(headers, stages),
+    ]
+    if padded:
+        parts.append(_note(f"Truncated texts: {_counts(results['truncated'])}."))
+    return parts
 
 
-def _comparison_body(comparison: dict[str, Any]) -> str:
-    table = _table(comparison["headers"], comparison["rows"])
-    return table + "".join(map(_note, comparison["notes"]))
+def _comparison_scores(comparison: dict[str, Any]) -> list[Part]:
+    """Returns the table of a comparison, and what its columns mean."""
+    return [
+        _table(comparison["headers"], comparison["rows"]),
+        *map(_note, comparison["notes"]),
+    ]
 
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{split} {count:,}" for split, count in counts.items())
 
 
-def _svg(figure: Figure) -> str:
+def _svg(figure: Figure) -> Part:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :]  # HTML does not allow the XML declaration before it.
+    return {"svg": text[text.index("<svg") :]}  # HTML does not allow the XML declaration before it.
 
 
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def cells(tag: str, values: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(v)}</{tag}>" for v in values) + "</tr>"
-
-    body = "".join(cells("td", row) for row in rows)
-    return f"<table><thead>{cells('th', headers)}</thead><tbody>{body}</tbody></table>\n"
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Part:
+    return {"headers": headers, "rows": rows}
 
 
-def _note(text: str) -> str:
-    return f'<p class="note">{html.escape(text)}</p>\n'
+def _note(text: str) -> Part:
+    return {"text": text}

@@ -1,6 +1,8 @@
 import dataclasses
 import json
+import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from statistics import stdev
 
@@ -20,8 +22,10 @@ from akd_jax.training.method import Method
 from akd_jax.training.stage import Stage
 from experiments import comparison_table, html_report
 from experiments.compare import compare_methods
+from experiments.report_figures import calibration, draw_predictions
 from tests.support.configs import small_config
 from tests.support.errors import error_of
+from tests.support.launching import GUARD_SECONDS
 
 METHODS = ["scratch", "annealing_kd"]
 
@@ -302,3 +306,38 @@ def test_mean_with_a_score_that_was_not_finite_is_none():
     table = comparison_table.table({"kd": {**entry, "against": {}}}, (), {}, [])
     assert table["headers"][:4] == ["", "test", "test_far", "last step"]
     assert table["rows"][0][:4] == ["kd", "-", "75.00 ± 0.00", "12.50 ± 0.00"]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the browser chromium")
+def test_report_fits_a_phone_and_logs_no_errors(copied, tmp_path):
+    text = html_report.write(copied).read_text()
+    measured = "document.title = document.documentElement.scrollWidth + ' of ' + innerWidth"
+    page = tmp_path / "page.html"
+    page.write_text(text.replace("</body>", f"<script>{measured}</script></body>"))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--window-size=390,800"]
+    command += [f"--user-data-dir={tmp_path}/profile", "--enable-logging=stderr", "--dump-dom"]
+    done = subprocess.run(
+        [*command, page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=GUARD_SECONDS,
+        check=True,
+    )
+    width, shown = map(int, re.search(r"<title>(\d+) of (\d+)</title>", done.stdout).groups())
+    assert width <= shown
+    assert shown <= 500  # A browser can have a smallest width.
+    assert "CONSOLE" not in done.stderr
+    assert "prefers-color-scheme: dark" in text
+    for heading in ("Training", "Predictions", "Time", "What ran"):
+        assert f"<h2>{heading}</h2>" in text
+
+
+def test_calibration_by_hand():
+    # Two predictions with confidence 3/4, of which one is right, and one with 0.95, which is right.
+    logits = np.log([[0.75, 0.25], [0.25, 0.75], [0.95, 0.05]])
+    confidence, accuracy = calibration(logits, np.array([0, 0, 0]))
+    np.testing.assert_allclose(confidence, [0.75, 0.95])
+    np.testing.assert_allclose(accuracy, [0.5, 1.0])
+    figure = draw_predictions({"kd": logits}, np.array([0, 0, 0]), ("no", "yes"))
+    assert [bar.get_height() for bar in figure.axes[1].patches] == pytest.approx([2 / 3, 0])
+    assert len(draw_predictions({"kd": logits}, np.array([0, 0, 0]), ("",) * 21).axes) == 1

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -16,8 +17,7 @@ from akd_jax.runs import Plan
 from akd_jax.runs.examples import keep_inputs
 from akd_jax.training.generation import Writing, generate, greedy, written_lengths
 
-BATCH_SIZES = (1, 32)
-TEXT_BATCH_SIZES = (1, 64)  # Of generated texts.
+BATCH_SIZES = (1, 64)
 _BATCHES = 32  # Number of batches of a pass.
 _PASSES = 5  # The median counts.
 
@@ -57,6 +57,28 @@ def milliseconds_per_example(
     inputs = _inputs(plan, network, examples, batch_size)
     seconds, _ = _measure(model, inputs, lambda model, inputs: model(inputs).logits)
     return 1000 * seconds / (len(inputs) * batch_size)
+
+
+def multiply_adds(plan: Plan, network: Network, model: Model, examples: Examples) -> float:
+    """Returns the number of multiplications with an addition that a network needs for an example.
+
+    It is half of the floating-point operations that XLA counts in the compiled program for one
+    example of the largest padded length, and so an upper bound for shorter texts.
+
+    Args:
+      plan: the plan of the run, for the padded lengths of texts.
+      network: the network.
+      model: the network with its variables.
+      examples: some examples.
+    """
+    batches = Batches(
+        keep_inputs(examples.take(np.arange(1)), [network], ()),
+        1,
+        buckets=plan.dataset.buckets[-1:],
+    )
+    inputs = next(batches.epoch()).inputs
+    program = jax.jit(lambda model, inputs: model(inputs).logits).lower(model, inputs).compile()
+    return float((program.cost_analysis() or {}).get("flops", math.nan)) / 2
 
 
 def tokens_per_second(

@@ -3,8 +3,9 @@
 python -m experiments.evaluate --workdir=DIR --split=test
 
 The second table has the number of parameters, the size of the weights in megabytes, and the
-milliseconds that a network takes for an example on one device, in batches of 1 and of 32. The time
-does not include the tokenisation of texts. For a run that generates texts, by greedy decoding or
+milliseconds that a network takes for an example on one device, in batches of 1 and of 64. The time
+does not include the tokenisation of texts. Beside it is the number of multiplications with an
+addition for an example, in millions, as XLA counts them in the compiled program. For a run that generates texts, by greedy decoding or
 with --beams, it has the tokens per second of greedy decoding, in batches of 1 and of 64.
 """
 
@@ -58,16 +59,21 @@ def cost_table(plan: Plan, models: Mapping[str, Model], split: str) -> str:
     """
     networks = {STUDENT: plan.student, **plan.teachers}
     examples = plan.dataset.splits[split]
-    measure, batch_sizes, unit = cost.milliseconds_per_example, cost.BATCH_SIZES, "ms"
-    if plan.dataset.task.target is not None:
-        measure, batch_sizes, unit = cost.tokens_per_second, cost.TEXT_BATCH_SIZES, "tokens/s"
+    generates = plan.dataset.task.target is not None
+    measure = cost.tokens_per_second if generates else cost.milliseconds_per_example
     rows = []
     for name, model in models.items():
-        size = cost.Size.of(model)
-        values = [measure(plan, networks[name], model, examples, count) for count in batch_sizes]
-        cells = [f"{value:.3f}" if unit == "ms" else f"{value:,.0f}" for value in values]
-        rows.append((name, f"{size.parameters:,}", f"{size.bytes / 1e6:,.2f}", *cells))
-    headers = [f"{unit}, batch {count}" for count in batch_sizes]
+        size, network = cost.Size.of(model), networks[name]
+        cells = [f"{size.parameters:,}", f"{size.bytes / 1e6:,.2f}"]
+        if not generates:  # A program with a loop over the tokens counts its body once.
+            cells.append(f"{cost.multiply_adds(plan, network, model, examples) / 1e6:,.2f}")
+        for count in cost.BATCH_SIZES:
+            value = measure(plan, network, model, examples, count)
+            cells.append(f"{value:,.0f}" if generates else f"{value:.3f}")
+        rows.append((name, *cells))
+    unit = "tokens/s" if generates else "ms"
+    headers = [] if generates else ["M multiply-adds"]
+    headers += [f"{unit}, batch {count}" for count in cost.BATCH_SIZES]
     return markdown_table(("", "parameters", "MB", *headers), rows)
 
 

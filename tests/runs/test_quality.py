@@ -216,8 +216,9 @@ def test_costs_of_student_and_teacher(root):
     assert [cell.strip() for cell in cells[""]] == [
         "parameters",
         "MB",
+        "M multiply-adds",
         "ms, batch 1",
-        "ms, batch 32",
+        "ms, batch 64",
     ]
     assert cells["student"][0].strip() == "2,593"
     assert set(cells) >= {"student", "teacher"}

@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -11,6 +11,7 @@ from absl import app, flags, logging
 from akd_jax.host import interrupts, processes
 from akd_jax.host.errors import DivergedError, InputError, StoppedError
 from akd_jax.host.files import as_path, not_writable
+from akd_jax.host.writers import terminal
 from akd_jax.runs import config as config_schema
 from configs import default
 from experiments import cluster, help, options
@@ -99,6 +100,7 @@ def _run_main(main: Callable[[], None]) -> Outcome:
     if not processes.is_primary():
         logging.set_verbosity(logging.ERROR)  # Only the primary process prints progress.
     try:
+        terminal.output = options.output()
         with interrupts.listen():
             main()
     except StoppedError as error:
@@ -114,6 +116,17 @@ def _run_main(main: Callable[[], None]) -> Outcome:
     return Outcome(0)
 
 
+def print_next(commands: Mapping[str, str]) -> None:
+    """Prints what to try next.
+
+    Args:
+      commands: what each command does, with the command without 'python -m experiments.'.
+    """
+    width = max(map(len, commands))
+    lines = [f"  {name:<{width}}  python -m experiments.{x}" for name, x in commands.items()]
+    print_on_primary("\n".join(["", "Next:", *lines]))
+
+
 def fail(message: str, code: int = 1) -> NoReturn:
     """Prints an error as one line on standard error and ends the process with `code`."""
     _report(message)
@@ -125,6 +138,6 @@ def _report(message: str) -> None:
 
 
 def print_on_primary(text: str) -> None:
-    """Prints `text` in the primary process only."""
-    if processes.is_primary():
+    """Prints `text` in the primary process only; nothing with --quiet or --log_json."""
+    if processes.is_primary() and terminal.output == "text":
         print(text, flush=True)

@@ -43,6 +43,7 @@ _SEARCH = flags.DEFINE_string(
 _EQUAL_UPDATES = options.equal_updates_flag()
 _SEEDS = options.seeds_flag()
 _WORKDIR = options.workdir_flag()
+options.define_output_flags()
 
 _MOST_NAMES = 10  # In the title of a report.
 
@@ -210,6 +211,8 @@ def main() -> None:
         return str(html_report.write(workdir))
 
     cli.print_on_primary(f"Report: {processes.on_primary(write_reports)}")
+    first = next(iter(comparison["methods"].values()))["runs"][0]
+    cli.print_next({"score and cost of a student": f"evaluate --workdir={workdir / first}"})
 
 
 if __name__ == "__main__":

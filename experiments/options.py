@@ -9,12 +9,14 @@ from ml_collections import config_dict, config_flags
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, as_path
 from akd_jax.host.settings import unknown_field
+from akd_jax.host.writers import Output
 from akd_jax.methods import METHODS
 
 # absl attributes a flag to the module that defines it. The flags below belong to the launchers.
 flags.disclaim_key_flags()
 
 
+_OUTPUTS = ("quiet", "log_json")
 # A process may import several launchers, and a flag can be defined only once.
 _DEFINED: dict[str, flags.FlagHolder] = {}
 
@@ -29,6 +31,25 @@ def config_flag() -> flags.FlagHolder:
         " configs/digits.py:annealing_kd.",
         lock_config=True,
     )
+
+
+def define_output_flags() -> None:
+    """Defines --quiet and --log_json."""
+    _shared(flags.DEFINE_bool, "quiet", False, "Print only errors and warnings.")
+    description = "Print the records of the epochs as JSON lines, and nothing else."
+    _shared(flags.DEFINE_bool, "log_json", False, description)
+
+
+def output() -> Output:
+    """Returns what --quiet and --log_json ask for; 'text' for a launcher without them.
+
+    Raises:
+      InputError: both are given.
+    """
+    quiet, log_json = (name in flags.FLAGS and flags.FLAGS[name].value for name in _OUTPUTS)
+    if quiet and log_json:
+        raise InputError("--quiet, --log_json: expected at most one of them, got both")
+    return "quiet" if quiet else "json" if log_json else "text"
 
 
 def methods_flag() -> flags.FlagHolder:

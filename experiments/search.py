@@ -54,6 +54,7 @@ _PRUNE = flags.DEFINE_bool("prune", False, "Whether bad trials train fewer seeds
 _EQUAL_UPDATES = options.equal_updates_flag()
 _SEEDS = options.seeds_flag()
 _WORKDIR = options.workdir_flag()
+options.define_output_flags()
 
 FINISHED, DIVERGED, PRUNED = "finished", "diverged", "pruned"
 _STATES = {
@@ -266,6 +267,10 @@ def main() -> None:
         search_plots.write(search, workdir)
 
     processes.on_primary(write)
+    rows = ",".join(search["methods"])
+    seed = max(search["seeds"]) + 1
+    command = f"compare --config=... --methods={rows} --search={workdir} --config.seed={seed}"
+    cli.print_next({"compare the best settings": f"{command} --seeds=20 --workdir=DIR"})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from experiments.tables import markdown_table, network_scores, percent
 
 _CONFIG = options.config_flag()
 _WORKDIR = options.workdir_flag()
+options.define_output_flags()
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Compile the student's stages, print their cost and write nothing."
 )
@@ -40,6 +41,13 @@ def main() -> None:
     if "truncated" in results:
         cli.print_on_primary(text_statistics(results))
     cli.print_on_primary(f"Report: {processes.on_primary(lambda: str(html_report.write(workdir)))}")
+    cli.print_next(
+        {
+            "score and cost": f"evaluate --workdir={workdir}",
+            "new examples": f"predict --workdir={workdir} --input=FILE --output=FILE",
+            "use elsewhere": f"export --workdir={workdir} --format=stablehlo --output=PATH",
+        }
+    )
 
 
 def text_statistics(results: dict[str, Any]) -> str:

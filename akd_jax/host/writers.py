@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import tqdm
 
@@ -16,7 +16,22 @@ from akd_jax.host.files import Path, not_writable, replace_text
 from akd_jax.host.strict_json import replace_nonfinite
 
 METRICS = "metrics.jsonl"
+Output = Literal["text", "quiet", "json"]
 _REFRESH_SECONDS = 0.1  # Between two changes of the progress bar's text.
+
+
+class Terminal:
+    """What the process shows of its progress.
+
+    Attributes:
+      output: 'text', bars and tables; 'quiet', only errors and warnings; or 'json', the records of
+        the epochs as JSON lines on standard output.
+    """
+
+    output: Output = "text"
+
+
+terminal = Terminal()
 
 
 class MetricWriter:
@@ -79,6 +94,8 @@ class MetricWriter:
         if importlib.util.find_spec("tensorboardX") is not None:
             self._write_event(record, local)
         self._publish()
+        if terminal.output == "json":
+            print(json.dumps({"run": str(self.folder), **record}, allow_nan=False), flush=True)
 
     def _write_event(self, record: dict[str, Any], local: pathlib.Path) -> None:
         """Writes the numbers of a record to the event file."""
@@ -137,7 +154,9 @@ class ProgressBar:
             desc=label,
             total=total,
             initial=done,
-            disable=not (processes.is_primary() and sys.stderr.isatty()),
+            disable=not (
+                processes.is_primary() and sys.stderr.isatty() and terminal.output == "text"
+            ),
             dynamic_ncols=True,
             postfix=[""],
             bar_format="{desc} {percentage:3.0f}%|{bar:10}| {postfix[0]} {remaining}",

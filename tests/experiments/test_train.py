@@ -119,6 +119,26 @@ def test_config_file_can_register_a_method_with_fields_of_its_own(custom, run_la
     assert config["mine"] == {"start": 0.5}
 
 
+def test_output_can_be_json_lines_or_nothing(custom, run_launcher, tmp_path):
+    ended = run_launcher(train.main, *custom, "--log_json", **REQUIRED)
+    assert (ended.code, ended.stderr) == (0, "")
+    printed = [json.loads(line) for line in ended.stdout.splitlines()]
+    students = [line for line in printed if line["run"] == str(tmp_path / "run")]
+    written = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [{k: v for k, v in x.items() if k != "run"} for x in students] == [
+        json.loads(line) for line in written
+    ]
+    assert len(printed) > len(students)  # The teacher's epochs come first.
+    ended = run_launcher(train.main, *custom, "--quiet", **REQUIRED)
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "", "")
+    ended = run_launcher(train.main, *custom, **REQUIRED)
+    assert "is already finished" in ended.stdout
+    assert f"evaluate --workdir={tmp_path / 'run'}" in ended.stdout
+    ended = run_launcher(train.main, *custom, "--quiet", "--log_json", **REQUIRED)
+    assert ended.code == 1
+    assert ended.stderr == "error: --quiet, --log_json: expected at most one of them, got both\n"
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [

@@ -110,25 +110,33 @@ def main() -> None:
     """Prints the table and the weights."""
     plan, models = runs.load(options.path(_WORKDIR))
     names, predictor = teacher_names(plan), Predictor()
-    columns = {}
-    for split in ("validation", *plan.dataset.test_splits):
-        batches, labels = plan.batches(split), plan.dataset.splits[split].labels
-        probabilities = {
-            name: np.exp(
-                log_softmax(
-                    [np.float64(predictor(models[x], batches).logits) for x in networks], axis=-1
-                )
-            )
+
+    def probabilities(split: str) -> dict[str, np.ndarray]:
+        """Returns the class probabilities [F, N, C] of each teacher in F folds."""
+        batches = plan.batches(split)
+        logits = {
+            name: [np.float64(predictor(models[x], batches).logits) for x in networks]
             for name, networks in names.items()
         }
-        columns[split] = accuracies(probabilities, labels)
-        if split == "validation":
-            means, targets = np.stack([p.mean(axis=0) for p in probabilities.values()]), labels
+        return {name: np.exp(log_softmax(x, axis=-1)) for name, x in logits.items()}
+
+    validation, targets = probabilities("validation"), plan.dataset.splits["validation"].labels
+    columns, parts = {"validation": accuracies(validation, targets)}, plan.dataset.test_parts
+    of_test: dict[str, np.ndarray] = {}
+    for split in plan.dataset.test_splits:
+        if split in parts:  # Of the test split, which comes first.
+            of_split = {name: p[:, parts[split]] for name, p in of_test.items()}
+        else:
+            of_split = probabilities(split)
+        if split == "test":
+            of_test = of_split
+        columns[split] = accuracies(of_split, plan.dataset.splits[split].labels)
     rows = [
         (name, *(percent(column[name]) for column in columns.values()))
         for name in (*names, _MEAN, _ANY)
     ]
     cli.print_on_primary(markdown_table(("teacher", *columns), rows))
+    means = np.stack([p.mean(axis=0) for p in validation.values()])
     for kind, weigh in (("mixture", mixture_weights), ("logistic", logistic_weights)):
         flags = " ".join(
             f"--config.{plan.settings.method}.weights.{name}={weight:.3f}"

@@ -36,6 +36,7 @@ TERMS: Mapping[str, TermSpec] = {
     ),
     "ctkd": TermSpec(losses.CTKD, "0.9, with 0.1 for the labels", of_classes=True),
     "annealed_mse": TermSpec(losses.annealed_mse),
+    "weighted_annealed_mse": TermSpec(losses.weighted_annealed_mse, of_classes=True),
     "absolute_error": TermSpec(losses.absolute_error, "1 for 31 classes"),
     # Features of convolutional networks.
     "hint": TermSpec(losses.Hint, "100", layers="group_2"),

@@ -27,6 +27,16 @@ def annealed_mse(student_logits: Tensor, teacher_logits: Tensor, factor: float =
     return F.mse_loss(student_logits, factor * teacher_logits)
 
 
+def weighted_annealed_mse(
+    student_logits: Tensor, teacher_logits: Tensor, factor: float = 1.0, temperature: float = 1.0
+) -> Tensor:
+    """The variance of the error under the teacher's probabilities."""
+    weights = F.softmax(teacher_logits / temperature, dim=1)
+    errors = student_logits - factor * teacher_logits
+    means = (weights * errors).sum(dim=1, keepdim=True)
+    return (weights * (errors - means).square()).sum(dim=1).mean()
+
+
 def absolute_error(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """The L1 distance of the logits, a sum over the classes."""
     return (student_logits - teacher_logits).abs().sum(dim=1).mean()
@@ -282,6 +292,7 @@ def cases(rows: int, classes: int) -> list[LossCase]:
         case("cross_entropy", cross_entropy, labels=True, teacher=False),
         case("label_smoothing", label_smoothing, labels=True, teacher=False),
         case("annealed_mse", annealed_mse, factor=0.5),
+        case("weighted_annealed_mse", weighted_annealed_mse, factor=0.5, temperature=2.0),
         case("absolute_error", absolute_error),
         case("continuation", continuation, labels=True, factor=0.5, psi=0.5, margin=1.0),
         case("kl", kl),

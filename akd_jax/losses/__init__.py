@@ -1,7 +1,8 @@
 """Losses: pure functions of arrays that return one value per row, and their composition."""
 
 from akd_jax.losses.balance import Balanced, balance
-from akd_jax.losses.compose import Layers, ModuleSum, Sum, bind, compose
+from akd_jax.losses.binding import Layers, bind
+from akd_jax.losses.compose import ModuleSum, Sum, compose
 from akd_jax.losses.features.attention import attention_kl, attention_mse, relation_kl
 from akd_jax.losses.features.boundaries import AB
 from akd_jax.losses.features.classifier import SRRL, simkd

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from akd_jax import losses, schedules
 from akd_jax.host.settings import PositiveFraction
-from akd_jax.losses.compose import UNNAMED, value_weights
+from akd_jax.losses.binding import UNNAMED, value_weights
 from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.methods.scratch import default_teacher
 from akd_jax.methods.seq_kd import target_of, written_data

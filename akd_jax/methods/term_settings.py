@@ -17,7 +17,7 @@ from pydantic import Field
 from akd_jax import losses, schedules
 from akd_jax.host.errors import InputError
 from akd_jax.host.settings import NonNegative, NonNegativeInt, Section
-from akd_jax.losses.compose import READ
+from akd_jax.losses.binding import READ
 from akd_jax.schedules import Schedule
 from akd_jax.types import Loss
 

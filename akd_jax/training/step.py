@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from akd_jax import losses
-from akd_jax.losses.compose import value_weights
+from akd_jax.losses.binding import value_weights
 from akd_jax.models.network import Model
 from akd_jax.training import terms as loss_terms
 from akd_jax.training.frozen import inference_mode, merge_frozen

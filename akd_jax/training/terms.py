@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax.host.errors import InputError
-from akd_jax.losses.compose import UNNAMED, takes_axis_name
+from akd_jax.losses.binding import UNNAMED
+from akd_jax.losses.compose import takes_axis_name
 from akd_jax.models.network import Model
 from akd_jax.types import Batch, Clock, Loss, Metrics, Outputs, Term, Variables, WeightedSum
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from akd_jax import losses, schedules
-from akd_jax.losses.compose import value_weights
+from akd_jax.losses.binding import value_weights
 from akd_jax.methods import METHODS
 from akd_jax.methods.imitkd import ImitationLoss
 from akd_jax.models.network import Model, Network

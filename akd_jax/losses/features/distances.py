@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from akd_jax import checks
-from akd_jax.losses.compose import Layers, layer_names
+from akd_jax.losses.binding import Layers, layer_names
 from akd_jax.types import Array, Outputs
 
 _SMALLEST_NORM = 1e-12  # The epsilon of PyTorch's `normalize`.

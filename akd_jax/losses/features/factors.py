@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax import checks
-from akd_jax.losses.compose import Layers, value_weights
+from akd_jax.losses.binding import Layers, value_weights
 from akd_jax.losses.features.distances import (
     check_maps,
     feature_mse,

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from akd_jax.losses.compose import UNNAMED, Layers, value_weights
+from akd_jax.losses.binding import UNNAMED, Layers, value_weights
 from akd_jax.losses.features.distances import (
     check_maps,
     pool_to_smaller,

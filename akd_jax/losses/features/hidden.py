@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from akd_jax.losses.compose import value_weights
+from akd_jax.losses.binding import value_weights
 from akd_jax.losses.features.distances import feature_mse, prepare_pair, unit_rows
 from akd_jax.losses.features.projectors import apply_to_rows
 from akd_jax.types import Array, Batch, Clock, Outputs, Term

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import flax.linen as nn
 
-from akd_jax.losses.compose import UNNAMED, Layers, value_weights
+from akd_jax.losses.binding import UNNAMED, Layers, value_weights
 from akd_jax.losses.features.distances import feature_mse, read_pair
 from akd_jax.losses.features.projectors import batch_norm, projector
 from akd_jax.types import Batch, Clock, Outputs, Term

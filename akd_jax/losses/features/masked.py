@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax import checks
-from akd_jax.losses.compose import UNNAMED, Layers, value_weights
+from akd_jax.losses.binding import UNNAMED, Layers, value_weights
 from akd_jax.losses.features.distances import check_maps, read_pair
 from akd_jax.losses.features.projectors import projector
 from akd_jax.losses.features.randomness import example_keys

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import jax
 
 from akd_jax import checks
-from akd_jax.losses.compose import value_weights
+from akd_jax.losses.binding import value_weights
 from akd_jax.losses.features.attention import attention_kl, relation_kl
 from akd_jax.types import Batch, Clock, Outputs, Term
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from akd_jax import checks
-from akd_jax.losses.compose import UNNAMED, Layers, value_weights
+from akd_jax.losses.binding import UNNAMED, Layers, value_weights
 from akd_jax.losses.features.distances import (
     as_map,
     average_pool,

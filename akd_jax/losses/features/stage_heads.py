@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax import checks
-from akd_jax.losses.compose import Layers, layer_names, value_weights
+from akd_jax.losses.binding import Layers, layer_names, value_weights
 from akd_jax.losses.logits.soft_targets import ofa
 from akd_jax.types import Batch, Clock, Outputs, Term
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 import jax.numpy as jnp
 
-from akd_jax.losses.compose import UNNAMED
+from akd_jax.losses.binding import UNNAMED
 from akd_jax.losses.logits.alignments import ctc, ctc_alignable
 from akd_jax.types import Batch, Clock, Outputs, Term
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax import schedules
-from akd_jax.losses.compose import value_weights
+from akd_jax.losses.binding import value_weights
 from akd_jax.losses.logits.divergences import kl
 from akd_jax.types import Batch, Clock, Outputs, Term
 

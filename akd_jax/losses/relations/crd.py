@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax import checks
-from akd_jax.losses.compose import UNNAMED, Layers, layer_names, value_weights
+from akd_jax.losses.binding import UNNAMED, Layers, layer_names, value_weights
 from akd_jax.losses.features.distances import unit_rows
 from akd_jax.losses.features.randomness import example_keys
 from akd_jax.losses.relations.contrastive import Projections

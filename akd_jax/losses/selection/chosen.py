@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from akd_jax.losses.compose import value_weights
+from akd_jax.losses.binding import value_weights
 from akd_jax.losses.features.randomness import example_keys, shared_key
 from akd_jax.losses.logits.divergences import kl
 from akd_jax.losses.logits.ensembles import average_teachers

@@ -73,7 +73,7 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
     for method, folders in grid.items():
         try:
             results[method] = [
-                run_student(run_config, folder, workdir) for folder, run_config in folders.items()
+                _run(run_config, folder, workdir) for folder, run_config in folders.items()
             ]
         except DivergedError as error:
             diverged[method] = str(error)
@@ -81,7 +81,7 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
     return Grid({method: list(grid[method]) for method in results}, results, diverged, teachers)
 
 
-def run_student(config: ConfigDict, folder: str, workdir: Path) -> dict[str, Any]:
+def _run(config: ConfigDict, folder: str, workdir: Path) -> dict[str, Any]:
     """Trains a student and returns the contents of its results.json."""
     result = runs.run(config, workdir / folder)
     score = percent(result[STUDENT]["test"])

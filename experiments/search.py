@@ -28,6 +28,7 @@ from ml_collections.config_dict import ConfigDict
 from optuna.distributions import BaseDistribution
 from scipy import stats
 
+from akd_jax import runs
 from akd_jax.host import processes, records
 from akd_jax.host.errors import DivergedError, InputError
 from akd_jax.host.files import Path, absolute
@@ -37,7 +38,6 @@ from experiments.grid import (
     check_equal_updates,
     check_run_folder,
     row_config,
-    run_student,
     share_teachers,
 )
 from experiments.search_space import read_space
@@ -193,9 +193,10 @@ def _run_trial(
         run_config = row_config(trial_config, row, seed=seed)
         check_run_folder(run_config, workdir / folder / f"seed_{seed}")
         try:
-            score = run_student(run_config, f"{folder}/seed_{seed}", workdir)[STUDENT]["validation"]
+            result = runs.run(run_config, workdir / folder / f"seed_{seed}")
         except DivergedError:
             return scores, DIVERGED
+        score = result[STUDENT]["validation"]
         if score is None:
             return scores, DIVERGED
         scores.append(score)
@@ -220,26 +221,19 @@ def _half_interval(scores: Sequence[float]) -> float | None:
     return float(stats.t.ppf(0.975, len(scores) - 1) * stdev(scores) / len(scores) ** 0.5)
 
 
-def table(search: Mapping[str, Any]) -> str:
-    """Returns the best settings of each row as a Markdown table."""
-    rows = []
+def summary(search: Mapping[str, Any]) -> str:
+    """Returns the best score of each row as a Markdown table, and the settings below it."""
+    rows, lines = [], []
     for row, entry in search["methods"].items():
         best = entry["best"]
         half = "" if best["interval"] is None else f" ± {percent(best['interval'])}"
-        settings = ", ".join(f"{field} {_short(x)}" for field, x in best["settings"].items())
         states = [trial["state"] for trial in entry["trials"]]
-        rows.append(
-            (
-                row,
-                percent(best["mean"]) + half,
-                str(len(states)),
-                str(states.count(DIVERGED)),
-                str(states.count(PRUNED)),
-                settings,
-            )
-        )
-    headers = ("", f"validation {search['metric']}", "trials", "diverged", "pruned", "settings")
-    return markdown_table(headers, rows)
+        counts = (len(states), states.count(DIVERGED), states.count(PRUNED))
+        rows.append((row, percent(best["mean"]) + half, *map(str, counts)))
+        settings = ", ".join(f"{field} {_short(x)}" for field, x in best["settings"].items())
+        lines.append(f"- {row}: {settings}")
+    headers = ("", f"validation {search['metric']}", "trials", "diverged", "pruned")
+    return "\n".join([markdown_table(headers, rows), "", "Best settings:", "", *lines])
 
 
 def _short(value: Any) -> str:
@@ -247,7 +241,7 @@ def _short(value: Any) -> str:
 
 
 def main() -> None:
-    """Searches, prints the table of the best settings, and writes search.md and the pictures."""
+    """Searches, prints the best scores and settings, and writes search.md and the pictures."""
     workdir = options.path(_WORKDIR)
     search = search_settings(
         _CONFIG.value,
@@ -259,7 +253,7 @@ def main() -> None:
         prune=_PRUNE.value,
         equal_updates=_EQUAL_UPDATES.value,
     )
-    text = table(search)
+    text = summary(search)
     cli.print_on_primary(f"\n{text}")
 
     def write() -> None:

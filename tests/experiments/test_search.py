@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from ml_collections.config_dict import ConfigDict
 
+from akd_jax import runs
 from akd_jax.host.errors import DivergedError
 from experiments import search, search_plots
 from experiments.compare import compare_methods
-from experiments.search import search_settings, table
+from experiments.search import search_settings, summary
 from experiments.searched import use_best
 from tests.support.configs import small_config
 from tests.support.errors import error_of
@@ -35,13 +36,13 @@ def config():
 def scripted(monkeypatch, score):
     """Replaces the training of a student by a function of its configuration."""
 
-    def run_student(config, folder, workdir):
+    def run(config, folder):
         value = score(config)
         if value is None:
             raise DivergedError("the loss is not finite")
         return {"student": {"validation": value}}
 
-    monkeypatch.setattr(search, "run_student", run_student)
+    monkeypatch.setattr(runs, "run", run)
     monkeypatch.setattr(search, "check_run_folder", lambda config, folder: None)
     monkeypatch.setattr(search, "share_teachers", lambda config, plans, workdir: (config, {}))
 
@@ -126,7 +127,7 @@ def test_bad_trials_are_pruned_and_diverged_ones_are_never_the_best(config, tmp_
     assert states == ["finished"] * 2 + ["diverged"] + ["finished"] * 3 + ["pruned", "finished"]
     assert [len(trial["validation"]) for trial in entry["trials"]] == [3, 3, 0, 3, 3, 3, 1, 3]
     assert entry["best"] == {**entry["trials"][7], "interval": 0.0}
-    assert "90.00% ± 0.00%" in table(found)
+    assert "90.00% ± 0.00%" in summary(found)
     figure = search_plots.draw_history(found)
     (best,) = figure.axes[0].lines[1:]
     expected = [0.5, 0.6, 0.6, 0.7, 0.7, 0.7, 0.7, 0.9]

@@ -18,6 +18,7 @@ from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.methods.scratch import default_teacher
 from akd_jax.methods.seq_kd import target_of, written_data
 from akd_jax.methods.student_texts import StudentTexts
+from akd_jax.training import maxima
 from akd_jax.training.generation import without_special
 from akd_jax.training.method import Method
 from akd_jax.training.prefixes import REPLACED
@@ -71,7 +72,7 @@ class ImitationLoss:
     ) -> Mapping[str, Term]:
         """Returns the term; the batch comes from `StudentPrefixes`."""
         del clock
-        best = jnp.argmax(without_special(teachers["teacher"].logits, self.target), axis=-1)
+        best = maxima.argmax(without_special(teachers["teacher"].logits, self.target))
         replaced = jnp.asarray(batch.extra[REPLACED])[:, None]
         labels = jnp.where(replaced, best, batch.filled_labels)
         values = losses.cross_entropy(student.logits, labels)

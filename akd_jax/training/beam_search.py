@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax.training.generation import MINUS_INFINITY, Step, Writing, without_special
+from akd_jax.training.maxima import top_k
 
 
 def beam_search(
@@ -52,19 +53,21 @@ def beam_search(
 
     def chosen(x: jax.Array, parents: jax.Array) -> jax.Array:
         """Returns x [B, K, ...] at the parents [B, K]."""
-        return jax.vmap(lambda of_row, numbers: of_row[numbers])(x, parents)
+        return unfold(fold(x)[fold(parents + first)])
 
     def extend(state: tuple) -> tuple:
         position, tokens, scores, ended, before = state
         logits, after = step(before, fold(tokens[:, :, position]), position)
-        log_p = unfold(without_special(jax.nn.log_softmax(logits.astype(jnp.float32)), writing))
+        log_p, words = map(unfold, most_probable_words(logits.astype(jnp.float32), beams, writing))
         # A sequence that has ended continues with padding, at no cost.
-        padding = jnp.full(log_p.shape[-1], MINUS_INFINITY).at[writing.pad].set(0.0)
+        count = log_p.shape[-1]
+        padding = jnp.where(jnp.arange(count) == 0, 0.0, MINUS_INFINITY)
         log_p = jnp.where(ended[..., None], padding, log_p)
-        size = log_p.shape[-1]
-        totals = (scores[..., None] + log_p).reshape(rows, beams * size)
+        words = jnp.where(ended[..., None], writing.pad, words)
+        totals = (scores[..., None] + log_p).reshape(rows, beams * count)
         scores, best = jax.lax.top_k(totals, beams)
-        parents, words = best // size, best % size
+        parents = best // count
+        words = jnp.take_along_axis(words.reshape(rows, beams * count), best, axis=1)
         tokens = chosen(tokens, parents).at[:, :, position + 1].set(words)
         ended = chosen(ended, parents) | (words == writing.end)
 
@@ -79,6 +82,7 @@ def beam_search(
         position, _, _, ended, _ = state
         return (position < writing.length - 1) & ~jnp.all(ended)
 
+    first = beams * jnp.arange(rows)[:, None]  # The first sequence of each row.
     tokens = jnp.full((*shape, writing.length), writing.pad, jnp.int32)
     tokens = tokens.at[:, :, 0].set(writing.start)
     # All sequences of a row are equal at first, so that only one of them may continue.
@@ -91,3 +95,24 @@ def beam_search(
     scores = scores / jnp.maximum(lengths, 1) ** length_penalty
     order = jnp.argsort(-scores, axis=1, stable=True)
     return chosen(tokens, order), chosen(scores, order)
+
+
+def most_probable_words(
+    logits: jax.Array, count: int, writing: Writing
+) -> tuple[jax.Array, jax.Array]:
+    """Returns log p of the words that a sequence can continue with in a search, and the words.
+
+    Args:
+      logits: float32 [N, V].
+      count: K, the number of words; of a smaller vocabulary, all.
+      writing: the tokens that are never generated; they count in the sum of the probabilities.
+
+    Returns:
+      The largest log p, float32 [N, K], in descending order; and the words, int32 [N, K].
+    """
+    # The log-probabilities of all words would be an array as large as the logits.
+    largest = logits.max(axis=-1, keepdims=True)
+    normaliser = jnp.log(jnp.exp(logits - largest).sum(axis=-1, keepdims=True))
+    allowed = without_special(logits, writing)
+    values, words = top_k(allowed, min(count, logits.shape[-1]))
+    return values - largest - normaliser, words

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax.models.network import Model
+from akd_jax.training import maxima
 from akd_jax.types import Array, TargetVocabulary
 
 MINUS_INFINITY = -1e30  # Finite, so that no difference of two of them is NaN.
@@ -134,7 +135,7 @@ def greedy(
     """
 
     def choose(logits: jax.Array, position: jax.Array) -> jax.Array:
-        best = jnp.argmax(logits, axis=-1)
+        best = maxima.argmax(logits)
         if beginning is None:
             return best
         tokens, lengths = map(jnp.asarray, beginning)
@@ -229,7 +230,7 @@ def without_special(logits: jax.Array, special: Writing | TargetVocabulary) -> j
 def _most_probable(logits: jax.Array, top_k: int, top_p: float) -> jax.Array:
     """Returns logits [B, V] that exclude all tokens but the most probable ones."""
     if top_k:
-        smallest = jax.lax.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
+        smallest = maxima.top_k(logits, min(top_k, logits.shape[-1]))[0][:, -1:]
         logits = jnp.where(logits < smallest, MINUS_INFINITY, logits)
     if top_p < 1:
         ordered = -jnp.sort(-logits, axis=-1)

@@ -78,7 +78,7 @@ def search_settings(
     """Trains the students of all trials and chooses the best trial of each row.
 
     A finished run is not trained again, and the settings of a trial depend only on its number, on
-    config.seed and on the scores before it. So a search goes on where it stopped, without other
+    config.seed and on the scores before it. So a search resumes where it stopped, without other
     records than those of its runs.
 
     Args:

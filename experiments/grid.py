@@ -73,7 +73,8 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
     for method, folders in grid.items():
         try:
             results[method] = [
-                _run(run_config, folder, workdir) for folder, run_config in folders.items()
+                _run(run_config, folder, workdir, teachers)
+                for folder, run_config in folders.items()
             ]
         except DivergedError as error:
             diverged[method] = str(error)
@@ -81,9 +82,11 @@ def run_grid(config: ConfigDict, plans: Mapping[str, Plan], seeds: int, workdir:
     return Grid({method: list(grid[method]) for method in results}, results, diverged, teachers)
 
 
-def _run(config: ConfigDict, folder: str, workdir: Path) -> dict[str, Any]:
+def _run(
+    config: ConfigDict, folder: str, workdir: Path, teachers: Mapping[str, FinishedTeacher]
+) -> dict[str, Any]:
     """Trains a student and returns the contents of its results.json."""
-    result = runs.run(config, workdir / folder)
+    result = runs.run(config, workdir / folder, loaded=teachers)
     score = percent(result[STUDENT]["test"])
     cli.print_on_primary(f"{folder}: test {result['metric']} {score}")
     return result

@@ -33,6 +33,7 @@ from akd_jax.host import processes, records
 from akd_jax.host.errors import DivergedError, InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.runs import STUDENT, make_plan
+from akd_jax.runs.teachers import FinishedTeacher
 from experiments import cli, options, search_plots
 from experiments.grid import (
     check_equal_updates,
@@ -110,10 +111,18 @@ def search_settings(
     workdir = absolute(workdir)
     key = {"sampler": sampler, "seeds": list(numbers), "prune": prune}
     with records.lock_workdir(workdir, "hyperparameter search", key, subfolders=rows):
-        config, _ = share_teachers(config, plans, workdir)
+        config, teachers = share_teachers(config, plans, workdir)
         found = {
             row: _search_row(
-                config, row, space, trials, numbers, workdir, sampler=sampler, prune=prune
+                config,
+                row,
+                space,
+                trials,
+                numbers,
+                workdir,
+                teachers,
+                sampler=sampler,
+                prune=prune,
             )
             for row, space in spaces.items()
         }
@@ -130,6 +139,7 @@ def _search_row(
     trials: int,
     seeds: Sequence[int],
     workdir: Path,
+    teachers: Mapping[str, FinishedTeacher],
     *,
     sampler: str,
     prune: bool,
@@ -144,7 +154,7 @@ def _search_row(
         trial = study.ask(dict(space))
         # All processes draw the same settings, since they know the same scores.
         folder = f"{row}/trial_{number}"
-        scores, state = _run_trial(config, row, trial, seeds, workdir, folder)
+        scores, state = _run_trial(config, row, trial, seeds, workdir, folder, teachers)
         study.tell(trial, mean(scores) if state == FINISHED else None, _STATES[state])
         entries.append(
             {
@@ -185,6 +195,7 @@ def _run_trial(
     seeds: Sequence[int],
     workdir: Path,
     folder: str,
+    teachers: Mapping[str, FinishedTeacher],
 ) -> tuple[list[float], str]:
     """Trains the students of a trial; returns their validation scores and the trial's state."""
     trial_config = with_row(config, row, trial.params)
@@ -193,7 +204,7 @@ def _run_trial(
         run_config = row_config(trial_config, row, seed=seed)
         check_run_folder(run_config, workdir / folder / f"seed_{seed}")
         try:
-            result = runs.run(run_config, workdir / folder / f"seed_{seed}")
+            result = runs.run(run_config, workdir / folder / f"seed_{seed}", loaded=teachers)
         except DivergedError:
             return scores, DIVERGED
         score = result[STUDENT]["validation"]

@@ -1,6 +1,7 @@
 """Trains a student from a configuration, with its teachers."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from akd_jax.data.text import TokenisedSplits
@@ -12,10 +13,15 @@ from akd_jax.runs.resume import creates_teacher, resume_key
 from akd_jax.runs.scores import compare_with_teachers, select_on
 from akd_jax.runs.setup import STORED_OUTPUTS, STUDENT, Plan, make_plan
 from akd_jax.runs.stages import train_method
-from akd_jax.runs.teachers import stored_folder, teacher_scores
+from akd_jax.runs.teachers import FinishedTeacher, stored_folder, teacher_scores
 
 
-def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
+def run(
+    run_config: Any,
+    workdir: str | Path,
+    *,
+    loaded: Mapping[str, FinishedTeacher] | None = None,
+) -> dict[str, Any]:
     """Trains a student and, first, the teachers that its method reads.
 
     With the workdir of an unfinished run and the same configuration, the run resumes from its
@@ -24,6 +30,8 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
     Args:
       run_config: an ml_collections ConfigDict or a dict with the fields of configs/default.py.
       workdir: the folder of the run.
+      loaded: finished teachers that are in memory already, by name, such as those that the runs of
+        a comparison share; all others are read from their folders, or trained.
 
     Returns:
       The content of results.json: the scores of the teachers and the student, and a summary of
@@ -53,13 +61,18 @@ def run(run_config: Any, workdir: str | Path) -> dict[str, Any]:
         subfolders=(STUDENT, *plan.recipes, STORED_OUTPUTS),
     ):
         results = processes.on_primary(lambda: records.read(folder / records.RESULTS))
-        return results or _train_run(plan, folder)
+        return results or _train_run(plan, folder, loaded or {})
 
 
-def _train_run(plan: Plan, folder: Path) -> dict[str, Any]:
+def _train_run(plan: Plan, folder: Path, loaded: Mapping[str, FinishedTeacher]) -> dict[str, Any]:
     """Trains the teachers and the student in a locked folder, and writes results.json."""
     settings = plan.settings
-    teachers = {name: obtain_teacher(plan, name, folder) for name in plan.method.teachers}
+    teachers = {
+        name: loaded[name].of(plan.teachers[name])
+        if name in loaded
+        else obtain_teacher(plan, name, folder)
+        for name in plan.method.teachers
+    }
     trained = train_method(
         plan,
         STUDENT,

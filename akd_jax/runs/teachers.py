@@ -42,6 +42,10 @@ class FinishedTeacher:
     model: Model
     results: Mapping[str, Any]
 
+    def of(self, network: Network) -> "FinishedTeacher":
+        """Returns the same teacher as the network of another plan, which preprocesses its data."""
+        return FinishedTeacher(Model(self.model.variables, network.apply), self.results)
+
 
 def load_teacher(plan: Plan, name: str, workdir: Path) -> FinishedTeacher:
     """Loads a finished teacher from the path of its recipe or from workdir/NAME; writes nothing.

@@ -14,6 +14,7 @@ from akd_jax.host import records
 from akd_jax.host.errors import InputError
 from akd_jax.methods.scratch import supervised_loss
 from akd_jax.runs import make_plan
+from akd_jax.runs.teachers import load_teacher
 from akd_jax.training.method import Method
 from akd_jax.training.stage import Stage
 from tests.support.recorder import RecordingLoss
@@ -310,6 +311,15 @@ def test_run_accepts_its_teacher_at_another_path(config, teacher_path, tmp_path)
     results = records.read(moved / "results.json")
     records.write(moved / "results.json", {**results, "digest": "of other weights"})
     assert_refused(config, tmp_path / "run", r"config\.teachers\.teacher\.digest")
+
+
+def test_run_takes_a_teacher_that_is_in_memory(config, teacher_path, tmp_path, finished_run):
+    config.teacher.path = str(shutil.copytree(teacher_path, tmp_path / "teacher"))
+    loaded = load_teacher(make_plan(config), "teacher", tmp_path / "run")
+    shutil.rmtree(tmp_path / "teacher/scratch")
+    assert_refused(config, tmp_path / "run", "expected checkpoints, got none")
+    results = runs.run(config, tmp_path / "run", loaded={"teacher": loaded})
+    assert results["student"] == records.read(finished_run / "results.json")["student"]
 
 
 def test_evaluating_a_finished_run_writes_nothing(finished_run, tmp_path):

@@ -38,35 +38,35 @@ def set_rows(
     """
     epochs = config.student.epochs
     shares = tuple(round(share * epochs) for share in _SHARES)
-    labels: dict[str, Any] = {"optimizer": {"learning_rate": ("log", *rates)}}
-    kd = {"temperature": ("log", 1.0, 10.0), "weight": ("linear", 0.5, 1.0)}
+    labels: dict[str, Any] = {"optimizer": {"learning_rate": ["log", *rates]}}
+    kd = {"temperature": ["log", 1.0, 10.0], "weight": ["linear", 0.5, 1.0]}
     optimizer: dict[str, Any] = {
-        "learning_rate": ("log", *stage_1_rates),
-        "schedule": ("choice", "constant", "step", "cosine"),
-        "restart_each_temperature": ("choice", False, True),
-        "clip_norm": ("choice", 0.0, 1.0),
+        "learning_rate": ["log", *stage_1_rates],
+        "schedule": ["choice", "constant", "step", "cosine"],
+        "restart_each_temperature": ["choice", False, True],
+        "clip_norm": ["choice", 0.0, 1.0],
     }
     if optimizers:
-        optimizer["name"] = ("choice", *optimizers)
+        optimizer["name"] = ["choice", *optimizers]
     stage_1 = {
-        "epochs": ("choice", *shares),
+        "epochs": ["choice", *shares],
         "optimizer": optimizer,
-        "teacher_logits": ("choice", "raw", "centred", "scaled"),
-        "student": ("choice", "best", "last"),
+        "teacher_logits": ["choice", "raw", "centred", "scaled"],
+        "student": ["choice", "best", "last"],
     }
     once = {**optimizer}
     del once["restart_each_temperature"]  # A single temperature restarts nothing.
-    annealed = {"max_temperature": ("choice", *temperatures), "stage_1": stage_1}
+    annealed = {"max_temperature": ["choice", *temperatures], "stage_1": stage_1}
     weighted = {
-        "max_temperature": ("choice", *temperatures),
+        "max_temperature": ["choice", *temperatures],
         "stage_1": {
             **{name: x for name, x in stage_1.items() if name != "teacher_logits"},
-            "weight_temperature": ("log", 1.0, 8.0),
+            "weight_temperature": ["log", 1.0, 8.0],
         },
     }
     kept = {
         **weighted,
-        "stage_2": {"kd_weight": ("linear", 0.3, 1.0), "temperature": ("log", 1.0, 10.0)},
+        "stage_2": {"kd_weight": ["linear", 0.3, 1.0], "temperature": ["log", 1.0, 10.0]},
     }
     error = {"stage_1": {"error": "weighted"}}
     published = {
@@ -96,18 +96,18 @@ def set_rows(
             "annealing_published": {
                 "student": labels,
                 "annealing_kd": {
-                    "max_temperature": ("choice", *temperatures),
-                    "stage_1": {"optimizer": {"learning_rate": ("log", *stage_1_rates)}},
+                    "max_temperature": ["choice", *temperatures],
+                    "stage_1": {"optimizer": {"learning_rate": ["log", *stage_1_rates]}},
                 },
             },
             "continuation_kd": {
                 "continuation_kd": {
-                    "max_temperature": ("choice", *temperatures),
-                    "psi_epochs": ("choice", *shares, 2 * epochs),
-                    "psi_until": ("choice", *shares),
+                    "max_temperature": ["choice", *temperatures],
+                    "psi_epochs": ["choice", *shares, 2 * epochs],
+                    "psi_until": ["choice", *shares],
                     "optimizer": {
-                        "learning_rate": ("log", *stage_1_rates),
-                        "schedule": ("choice", "constant", "step", "cosine"),
+                        "learning_rate": ["log", *stage_1_rates],
+                        "schedule": ["choice", "constant", "step", "cosine"],
                     },
                 },
             },

@@ -2,9 +2,9 @@
 
 config.search has for each row its fields, nested as in the configuration, each with one of
 
-  ("log", LOW, HIGH)       the logarithm is uniform; whole numbers give a whole number
-  ("linear", LOW, HIGH)    the value is uniform
-  ("choice", VALUE, ...)   one of the values
+  ["log", LOW, HIGH]       the logarithm is uniform; whole numbers give a whole number
+  ["linear", LOW, HIGH]    the value is uniform
+  ["choice", VALUE, ...]   one of the values
 """
 
 import math
@@ -64,8 +64,8 @@ def _distribution(row: str, field: str, given: Any) -> BaseDistribution:
         make = IntDistribution if is_int else FloatDistribution
         return make(low=values[0], high=values[1], log=kind == "log")
     raise InputError(
-        f"config.search.{row}.{field}: expected ('log', LOW, HIGH) with LOW above 0,"
-        f" ('linear', LOW, HIGH) or ('choice', VALUE, ...), got {given!r}"
+        f"config.search.{row}.{field}: expected ['log', LOW, HIGH] with LOW above 0,"
+        f" ['linear', LOW, HIGH] or ['choice', VALUE, ...], got {given!r}"
     )
 
 

@@ -16,10 +16,10 @@ from tests.support.configs import small_config
 from tests.support.errors import error_of
 from tests.support.killing import kill_at_evaluation
 
-RATE = {"optimizer": {"learning_rate": ("log", 0.001, 0.1)}}
+RATE = {"optimizer": {"learning_rate": ["log", 0.001, 0.1]}}
 RANGES = {
     "scratch": {"student": RATE},
-    "soft": {"student": RATE, "kd": {"temperature": ("choice", 1.0, 4.0)}},
+    "soft": {"student": RATE, "kd": {"temperature": ["choice", 1.0, 4.0]}},
 }
 
 
@@ -36,7 +36,7 @@ def config():
 def scripted(monkeypatch, score):
     """Replaces the training of a student by a function of its configuration."""
 
-    def run(config, folder):
+    def run(config, folder, *, loaded):
         value = score(config)
         if value is None:
             raise DivergedError("the loss is not finite")
@@ -143,13 +143,13 @@ def test_bad_trials_are_pruned_and_diverged_ones_are_never_the_best(config, tmp_
     ("ranges", "message"),
     [
         ({}, "expected ranges of the fields of scratch, got those of no row"),
-        ({"scratch": {"student": {"epochs": ("log", 0, 3)}}}, "LOW above 0"),
-        ({"scratch": {"student": {"epochs": ("choice",)}}}, r"or ('choice', VALUE, ...), got"),
+        ({"scratch": {"student": {"epochs": ["log", 0, 3]}}}, "LOW above 0"),
+        ({"scratch": {"student": {"epochs": ["choice"]}}}, r"or ['choice', VALUE, ...], got"),
         ({"scratch": {"student": {"epochs": 3}}}, "got 3"),
-        ({"scratch": {"student": {"epoch": ("linear", 1, 3)}}}, "did you mean 'epochs'?"),
-        ({"scratch": {"student": {"epochs": ("linear", 1.0, 3.0)}}}, "1.0 is of original type"),
-        ({"scratch": {"student": {"epochs": ("linear", 0, 3)}}}, "equal to 1, got 0"),
-        ({"scratch": {"student": {"epochs": ("choice", 2, "2")}}}, "2 is of original type"),
+        ({"scratch": {"student": {"epoch": ["linear", 1, 3]}}}, "did you mean 'epochs'?"),
+        ({"scratch": {"student": {"epochs": ["linear", 1.0, 3.0]}}}, "1.0 is of original type"),
+        ({"scratch": {"student": {"epochs": ["linear", 0, 3]}}}, "equal to 1, got 0"),
+        ({"scratch": {"student": {"epochs": ["choice", 2, "2"]}}}, "2 is of original type"),
     ],
 )
 def test_wrong_ranges_are_refused(config, tmp_path, ranges, message):

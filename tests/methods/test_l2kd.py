@@ -194,10 +194,10 @@ _SLOW = pytest.mark.slow  # The default run stops in the replay.
 @pytest.mark.parametrize(
     ("check", "unfinished"),
     [
-        pytest.param(25, "teacher_reverse/scratch", marks=_SLOW),
-        pytest.param(32, "teacher_logits/teacher_copy.texts-*/parts", marks=_SLOW),
-        (46, "teacher_logits/replay_after_copy.texts-*/parts"),
-        pytest.param(52, "student/reverse", marks=_SLOW),
+        pytest.param(20, "teacher_reverse/scratch", marks=_SLOW),
+        pytest.param(26, "teacher_logits/teacher_copy.texts-*/parts", marks=_SLOW),
+        (40, "teacher_logits/replay_after_copy.texts-*/parts"),
+        pytest.param(48, "student/reverse", marks=_SLOW),
     ],
 )
 def test_a_stopped_stream_ends_as_if_undisturbed(root, config, tmp_path, check, unfinished):

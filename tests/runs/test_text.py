@@ -142,7 +142,7 @@ def test_scores_of_domains_are_those_of_their_own_splits(config, tmp_path):
     plan = make_plan(config)
     variables = plan.student.initial_variables(jax.random.key(0), plan.dataset.example)
     student, evaluator = Model(variables, plan.student.apply), Evaluator(plan)
-    scores = evaluator.on_tests(student)
+    scores, _ = evaluator.on_tests(student)
     assert list(scores) == ["test", "test_books", "test_games"]
     assert scores == {name: evaluator.on(name)(student, {}) for name in scores}
     assert scores["test_books"] != scores["test_games"]

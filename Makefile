@@ -38,4 +38,6 @@ clean:
 
 .venv/installed-dev: requirements-dev.txt .venv/installed
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.txt
+	@# Without its dependencies, since it asks for an older Orbax than it needs.
+	$(BIN)/python -m pip install --quiet --no-deps "jax2onnx>=0.17"
 	touch $@

@@ -2,6 +2,7 @@
 
 python -m experiments.export --workdir=DIR --format=safetensors --output=FOLDER
 python -m experiments.export --workdir=DIR --format=stablehlo --output=FILE
+python -m experiments.export --workdir=DIR --format=onnx --output=FILE
 
 safetensors: a folder that Hugging Face's AutoModelForSequenceClassification and AutoTokenizer, or
 MarianMTModel and MarianTokenizer, load. Only networks that started from such a folder have this
@@ -17,13 +18,19 @@ the training split as 0 and 1. A network that generates texts takes token ids an
 sources, then those of the contexts, and gives the logits of the next tokens, [B, T, V]. A decoder
 takes the token ids of prompts and completions, their token types, 0 for a prompt and 1 from the
 start token on, and lengths, and gives the logits of the next tokens, [B, L, V].
+
+onnx: the same function in a file that onnxruntime reads, for texts of the one length L to which the
+data set pads. The file is written only if onnxruntime computes the same logits. It needs
+pip install --no-deps jax2onnx, which asks for an older Orbax than it needs. jax2onnx converts image
+networks, encoders, decoders and Transformers, but no recurrent networks and no n-grams.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import flags
 from jax import export as jax_export
 
@@ -40,7 +47,7 @@ from akd_jax.models.seq2seq import RecurrentSeq2Seq, Transformer
 from akd_jax.models.speech import MAX_POSITIONS, Speech
 from akd_jax.runs import STUDENT, Plan
 from akd_jax.types import SOURCE, TARGET, Tokens
-from experiments import cli, options
+from experiments import cli, onnx_files, options
 
 _WORKDIR = options.workdir_flag()
 _FORMAT = options.format_flag()
@@ -50,6 +57,8 @@ _MODEL = flags.DEFINE_string(
 )
 
 _PLATFORMS = ("cpu", "cuda", "tpu")
+_CHECKED = 3  # Examples on which onnxruntime's logits are compared.
+_LARGEST_DIFFERENCE = 1e-3
 
 
 def export_network(workdir: Path, format_name: str, output: Path, model: str = STUDENT) -> None:
@@ -69,6 +78,8 @@ def export_network(workdir: Path, format_name: str, output: Path, model: str = S
         raise InputError(f"--format: expected one of {', '.join(FORMATS)}, got {format_name!r}")
     if format_name == "stablehlo":  # Fail before the run is loaded.
         require("flatbuffers", "export")
+    elif format_name == "onnx":
+        onnx_files.check_packages()
     plan, models = runs.load(workdir, teachers=model != STUDENT)
     if model not in models:
         raise InputError(f"--model: expected one of {', '.join(models)}, got {model!r}")
@@ -96,10 +107,7 @@ def _write_safetensors(plan: Plan, network: Network, model: Model, output: Path)
 
 
 def _write_stablehlo(plan: Plan, network: Network, model: Model, output: Path) -> None:
-    if output.exists():
-        raise InputError(
-            f"{output}: expected a new file, got one that exists; choose another --output"
-        )
+    _check_new(output)
     make_inputs: Callable[..., Any]  # From the exported function's arguments.
     if isinstance(network.module, BiRnn | Transformer | RecurrentSeq2Seq):
         make_inputs, limits = _make_pairs, []
@@ -122,14 +130,58 @@ def _write_stablehlo(plan: Plan, network: Network, model: Model, output: Path) -
         make_inputs, (rows,) = network.preprocess, jax_export.symbolic_shape("B")
         example = plan.dataset.example
         arguments = [jax.ShapeDtypeStruct((rows, *example.shape[1:]), example.dtype)]
+    function = _logits(network, model, make_inputs)
+    exported = jax_export.export(jax.jit(function), platforms=_PLATFORMS)(*arguments)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(exported.serialize())
+
+
+def _write_onnx(plan: Plan, network: Network, model: Model, output: Path) -> None:
+    _check_new(output)
+    examples = plan.dataset.splits["test"].take(np.arange(_CHECKED)).inputs
+    make_inputs: Callable[..., Any] = network.preprocess
+    arrays = [np.asarray(examples)]
+    if plan.dataset.texts:
+        inputs = network.preprocess(examples)
+        is_pair = isinstance(inputs, Mapping)
+        make_inputs = _make_pairs if is_pair else Tokens
+        sides = [inputs[SOURCE], inputs[TARGET]] if is_pair else [inputs]
+        arrays = [np.asarray(x) for side in sides for x in _arguments(side, is_pair)]
+    function = _logits(network, model, make_inputs)
+    try:
+        content = onnx_files.convert(function, arrays)
+        difference = onnx_files.largest_difference(content, function, arrays)
+    except onnx_files.UnsupportedError as error:
+        raise InputError(
+            f"--format: expected stablehlo for a {type(network.module).__name__}, got onnx: {error}"
+        ) from None
+    if not difference < _LARGEST_DIFFERENCE:
+        raise InputError(
+            f"--format: expected a network whose logits onnxruntime computes within"
+            f" {_LARGEST_DIFFERENCE:g}, got a difference of {difference:g}; use stablehlo"
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(content)
+    print(f"Largest difference of onnxruntime's logits, on {_CHECKED} examples: {difference:.1g}")
+
+
+def _logits(
+    network: Network, model: Model, make_inputs: Callable[..., Any]
+) -> Callable[..., jax.Array]:
+    """Returns the function to export, from arrays to logits."""
 
     def logits(*arrays: jax.Array) -> jax.Array:
         outputs: Any = network.module.apply(model.variables, make_inputs(*arrays), train=False)
         return outputs.logits
 
-    exported = jax_export.export(jax.jit(logits), platforms=_PLATFORMS)(*arguments)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(exported.serialize())
+    return logits
+
+
+def _check_new(output: Path) -> None:
+    if output.exists():
+        raise InputError(
+            f"{output}: expected a new file, got one that exists; choose another --output"
+        )
 
 
 def _make_pairs(*arrays: jax.Array) -> dict[str, Tokens]:
@@ -138,9 +190,16 @@ def _make_pairs(*arrays: jax.Array) -> dict[str, Tokens]:
     return {side: Tokens(ids, jnp.zeros_like(ids), lengths) for side, ids, lengths in sides}
 
 
+def _arguments(tokens: Tokens, is_pair: bool) -> list[Any]:
+    """Returns the arguments of the exported function for one side of a text."""
+    types = [] if is_pair else [tokens.token_type_ids]
+    return [tokens.ids, *types, tokens.lengths]
+
+
 FORMATS: dict[str, Callable[[Plan, Network, Model, Path], None]] = {
     "safetensors": _write_safetensors,
     "stablehlo": _write_stablehlo,
+    "onnx": _write_onnx,
 }
 
 

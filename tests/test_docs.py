@@ -1,24 +1,21 @@
 """The documentation: its site is built without a broken link, and its code runs."""
 
 import os
-import re
 import subprocess
 import sys
 
 import pytest
 
 from tests.support.launching import GUARD_SECONDS, ROOT
+from tests.support.pages import code_of
 from tests.test_readme import SHARED_SETTINGS, SHORTER
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TRAINING = ("akd_jax.run(", "akd_jax.predict(")  # Calls that take long, or need a run.
 
 
-def code_of(page):
-    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-
-BLOCKS = [(page.name, code) for page in PAGES for code in code_of(page)]
+# tests/experiments/test_predict_export.py and tests/runs/test_text.py run the code of exports.
+BLOCKS = [(x.name, code) for x in PAGES if x.name != "export.md" for code in code_of(x)]
 TRAINED = [(name, code) for name, code in BLOCKS if any(call in code for call in TRAINING)]
 
 

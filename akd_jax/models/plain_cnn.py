@@ -74,7 +74,7 @@ class PlainCNN(nn.Module):
         group = 0
         for word, following in itertools.pairwise(self.layers.split()):
             if word == "M":
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
                 if 0 in x.shape:
                     raise InputError(
                         f"plain_cnn:{self.layers}: expected images with a pixel left after every"

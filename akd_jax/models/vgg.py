@@ -74,7 +74,7 @@ class VGG(nn.Module):
         features: dict[str, jax.Array] = {}
         for group, (count, channels) in enumerate(zip(self.convolutions, self.widths, strict=True)):
             if group in (1, 2, 3) or (group == 4 and height == 64):
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
             for _ in range(count):
                 x = conv(channels, self.dtype, use_bias=True)(x)
                 y = batch_norm(self.dtype, train=train, axis_name=axis_name)(x)

@@ -1,15 +1,21 @@
 """Prediction and export of image networks; tests/runs/test_text.py has those of texts."""
 
+import sys
+from pathlib import Path
+
 import jax
 import numpy as np
+import onnxruntime
 import pytest
 from ml_collections.config_dict import ConfigDict
 
 from akd_jax import runs
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
-from experiments import export, predict
+from experiments import export, onnx_files, predict
 from tests.support.configs import small_config
+from tests.support.launching import ROOT
+from tests.support.pages import code_of
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +102,58 @@ def test_stablehlo_of_an_image_network_reads_raw_images(scratch_run, images, tmp
         np.testing.assert_allclose(exported.call(images[:count]), expected[:count], atol=1e-5)
 
 
+def test_onnx_of_an_image_network_reads_raw_images(scratch_run, images, tmp_path, capsys):
+    export.export_network(scratch_run, "onnx", tmp_path / "student.onnx")
+    assert "Largest difference of onnxruntime's logits, on 3 examples: " in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(tmp_path / "student.onnx")
+    (given,) = session.get_inputs()
+    expected = runs.predict(scratch_run)["student"]
+    for count in (1, 500):
+        (logits,) = session.run(None, {given.name: images[:count]})
+        np.testing.assert_allclose(logits, expected[:count], atol=1e-5)
+
+
+def test_the_code_of_the_docs_reads_exports(scratch_run, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    export.export_network(scratch_run, "stablehlo", Path("student.bin"))
+    export.export_network(scratch_run, "onnx", Path("student.onnx"))
+    np.save("images.npy", images[:20])
+    capsys.readouterr()
+    expected = runs.predict(scratch_run)["student"][:20].argmax(axis=-1)
+    codes = [code for code in code_of(ROOT / "docs/export.md") if "images.npy" in code]
+    assert len(codes) == 2
+    for code in codes:
+        exec(code, {})
+        assert capsys.readouterr().out == f"{expected}\n"
+
+
+def test_networks_that_onnx_cannot_have_are_refused(scratch_run, tmp_path, monkeypatch):
+    output = tmp_path / "student.onnx"
+    monkeypatch.setattr(onnx_files, "largest_difference", lambda *arguments: 0.5)
+    assert_refused(
+        export.export_network, scratch_run, "onnx", output, match="within 0.001, got .* of 0.5; use"
+    )
+
+    def backwards(x):
+        return jax.lax.scan(lambda total, row: (total + row, total), x[0], x, reverse=True)[1]
+
+    with pytest.raises(onnx_files.UnsupportedError, match="jax2onnx fails with: Reverse scan"):
+        onnx_files.convert(lambda x: backwards(x.T).T, [np.ones((2, 3), np.float32)])
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    assert_refused(
+        export.export_network, scratch_run, "onnx", output, match="pip install --no-deps jax2onnx"
+    )
+    assert not output.exists()
+
+
 def test_unknown_format_or_network_is_refused(scratch_run, tmp_path):
     output = tmp_path / "out"
     assert_refused(
         export.export_network,
         scratch_run,
-        "onnx",
+        "pickle",
         output,
-        match="one of safetensors, stablehlo, got",
+        match="one of safetensors, stablehlo, onnx, got",
     )
     assert_refused(
         export.export_network,

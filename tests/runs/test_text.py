@@ -6,6 +6,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import transformers
@@ -22,6 +23,8 @@ from akd_jax.runs.resume import resume_key
 from configs import glue
 from experiments import export, predict
 from tests.support.errors import error_of
+from tests.support.launching import ROOT
+from tests.support.pages import code_of
 from tests.support.runs import assert_refused, read_metrics
 from tests.support.scripted import use_loss
 from tests.support.texts import text_config, texts, write
@@ -209,6 +212,14 @@ def test_exported_model_has_the_same_logits_in_transformers(finished, tmp_path, 
     assert names == {"0": "negative", "1": "positive"}
 
 
+def test_the_code_of_the_docs_reads_a_folder(finished, tmp_path, monkeypatch, capsys):
+    export.export_network(finished, "safetensors", tmp_path / "models/student")
+    monkeypatch.chdir(tmp_path)
+    (code,) = (x for x in code_of(ROOT / "docs/export.md") if "transformers" in x)
+    exec(code, {})
+    assert capsys.readouterr().out.strip() in ("['negative']", "['positive']")
+
+
 def test_predictions_are_written_in_the_format_of_glue(finished, tmp_path):
     rows = [(number, text) for number, (text, _) in enumerate(texts(75, 2))]
     write(tmp_path / "test.tsv", rows, ("index", "sentence"))
@@ -230,6 +241,18 @@ def test_stablehlo_of_an_encoder_accepts_any_batch_size_and_length(finished, tmp
         np.testing.assert_allclose(logits, expected[:rows], atol=1e-5)
     with pytest.raises(InputError, match="a new file, got one that exists"):
         export.export_network(finished, "stablehlo", tmp_path / "student.bin")
+
+
+def test_onnx_of_an_encoder_accepts_any_batch_size(finished, tmp_path):
+    export.export_network(finished, "onnx", tmp_path / "student.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "student.onnx")
+    (tokens,) = make_plan(config_of(finished)).dataset.splits["test"].inputs.values()
+    expected = runs.predict(finished, teachers=False)["student"]
+    names = [given.name for given in session.get_inputs()]
+    for rows in (75, 1):
+        arrays = [x[:rows] for x in (tokens.ids, tokens.token_type_ids, tokens.lengths)]
+        (logits,) = session.run(None, dict(zip(names, arrays, strict=True)))
+        np.testing.assert_allclose(logits, expected[:rows], atol=1e-5)
 
 
 def test_networks_and_settings_that_do_not_fit_texts_are_refused(config, text_folders, tmp_path):

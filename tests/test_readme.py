@@ -11,11 +11,10 @@ import pytest
 from akd_jax import losses
 from akd_jax.types import Batch, Clock, Outputs
 from tests.support.launching import GUARD_SECONDS, ROOT
+from tests.support.pages import code_of
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-QUICKSTART, COMPOSED, CUSTOM_LOSS, CUSTOM_METHOD = re.findall(
-    r"```python\n(.*?)```", README, flags=re.DOTALL
-)
+QUICKSTART, COMPOSED, CUSTOM_LOSS, CUSTOM_METHOD = code_of(ROOT / "README.md")
 
 SHARED_SETTINGS = (
     "JAX_DISABLE_MOST_OPTIMIZATIONS",

@@ -1,51 +1,29 @@
-"""HTML report of a run or comparison: a single file with tables and curves, readable offline."""
+"""HTML report of a run, a comparison or a search: a single file, readable offline."""
 
-import dataclasses
-import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from matplotlib.figure import Figure
 
 from akd_jax import data
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
 from akd_jax.runs import config as config_schema
 from akd_jax.runs import read_test_predictions
-from experiments import score_matrix
+from akd_jax.training.texts import Texts
+from experiments import score_matrix, search_report
 from experiments.curves import EpochRecords, draw_curves
-from experiments.report_figures import draw_predictions
+from experiments.report_figures import draw_lengths, draw_predictions
+from experiments.report_parts import Part, Section, note, picture, render, table
+from experiments.searched import SEARCH
 from experiments.tables import network_scores, percent
 
 COMPARISON = "comparison.json"
 REPORT = "report.html"
 _MOST_CURVES = 10  # More curves in a panel cannot be told apart.
-
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    trim_blocks=True,
-)
-
-Part = dict[str, Any]  # A table with headers and rows, a picture in SVG, or a text.
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    """A part of a report with a heading of its own.
-
-    Attributes:
-      heading: the heading; empty for none.
-      parts: tables, pictures and texts, in their order.
-    """
-
-    heading: str
-    parts: list[Part]
 
 
 def read_metrics(run_folder: Path) -> EpochRecords:
@@ -55,72 +33,101 @@ def read_metrics(run_folder: Path) -> EpochRecords:
 
 
 def write(workdir: Path) -> Path:
-    """Writes report.html of the finished run or comparison in `workdir`; returns its path.
+    """Writes report.html of what is finished in `workdir`; returns its path.
 
     Raises:
-      InputError: the folder holds no finished run or comparison.
+      InputError: the folder holds no finished run, comparison or search.
     """
-    comparison = records.read(workdir / COMPARISON)
-    results = records.read(workdir / records.RESULTS)
-    if results is not None and "method" not in results:
-        raise InputError(f"{workdir}: expected a run or comparison, got a teacher")
+    names = (COMPARISON, SEARCH, records.RESULTS)
+    comparison, search, results = (records.read(workdir / name) for name in names)
     if comparison is not None:
-        title, scores = comparison["title"], _comparison_scores(comparison)
-    elif results is not None:
-        title = f"{results['method']} on {results['dataset']}, seed {results['seed']}"
-        scores = _run_scores(results)
-    else:
+        title, sections = comparison["title"], _comparison_sections(workdir, comparison)
+    elif search is not None:
+        title, sections = search_report.title(search), search_report.sections(search)
+        trial = next(iter(search["methods"].values()))["best"]
+        sections.append(_environment(workdir / trial["runs"] / f"seed_{search['seeds'][0]}"))
+    elif results is None:
         raise InputError(
-            f"{workdir}: expected a finished run or comparison, got neither; run"
-            " experiments.train or experiments.compare on it first"
+            f"{workdir}: expected a finished run, comparison or search, got none; run"
+            " experiments.train, experiments.compare or experiments.search on it first"
         )
-    sections = [
-        Section("", scores),
-        Section("Tasks", _tasks(workdir, comparison, results)),
-        Section("Training", _curves(workdir, comparison)),
-        Section("Predictions", _predictions(workdir, comparison, results)),
-        Section("Time", _times(comparison, results)),
-        Section("What ran", _environment(workdir, comparison)),
-    ]
-    page = _TEMPLATES.get_template(REPORT).render(
-        title=title, sections=[section for section in sections if section.parts]
-    )
+    elif "method" not in results:
+        raise InputError(f"{workdir}: expected a run, comparison or search, got a teacher")
+    else:
+        title = f"{results['method']} on {results['dataset']}, seed {results['seed']}"
+        sections = _run_sections(workdir, results)
     path = workdir / REPORT
-    path.write_text(page, encoding="utf-8")
+    path.write_text(render(title, sections), encoding="utf-8")
     return path
 
 
-def _tasks(
-    workdir: Path, comparison: Mapping[str, Any] | None, results: Mapping[str, Any] | None
-) -> list[Part]:
-    """Returns the scores of a stream of tasks; [] for a single task."""
-    streams = _streams(workdir, comparison, results)
+def _run_sections(workdir: Path, results: dict[str, Any]) -> list[Section]:
+    """Returns the sections of a run."""
+    folders = {results["method"]: workdir}
+    tasks = _tasks(folders, "")
+    if tasks:
+        tasks.append(table(("", "percent"), _stream_scores(results)))
+    seconds = {f"stage {stage['name']}": stage["seconds"] for stage in results["stages"]}
+    for name, entry in results.get("teacher_cache", {}).items():
+        seconds[f"stored outputs of {name}"] = entry["seconds"]
+    return [
+        Section("", _run_scores(results)),
+        Section("Tasks", tasks),
+        Section("Training", _curves(workdir, 1)),
+        Section("Predictions", _predictions(folders, "")),
+        Section("Time", [_times(seconds)]),
+        _environment(workdir),
+    ]
+
+
+def _comparison_sections(workdir: Path, comparison: dict[str, Any]) -> list[Section]:
+    """Returns the sections of a comparison."""
+    entries, first = comparison["methods"], " They are those of the first seed."
+    folders = {name: workdir / entry["runs"][0] for name, entry in entries.items()}
+    scores = [table(comparison["headers"], comparison["rows"]), *map(note, comparison["notes"])]
+    seconds = {f"({name})": x["seconds"] for name, x in comparison["teachers"].items()}
+    seconds |= {f"{name}, a student": entry["seconds"] for name, entry in entries.items()}
+    return [
+        Section("", scores),
+        Section("Tasks", _tasks(folders, first)),
+        Section("Training", _curves(workdir, len(entries))),
+        Section("Predictions", _predictions(folders, first)),
+        Section("Time", [_times(seconds)]),
+        _environment(next(iter(folders.values()))),
+    ]
+
+
+def _tasks(folders: Mapping[str, Path], addition: str) -> list[Part]:
+    """Returns the scores of streams of tasks, of a run of each row; [] for a single task."""
+    runs = {name: records.read(x / records.RESULTS) for name, x in folders.items()}
+    streams = {name: score_matrix.read(run or {"stages": []}) for name, run in runs.items()}
+    streams = {name: stream for name, stream in streams.items() if len(stream) > 1}
     if not streams:
         return []
-    note = "Heat maps: the score in percent on each task so far, after each task was learned."
-    parts = [
-        _svg(score_matrix.draw(streams)),
-        _note(note + (" They are those of the first seed." if comparison else "")),
-    ]
-    if results is not None:
-        parts.append(_table(("", "percent"), _stream_scores(results)))
-    return parts
+    text = "Heat maps: the score in percent on each task so far, after each task was learned."
+    return [picture(score_matrix.draw(streams)), note(text + addition)]
 
 
-def _curves(workdir: Path, comparison: Mapping[str, Any] | None) -> list[Part]:
-    """Returns the curves over the epochs."""
+def _stream_scores(results: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns the names and values of the scores of a stream."""
+    scores = {"mean at the end": results["student"]["test"], **score_matrix.scores(results)}
+    return [(name, percent(score)) for name, score in scores.items() if score is not None]
+
+
+def _curves(workdir: Path, rows: int) -> list[Part]:
+    """Returns the curves over the epochs, of one or several rows."""
     runs, metric = read_runs(workdir)
-    parts = [_svg(draw_curves(runs, metric))]
-    if comparison is not None and len(runs) < len(comparison["methods"]):
+    parts = [picture(draw_curves(runs, metric))]
+    if len(runs) < rows:
         parts.append(
-            _note(
-                f"The curves show {len(runs)} of {len(comparison['methods'])} methods: the"
-                " references and those with the best validation scores."
+            note(
+                f"The curves show {len(runs)} of {rows} methods: the references and those with the"
+                " best validation scores."
             )
         )
     if any(len(seeds) > 1 for seeds in runs.values()):
         parts.append(
-            _note(
+            note(
                 "Lines show the mean over the seeds, and bands the range from the smallest to the"
                 " largest value."
             )
@@ -128,53 +135,42 @@ def _curves(workdir: Path, comparison: Mapping[str, Any] | None) -> list[Part]:
     return parts
 
 
-def _predictions(
-    workdir: Path, comparison: Mapping[str, Any] | None, results: Mapping[str, Any] | None
-) -> list[Part]:
-    """Returns how sure the students are and how often they are right; [] without classes."""
-    folders = {} if results is None else {results["method"]: workdir}
-    if comparison is not None:
-        names = list(comparison["methods"])[:_MOST_CURVES]
-        folders = {name: workdir / comparison["methods"][name]["runs"][0] for name in names}
-    logits = {name: read_test_predictions(folder) for name, folder in folders.items()}
-    known = {name: x for name, x in logits.items() if isinstance(x, np.ndarray)}
-    if not known:
+def _predictions(folders: Mapping[str, Path], addition: str) -> list[Part]:
+    """Returns how the predictions of a run of each row compare with the test split.
+
+    For classes, these are the calibration and the accuracy of each class; for texts, BLEU by the
+    length of the source. Other tasks have none.
+    """
+    drawn = dict(list(folders.items())[:_MOST_CURVES])
+    predicted = {name: read_test_predictions(folder) for name, folder in drawn.items()}
+    logits = {name: x for name, x in predicted.items() if isinstance(x, np.ndarray)}
+    texts = {name: x.texts for name, x in predicted.items() if isinstance(x, Texts)}
+    if not logits and not texts:
         return []
     record = records.read_config(next(iter(folders.values())))
     assert record is not None, "expected the configuration of a run"
     dataset = data.load(config_schema.parse(record["config"]).dataset)
-    if dataset.task.regression:
+    split = dataset.splits["test"]
+    if texts and "bleu" in dataset.task.metrics:
+        sources, references = split.inputs[:, 0].tolist(), split.inputs[:, -1].tolist()
+        text = "BLEU of the sources with so many words." + addition
+        return [picture(draw_lengths(texts, references, sources)), note(text)]
+    if texts or dataset.task.regression:
         return []
-    labels = dataset.splits["test"].labels
-    figure = draw_predictions(known, labels, dataset.task.labels)
-    note = "On the diagonal, a student is right as often as it says."
-    return [_svg(figure), _note(note + (" First seed of each method." if comparison else ""))]
+    text = "On the diagonal, a student is right as often as it says." + addition
+    return [picture(draw_predictions(logits, split.labels, dataset.task.labels)), note(text)]
 
 
-def _times(comparison: Mapping[str, Any] | None, results: Mapping[str, Any] | None) -> list[Part]:
-    """Returns where the time went, in seconds."""
-    if comparison is not None:
-        rows = [(f"({name})", f"{x['seconds']:.1f}") for name, x in comparison["teachers"].items()]
-        rows += [
-            (f"{name}, a student", f"{entry['seconds']:.1f}")
-            for name, entry in comparison["methods"].items()
-        ]
-    else:
-        assert results is not None, "expected a run"
-        rows = [(f"stage {x['name']}", f"{x['seconds']:.1f}") for x in results["stages"]]
-        for name, entry in results.get("teacher_cache", {}).items():
-            rows.append((f"stored outputs of {name}", f"{entry['seconds']:.1f}"))
-    return [_table(("", "seconds"), rows)]
+def _times(seconds: Mapping[str, float]) -> Part:
+    """Returns where the time went."""
+    return table(("", "seconds"), [(name, f"{x:.1f}") for name, x in seconds.items()])
 
 
-def _environment(workdir: Path, comparison: Mapping[str, Any] | None) -> list[Part]:
-    """Returns the versions, the devices and the data set of a run, or of the first of many."""
-    folder = workdir
-    if comparison is not None:
-        folder = workdir / next(iter(comparison["methods"].values()))["runs"][0]
+def _environment(folder: Path) -> Section:
+    """Returns the versions, the devices and the data set of a run."""
     record = records.read_config(folder)
     if record is None:
-        return []
+        return Section("What ran", [])
     environment, settings = record["environment"], record["config"]
     devices = environment["devices"]
     packages = {name: x for name, x in environment["packages"].items() if x}
@@ -187,28 +183,7 @@ def _environment(workdir: Path, comparison: Mapping[str, Any] | None) -> list[Pa
         *packages.items(),
         ("git revision", environment.get("git_revision") or "unknown"),
     ]
-    return [_table(("", ""), rows)]
-
-
-def _streams(
-    workdir: Path, comparison: Mapping[str, Any] | None, results: Mapping[str, Any] | None
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Returns the scores of streams of tasks, of a run or of each row's first run; {} for none."""
-    runs = {} if results is None else {results["method"]: results}
-    if comparison is not None:
-        folders = {name: entry["runs"][0] for name, entry in comparison["methods"].items()}
-        runs = {
-            name: records.read(workdir / folder / records.RESULTS) or {"stages": []}
-            for name, folder in folders.items()
-        }
-    streams = {name: score_matrix.read(run) for name, run in runs.items()}
-    return {name: stream for name, stream in streams.items() if len(stream) > 1}
-
-
-def _stream_scores(results: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns the names and values of the scores of a stream."""
-    scores = {"mean at the end": results["student"]["test"], **score_matrix.scores(results)}
-    return [(name, percent(score)) for name, score in scores.items() if score is not None]
+    return Section("What ran", [table(("", ""), rows)])
 
 
 def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:
@@ -239,9 +214,13 @@ def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:
 
 
 def _run_scores(results: dict[str, Any]) -> list[Part]:
-    """Returns the scores of the networks and the stages of a run."""
+    """Returns the scores and the sizes of the networks, and the stages of a run."""
     rows = [
-        (name, *(percent(network[score]) for score in ("validation", "test")))
+        (
+            name,
+            *(percent(network[score]) for score in ("validation", "test")),
+            f"{network['parameters']:,}" if "parameters" in network else "",
+        )
         for name, network in network_scores(results).items()
     ]
     padded = any("padding" in stage for stage in results["stages"])
@@ -261,40 +240,15 @@ def _run_scores(results: dict[str, Any]) -> list[Part]:
     headers = ["stage", "epochs", "updates", "best validation", "at epoch", "seconds", "examples/s"]
     headers += ["padding"] if padded else []
     parts = [
-        _table(("", "validation", "test"), rows),
-        _note(
+        table(("", "validation", "test", "parameters"), rows),
+        note(
             f"Metric: {results.get('metric', 'accuracy')}. The student is the checkpoint of the"
-            f" last stage that was selected by: {results['select_on']}."
+            f" last stage that was selected by: {results['select_on']}. experiments.evaluate"
+            " measures what the networks cost."
         ),
-        _table(headers, stages),
+        table(headers, stages),
     ]
     if padded:
-        parts.append(_note(f"Truncated texts: {_counts(results['truncated'])}."))
+        counts = ", ".join(f"{split} {count:,}" for split, count in results["truncated"].items())
+        parts.append(note(f"Truncated texts: {counts}."))
     return parts
-
-
-def _comparison_scores(comparison: dict[str, Any]) -> list[Part]:
-    """Returns the table of a comparison, and what its columns mean."""
-    return [
-        _table(comparison["headers"], comparison["rows"]),
-        *map(_note, comparison["notes"]),
-    ]
-
-
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{split} {count:,}" for split, count in counts.items())
-
-
-def _svg(figure: Figure) -> Part:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return {"svg": text[text.index("<svg") :]}  # HTML does not allow the XML declaration before it.
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Part:
-    return {"headers": headers, "rows": rows}
-
-
-def _note(text: str) -> Part:
-    return {"text": text}

@@ -1,9 +1,11 @@
-"""Pictures of predictions: how sure a network is and how often it is right, and each class."""
+"""Pictures of predictions: calibration, the accuracy of each class, and BLEU by length."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from akd_jax.metrics import generation
 
 _BINS = 10
 _MOST_CLASSES = 20  # More bars of classes cannot be told apart.
@@ -48,6 +50,39 @@ def draw_predictions(
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_lengths(
+    texts: Mapping[str, Sequence[str]], references: Sequence[str], sources: Sequence[str]
+) -> Figure:
+    """Draws the BLEU of each row on the sources of several lengths.
+
+    Args:
+      texts: the N texts of each row.
+      references: the N texts of the data.
+      sources: the N sources.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, of_row) in enumerate(texts.items()):
+        parts = generation.bleu_by_source_length(of_row, references, sources)
+        scores = {
+            length: 100 * part.bleu for length, part in parts.items() if part.bleu is not None
+        }
+        axes.plot(
+            list(scores),
+            list(scores.values()),
+            "o-",
+            color=f"C{number % 10}",
+            markersize=4,
+            label=name,
+        )
+    axes.set_xlabel("words of the source")
+    axes.set_ylabel("BLEU")
+    axes.legend(fontsize=8, frameon=False)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -9,8 +9,8 @@ score. A trial that diverges is never the best. --sampler=tpe draws new settings
 so far, and --prune leaves out the further seeds of a trial whose students so far are worse than the
 median.
 
-Writes search.json, search.md and two pictures: the scores of the trials in their order, and how
-much each field matters. Then compare the best settings with other seeds:
+Writes search.json, search.md, report.html and two pictures: the scores of the trials in their
+order, and how much each field matters. Then compare the best settings with other seeds:
 
 python -m experiments.compare --config=configs/digits.py --methods=scratch,kd,annealing_kd \
     --search=DIR --config.seed=100 --seeds=20 --workdir=OTHER
@@ -34,16 +34,17 @@ from akd_jax.host.errors import DivergedError, InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.runs import STUDENT, make_plan
 from akd_jax.runs.teachers import FinishedTeacher
-from experiments import cli, options, search_plots
+from experiments import cli, html_report, options, search_plots
 from experiments.grid import (
     check_equal_updates,
     check_run_folder,
     row_config,
     share_teachers,
 )
+from experiments.search_report import DIVERGED, FINISHED, PRUNED, summary
 from experiments.search_space import read_space
 from experiments.searched import SEARCH, with_row
-from experiments.tables import markdown_table, percent
+from experiments.tables import percent
 
 _CONFIG = options.config_flag()
 _METHODS = options.methods_flag()
@@ -57,7 +58,6 @@ _SEEDS = options.seeds_flag()
 _WORKDIR = options.workdir_flag()
 options.define_output_flags()
 
-FINISHED, DIVERGED, PRUNED = "finished", "diverged", "pruned"
 _STATES = {
     FINISHED: optuna.trial.TrialState.COMPLETE,
     DIVERGED: optuna.trial.TrialState.FAIL,
@@ -232,25 +232,6 @@ def _half_interval(scores: Sequence[float]) -> float | None:
     return float(stats.t.ppf(0.975, len(scores) - 1) * stdev(scores) / len(scores) ** 0.5)
 
 
-def summary(search: Mapping[str, Any]) -> str:
-    """Returns the best score of each row as a Markdown table, and the settings below it."""
-    rows, lines = [], []
-    for row, entry in search["methods"].items():
-        best = entry["best"]
-        half = "" if best["interval"] is None else f" ± {percent(best['interval'])}"
-        states = [trial["state"] for trial in entry["trials"]]
-        counts = (len(states), states.count(DIVERGED), states.count(PRUNED))
-        rows.append((row, percent(best["mean"]) + half, *map(str, counts)))
-        settings = ", ".join(f"{field} {_short(x)}" for field, x in best["settings"].items())
-        lines.append(f"- {row}: {settings}")
-    headers = ("", f"validation {search['metric']}", "trials", "diverged", "pruned")
-    return "\n".join([markdown_table(headers, rows), "", "Best settings:", "", *lines])
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def main() -> None:
     """Searches, prints the best scores and settings, and writes search.md and the pictures."""
     workdir = options.path(_WORKDIR)
@@ -267,11 +248,12 @@ def main() -> None:
     text = summary(search)
     cli.print_on_primary(f"\n{text}")
 
-    def write() -> None:
+    def write() -> str:
         (workdir / "search.md").write_text(f"{text}\n", encoding="utf-8")
         search_plots.write(search, workdir)
+        return str(html_report.write(workdir))
 
-    processes.on_primary(write)
+    cli.print_on_primary(f"Report: {processes.on_primary(write)}")
     rows = ",".join(search["methods"])
     seed = max(search["seeds"]) + 1
     command = f"compare --config=... --methods={rows} --search={workdir} --config.seed={seed}"

@@ -7,7 +7,7 @@ import jax
 from akd_jax.host import processes, records
 from akd_jax.host.checkpoint import Checkpoints
 from akd_jax.host.files import Path
-from akd_jax.models.network import Model, Network
+from akd_jax.models.network import Model, Network, count_parameters
 from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.resume import creates_teacher, recipe_key, stored_key
 from akd_jax.runs.scores import test_scores
@@ -103,7 +103,8 @@ def _import_teacher(plan: Plan, network: Network, folder: Path) -> dict[str, Any
     with Checkpoints(folder / _IMPORTED) as checkpoints:
         checkpoints.save(1, {"best": jax.device_get(variables)}, {})
     model, evaluator = Model(variables, network.apply), Evaluator(plan)
-    scores = {"stage": _IMPORTED, "epoch": 0, **test_scores(plan, model, evaluator, str(folder))}
+    scores = {"stage": _IMPORTED, "epoch": 0, "parameters": count_parameters(variables)}
+    scores |= test_scores(plan, model, evaluator, str(folder))
     validation = finite_scores(evaluator.on("validation")(model, {}), f"{folder}, validation")
     scores["validation"] = validation[plan.dataset.task.metric]
     return {STUDENT: scores, "stages": []}

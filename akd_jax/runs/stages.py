@@ -13,7 +13,7 @@ from akd_jax.host import processes
 from akd_jax.host.checkpoint import Checkpoints
 from akd_jax.host.files import Path, delete_tree
 from akd_jax.host.writers import MetricWriter
-from akd_jax.models.network import Model, Network
+from akd_jax.models.network import Model, Network, count_parameters
 from akd_jax.runs.checks import prepare_changes
 from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.examples import keep_inputs, stage_examples
@@ -251,6 +251,7 @@ def _final_scores(
         "stage": method.stages[-1].name,
         "epoch": result.progress.best_epoch,
         "validation": result.progress.best_validation,
+        "parameters": count_parameters(result.best),
     }
     if not method.predicts_labels:
         return {**scores, "test": None, "metrics": {}, "test_last": None}

@@ -220,7 +220,7 @@ def model_spec(plan: Plan, name: str) -> str:
 
 
 def teacher_scores(teachers: Mapping[str, FinishedTeacher]) -> dict[str, Any]:
-    """Returns the scores of each teacher that predicts the labels, by name.
+    """Returns the scores and the size of each teacher that predicts the labels, by name.
 
     'teacher' is always a key: with TAKD, its scores come from the results of the assistant.
     """
@@ -228,7 +228,9 @@ def teacher_scores(teachers: Mapping[str, FinishedTeacher]) -> dict[str, Any]:
     for name, teacher in teachers.items():
         if not teacher.results.get("metrics"):  # It is only read, or does not predict labels.
             continue
-        scores[name] = {score: teacher.results[score] for score in ("validation", "test")}
+        # Teachers of earlier versions have no number of parameters in their results.
+        fields = [x for x in ("validation", "test", "parameters") if x in teacher.results]
+        scores[name] = {field: teacher.results[field] for field in fields}
         if name != TEACHER and scores[TEACHER] is None:
             scores[TEACHER] = teacher.results.get(TEACHER)
     return scores

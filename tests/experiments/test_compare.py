@@ -22,7 +22,7 @@ from akd_jax.training.method import Method
 from akd_jax.training.stage import Stage
 from experiments import comparison_table, html_report
 from experiments.compare import compare_methods
-from experiments.report_figures import calibration, draw_predictions
+from experiments.report_figures import calibration, draw_lengths, draw_predictions
 from tests.support.configs import small_config
 from tests.support.errors import error_of
 from tests.support.launching import GUARD_SECONDS
@@ -181,12 +181,12 @@ def test_report_of_a_run_has_its_networks_and_stages(copied):
 
 
 def test_report_of_a_teacher_is_refused(shared):
-    with pytest.raises(InputError, match="expected a run or comparison, got a teacher"):
+    with pytest.raises(InputError, match="expected a run, comparison or search, got a teacher"):
         html_report.write(shared[0] / "teacher")
 
 
 def test_report_of_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(InputError, match="expected a finished run or comparison, got neither"):
+    with pytest.raises(InputError, match="expected a finished run, comparison or search, got none"):
         html_report.write(tmp_path)
 
 
@@ -330,6 +330,15 @@ def test_report_fits_a_phone_and_logs_no_errors(copied, tmp_path):
     assert "prefers-color-scheme: dark" in text
     for heading in ("Training", "Predictions", "Time", "What ran"):
         assert f"<h2>{heading}</h2>" in text
+
+
+def test_bleu_by_length_is_drawn_where_there_are_sources():
+    references = ["one two three four", "five six seven eight nine"]
+    figure = draw_lengths({"right": references, "wrong": ["no"] * 2}, references, ["a " * 5] * 2)
+    (right, wrong) = figure.axes[0].lines
+    assert right.get_xdata() == ["0-8"]
+    np.testing.assert_allclose(right.get_ydata(), [100])
+    np.testing.assert_allclose(wrong.get_ydata(), [0])
 
 
 def test_calibration_by_hand():

@@ -8,9 +8,10 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax import runs
 from akd_jax.host.errors import DivergedError
-from experiments import search, search_plots
+from experiments import html_report, search, search_plots, search_report
 from experiments.compare import compare_methods
-from experiments.search import search_settings, summary
+from experiments.search import search_settings
+from experiments.search_report import summary
 from experiments.searched import use_best
 from tests.support.configs import small_config
 from tests.support.errors import error_of
@@ -79,6 +80,10 @@ def test_a_killed_search_ends_as_one_never_killed_and_its_best_settings_are_comp
             assert trial["validation"] == scores
             assert trial["mean"] == np.mean(scores)
         assert entry["best"]["mean"] == max(trial["mean"] for trial in entry["trials"])
+    page = html_report.write(tmp_path / "whole").read_text()
+    assert page.count("<svg") == 1  # Two trials do not tell how much a field matters.
+    assert "validation accuracy</th><th>trials</th>" in page
+    assert "<td>data set</td><td>digits</td>" in page
     # The comparison has the best settings, and seeds of its own.
     config.seed = 2
     config = use_best(config, ["soft"], 1, tmp_path / "whole")
@@ -127,7 +132,8 @@ def test_bad_trials_are_pruned_and_diverged_ones_are_never_the_best(config, tmp_
     assert states == ["finished"] * 2 + ["diverged"] + ["finished"] * 3 + ["pruned", "finished"]
     assert [len(trial["validation"]) for trial in entry["trials"]] == [3, 3, 0, 3, 3, 3, 1, 3]
     assert entry["best"] == {**entry["trials"][7], "interval": 0.0}
-    assert "90.00% ± 0.00%" in summary(found)
+    assert "|      90.00% ± 0.00% |      8 |        1 |      1 |" in summary(found)
+    assert [bool(section.parts) for section in search_report.sections(found)] == [True, True, True]
     figure = search_plots.draw_history(found)
     (best,) = figure.axes[0].lines[1:]
     expected = [0.5, 0.6, 0.6, 0.7, 0.7, 0.7, 0.7, 0.9]

@@ -1,5 +1,6 @@
 """Generated texts: tables, files, predictions, and messages."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from akd_jax import runs
 from akd_jax.data.readers.parallel import tokenizer_paths
 from akd_jax.host.errors import InputError
 from akd_jax.metrics import generation
-from experiments import check_exposure, evaluate, predict
+from akd_jax.models.network import count_parameters
+from experiments import check_exposure, evaluate, html_report, predict
 from experiments.preparation import parallel_text
 from experiments.prepare import prepare_dataset
 from tests.support.errors import error_of
@@ -46,6 +48,14 @@ def test_scores_are_those_of_the_generated_texts(root):
         assert results[name]["bleu"] == generation.bleu(written.texts, references(root))
         assert results[name]["chrf"] == generation.chrf(written.texts, references(root))
         assert results[name]["without_end"] == written.without_end.mean()
+
+
+def test_report_shows_bleu_by_length_and_the_sizes_of_the_networks(root, tmp_path):
+    page = html_report.write(shutil.copytree(root / "run", tmp_path / "run")).read_text()
+    assert "BLEU of the sources with so many words." in page
+    _, models = runs.load(root / "run")
+    for model in models.values():
+        assert f"<td>{count_parameters(model.variables):,}</td>" in page
 
 
 def test_evaluation_by_length_and_tokens_per_second(root):

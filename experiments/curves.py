@@ -16,7 +16,9 @@ _TITLES = {
     "psi": "Weight of the labels ψ",
     "learning_rate": "Learning rate",
     "train_loss": "Training loss of each stage",
+    "train_agreement": "Agreement with the teacher in training",
 }
+_AGREEMENT = "train_agreement"
 _NOT_SCHEDULES = ("stage", "epoch", "step", "learning_rate", "examples_per_second")
 
 
@@ -46,9 +48,10 @@ def draw_curves(runs: Mapping[str, Sequence[EpochRecords]], metric: str) -> Figu
 def panels(records: EpochRecords, metric: str) -> dict[str, str]:
     """Returns the fields of records that `draw_curves` plots, with their titles.
 
-    They are the training loss; the validation scores, the task's metric first; the schedules; the
-    terms of composed losses and their weights; and the learning rate. Of the schedules, terms and
-    weights, those that have a single value are left out, and so is a term that is the whole loss.
+    They are the training loss; the validation scores, the task's metric first; the agreement of
+    student and teacher; the schedules; the terms of composed losses and their weights; and the
+    learning rate. Of the schedules, terms and weights, those that have a single value are left out,
+    and so is a term that is the whole loss.
     A term whose weight is always 0 is a record of something else, such as a rate.
 
     Args:
@@ -59,6 +62,8 @@ def panels(records: EpochRecords, metric: str) -> dict[str, str]:
     scores = [field for field in fields if field.startswith("validation_")]
     scores.sort(key=lambda field: field != f"validation_{metric}")  # A stable sort.
     titles = {score: _readable(score) for score in scores}
+    if _AGREEMENT in fields:
+        titles[_AGREEMENT] = _TITLES[_AGREEMENT]
     parts: dict[str, str] = {}
     for field in fields:
         if not field.startswith(("train_", "validation_")) and field not in _NOT_SCHEDULES:
@@ -83,8 +88,10 @@ def _draw_panel(
 ) -> None:
     """Plots one field of the records for all runs."""
     every_record = [record for seeds in runs.values() for run in seeds for record in run]
+    is_score = field.startswith("validation_") or field == _AGREEMENT
     is_loss = (
         field.startswith("train_")
+        and not is_score
         and not field.endswith("_scale")
         and not _is_recorded(every_record, field)
     )
@@ -99,8 +106,7 @@ def _draw_panel(
         color, style = f"C{number}", ("-", "--", "-.", ":")[number % 4]
         epochs = np.arange(1, values.shape[1] + 1)
         means.append(values.mean(axis=0))
-        is_smooth = is_loss or field.startswith("validation_")
-        drawstyle = "default" if is_smooth else "steps-mid"
+        drawstyle = "default" if is_loss or is_score else "steps-mid"
         axes.plot(epochs, means[-1], style, color=color, label=name, drawstyle=drawstyle)
         if len(seeds) > 1:
             low, high = values.min(axis=0), values.max(axis=0)

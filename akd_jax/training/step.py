@@ -20,7 +20,7 @@ from akd_jax.models.network import Model
 from akd_jax.training import terms as loss_terms
 from akd_jax.training.frozen import inference_mode, merge_frozen
 from akd_jax.training.gradients import gradients_of
-from akd_jax.training.maxima import is_argmax
+from akd_jax.training.maxima import argmax, is_argmax
 from akd_jax.training.state import TrainState, prepare_batch, update_loss, update_student
 from akd_jax.training.terms import learns_after_update
 from akd_jax.types import Batch, Clock, Metrics, Outputs, Teacher, Term, Variables, WeightedSum
@@ -53,8 +53,9 @@ def train_step(
     Returns:
       The new state, and the metrics of the batch before the update. Both are the same on every
       device. The metrics are 'loss'; NAME and NAME_scale of each named term of the loss; those
-      of `label_metrics`; and 'nonfinite', which is 1 if the loss or a gradient is not finite. The
-      terms of a loss that learns after the update are those of the updated student.
+      of `label_metrics` and `teacher_agreement`; and 'nonfinite', which is 1 if the loss or a
+      gradient is not finite. The terms of a loss that learns after the update are those of the
+      updated student.
       With `state.skip_nonfinite`, such a step changes only the step number and has weight 0 in
       the other metrics.
 
@@ -104,7 +105,11 @@ def train_step(
             key=jax.random.fold_in(key, _LOSS_KEY),
             axis_name=axis_name,
         )
-        return terms, label_metrics(outputs, batch), (model_state, loss_state)
+        metrics = {
+            **label_metrics(outputs, batch),
+            **teacher_agreement(outputs, teacher_outputs, batch),
+        }
+        return terms, metrics, (model_state, loss_state)
 
     gradients, metrics, (model_state, loss_state) = gradients_of(
         evaluate,
@@ -238,3 +243,22 @@ def label_metrics(outputs: Outputs, batch: Batch) -> Metrics:
         return {"squared_error": WeightedSum.of(errors, weights)}
     correct = is_argmax(outputs.logits, labels)
     return {"accuracy": WeightedSum.of(correct.astype(jnp.float32), weights)}
+
+
+def teacher_agreement(outputs: Outputs, teachers: Mapping[str, Outputs], batch: Batch) -> Metrics:
+    """Returns 'agreement', the share of the examples that student and teacher put in one class.
+
+    There is no metric without exactly one teacher that has the student's classes, and none for
+    tokens.
+
+    Args:
+      outputs: the student's outputs.
+      teachers: the teachers' outputs by name.
+      batch: the batch, for the weights of its examples.
+    """
+    shape = outputs.logits.shape
+    alike = [teacher.logits for teacher in teachers.values() if teacher.logits.shape == shape]
+    if len(alike) != 1 or len(shape) != 2 or shape[-1] < 2:
+        return {}
+    same = is_argmax(outputs.logits, argmax(alike[0]))
+    return {"agreement": WeightedSum.of(same.astype(jnp.float32), batch.weights)}

@@ -11,7 +11,13 @@ from akd_jax import losses, models, schedules
 from akd_jax.models.network import Model
 from akd_jax.teachers.live import LiveTeacher, StoredTeacher
 from akd_jax.training import parallel
-from akd_jax.training.step import label_metrics, predict_step, train_step, train_steps
+from akd_jax.training.step import (
+    label_metrics,
+    predict_step,
+    teacher_agreement,
+    train_step,
+    train_steps,
+)
 from akd_jax.types import UNLABELLED, Batch, Outputs, Term, TopK
 from tests.support import steps
 from tests.support.steps import Linear, arrays, assert_close, means, update_on_one
@@ -260,6 +266,20 @@ def test_accuracy_is_that_of_the_first_largest_logit():
     with jax.debug_nans(False):
         broken = jnp.asarray(logits).at[0, 2].set(jnp.nan)
         assert float(label_metrics(Outputs(broken), batch)["accuracy"].total) == 0
+
+
+def test_agreement_is_the_share_of_equal_predictions():
+    student, teacher = (np.float32(np.random.default_rng(x).normal(size=(50, 4))) for x in (0, 1))
+    weights = np.float32(np.arange(50) % 3)
+    batch = Batch(np.zeros(50), np.full(50, UNLABELLED), weights)
+    others = {"text": Outputs(jnp.zeros((50, 6)))}  # Of other classes.
+    teachers = {"teacher": Outputs(jnp.asarray(teacher)), **others}
+    metric = teacher_agreement(Outputs(jnp.asarray(student)), teachers, batch)["agreement"]
+    same = student.argmax(axis=-1) == teacher.argmax(axis=-1)
+    np.testing.assert_allclose(metric.mean(), np.average(same, weights=weights))
+    assert teacher_agreement(Outputs(jnp.asarray(student)), others, batch) == {}
+    two = {"one": teachers["teacher"], "two": teachers["teacher"]}
+    assert teacher_agreement(Outputs(jnp.asarray(student)), two, batch) == {}
 
 
 def test_accuracy_counts_tokens_with_a_label():

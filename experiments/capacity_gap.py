@@ -154,16 +154,18 @@ def train(method: str, sharpness: ArrayLike, draw: Draw, seed: jax.Array) -> dic
 
     def update(carry: tuple, step: jax.Array) -> tuple[tuple, None]:
         params, state = carry
-        progress = step / UPDATES
+        progress = step.astype(jnp.float32) / UPDATES
         steps = chosen["max_temperature"]
-        k = jnp.minimum((progress / share * steps).astype(jnp.int32), steps - 1)
+        k = jnp.minimum((progress / share * jnp.float32(steps)).astype(jnp.int32), steps - 1)
         rows = jax.random.randint(jax.random.fold_in(keys[2], step), (BATCH,), 0, TRAIN)
         loss = loss_of(method, chosen, Clock.at().replace(temperature_step=k), progress)
         gradients = jax.grad(lambda p: loss(apply(p, x[rows]), logits[rows], labels[rows]))(params)
         # Stage II starts with a new state of the optimizer, as in the library.
         starts = two_stages & (step == jnp.ceil(share * UPDATES).astype(jnp.int32))
         state = jax.tree.map(lambda a: jnp.where(starts, jnp.zeros_like(a), a), state)
-        changes, state = optimizer.update(gradients, state)
+        # Optax multiplies its integer step count with floats, which strict promotion forbids.
+        with jax.numpy_dtype_promotion("standard"):
+            changes, state = optimizer.update(gradients, state)
         params = jax.tree.map(lambda p, c: p - rate(progress) * c, params, changes)
         return (params, state), None
 

@@ -128,6 +128,9 @@ def mixing_weight(ramp_epochs: int, until: int) -> Schedule:
     Args:
       ramp_epochs: number of epochs in which psi rises from 0 to 1, at least 1.
       until: the epoch from which psi is 1.
+
+    Raises:
+      ValueError: ramp_epochs is below 1.
     """
     ramp = warm_up(1.0, epochs=ramp_epochs)
     return Schedule(lambda clock: jnp.where(clock.epoch < until, ramp(clock), 1), maximum=1)
@@ -167,6 +170,13 @@ def cosine(
 ) -> Schedule:
     """Returns end + (start - end) (1 + cos(pi x)) / 2, where x rises from 0 to 1 as for `linear`.
 
+    Args:
+      start: the value at the beginning of the stage.
+      end: the value from the end of the transition on.
+      epochs: as for `linear`.
+      steps: as for `linear`.
+      smooth: as for `linear`.
+
     Raises:
       ValueError: as for `linear`.
     """
@@ -204,7 +214,16 @@ def exponential(
 
 
 def warm_up(value: float, *, epochs: int | None = None, steps: int | None = None) -> Schedule:
-    """Returns value * x, where x rises from 0 to 1 as for `linear`."""
+    """Returns value * x, where x rises from 0 to 1 as for `linear`.
+
+    Args:
+      value: the value from the end of the transition on.
+      epochs: as for `linear`.
+      steps: as for `linear`.
+
+    Raises:
+      ValueError: as for `linear`.
+    """
     return linear(0.0, value, epochs=epochs, steps=steps)
 
 

@@ -14,6 +14,8 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax.runs import config as schema
 
+_TEMPERATURES = 10  # The largest number of temperatures.
+
 
 def get_config() -> ConfigDict:
     """Returns the default configuration."""
@@ -29,16 +31,11 @@ def set_optimizers(config: ConfigDict, **settings: Any) -> None:
             set_optimizers(section, **settings)
 
 
-def fit_annealing(config: ConfigDict, most: int = 10) -> None:
-    """Sets the annealing methods to the student's epochs: half of them anneal.
-
-    Args:
-      config: the configuration.
-      most: the largest number of temperatures.
-    """
+def fit_annealing(config: ConfigDict) -> None:
+    """Sets the annealing methods to the student's epochs: half of them anneal."""
     epochs = config.student.epochs
     config.annealing_kd.stage_1.epochs = epochs // 2
-    config.annealing_kd.max_temperature = min(most, epochs // 2)
-    config.continuation_kd.max_temperature = min(most, epochs)
+    config.annealing_kd.max_temperature = min(_TEMPERATURES, epochs // 2)
+    config.continuation_kd.max_temperature = min(_TEMPERATURES, epochs)
     config.continuation_kd.psi_epochs = epochs
     config.continuation_kd.psi_until = epochs // 2

@@ -12,7 +12,7 @@ loss_rows.py.
 
 from ml_collections.config_dict import ConfigDict
 
-from configs import fashion_mnist, loss_rows
+from configs import default, fashion_mnist, loss_rows
 
 TRAIN_SIZE = 4000
 GROUPS = ("group_1", "group_2")  # The student has two groups of convolutions.
@@ -43,8 +43,9 @@ def get_config(method: str = "scratch") -> ConfigDict:
     config = fashion_mnist.get_config(f"{method},small")
     config.dataset.train_size = TRAIN_SIZE
     config.student.epochs = 15
-    config.annealing_kd.stage_1.epochs = 8
-    config.annealing_kd.max_temperature = 8
+    default.fit_annealing(config)
+    config.annealing_kd.stage_1.epochs = config.annealing_kd.max_temperature = 8
+    config.search = ConfigDict()  # That of other rows.
     config.variants = ConfigDict(loss_rows.variants(loss_rows.features(GROUPS, TRAIN_SIZE), CHOSEN))
     for row in config.variants:
         if row.startswith("srrl"):  # It reads the teacher's last layer, which is not stored.

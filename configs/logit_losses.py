@@ -43,4 +43,5 @@ def get_config(argument: str = "scratch") -> ConfigDict:
     """Returns the settings of language_names.py for a method, with the losses as variants."""
     config = language_names.get_config(argument)
     config.variants = ConfigDict(loss_rows.variants(loss_rows.LOGITS, CHOSEN))
+    config.search = ConfigDict()  # That of other rows.
     return config

@@ -88,12 +88,7 @@ def get_config(argument: str = "pt_kd") -> ConfigDict:
     else:
         _use_small_sizes(config, tenth=size == "tenth")
     # For the other methods, with the text classifier as their teacher.
-    half = config.student.epochs // 2
-    config.annealing_kd.stage_1.epochs = half
-    config.annealing_kd.max_temperature = min(10, half)
-    config.continuation_kd.max_temperature = min(10, config.student.epochs)
-    config.continuation_kd.psi_epochs = config.student.epochs
-    config.continuation_kd.psi_until = half
+    default.fit_annealing(config)
     frozen = config.textual_kd.freeze_encoder
     config.variants = {
         name: {"textual_kd": {"freeze_encoder": frozen, **fields}} for name, fields in ROWS.items()

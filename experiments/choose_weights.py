@@ -98,6 +98,7 @@ def choose_weights(
         scores = {
             name: mean(result[STUDENT]["validation"] for result in results)
             for name, results in grid.results.items()
+            if all(result[STUDENT]["validation"] is not None for result in results)
         }
         chosen = {}
         for variant, named in choices.items():

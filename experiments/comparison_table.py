@@ -21,9 +21,9 @@ _PARTS = {
     " sources with so many words, and so on. BLEU is sacreBLEU's, {bleu}; chrF too, {chrf}.",
     "rouge1": "Texts are decoded greedily. rouge2, rouge_l: ROUGE-2 and ROUGE-L of the same texts.",
     "score": "Texts are decoded greedily. test: the mean over the tasks of the last model's scores."
-    " exact_match: the share of texts that equal the answer. own day: the mean score of each task"
-    " right after it was learned. teachers: the mean score of each teacher on its own task, which"
-    " must not be below own day. forgetting: the mean over the tasks before the last one of the"
+    " exact_match: the share of texts that equal the answer. after learning: the mean score of each"
+    " task right after it was learned. teachers: the mean score of each teacher on its own task,"
+    " which must not be below it. forgetting: the mean over the tasks before the last one of the"
     " largest score so far minus the last one. malformed: the share of the generated examples of"
     " earlier tasks that could not be read.",
 }

@@ -184,7 +184,7 @@ def check_equal_updates(plans: Mapping[str, Plan]) -> None:
     if max(updates.values()) - min(updates.values()) > max(epochs) / 2:
         raise InputError(
             "expected methods with the same number of student updates, up to half an epoch, got"
-            f" {updates}; change their epochs"
+            f" {updates}; change their epochs, or give --equal_updates=False"
         )
 
 

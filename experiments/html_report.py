@@ -157,7 +157,7 @@ def _predictions(folders: Mapping[str, Path], addition: str) -> list[Part]:
         return [picture(draw_lengths(texts, references, sources)), note(text)]
     if texts or dataset.task.regression:
         return []
-    text = "On the diagonal, a student is right as often as it says." + addition
+    text = "On the diagonal, a student is right as often as its confidence says." + addition
     return [picture(draw_predictions(logits, split.labels, dataset.task.labels)), note(text)]
 
 
@@ -184,6 +184,11 @@ def _environment(folder: Path) -> Section:
         ("git revision", environment.get("git_revision") or "unknown"),
     ]
     return Section("What ran", [table(("", ""), rows)])
+
+
+def has_curves(workdir: Path) -> bool:
+    """Returns whether a folder holds a run or a comparison, for `read_runs`."""
+    return any((workdir / name).exists() for name in (COMPARISON, records.RESULTS))
 
 
 def read_runs(workdir: Path) -> tuple[dict[str, list[EpochRecords]], str]:

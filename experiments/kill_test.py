@@ -36,7 +36,6 @@ _FIELDS = {
     "teacher.epochs": 5,
     "student.epochs": 600,
     "annealing_kd.stage_1.epochs": 300,
-    "continuation_kd.psi_until": 500,
 }
 # Longest time in seconds from the start of a process to its signal; the start takes about 3.
 _MAX_DELAY = 5.5

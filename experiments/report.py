@@ -1,10 +1,11 @@
-"""Recreates report.html of a finished run or comparison.
+"""Recreates report.html of a finished run, comparison or search.
 
 python -m experiments.report --workdir=DIR [--png=FILE]
 """
 
 from absl import flags
 
+from akd_jax.host.errors import InputError
 from experiments import cli, html_report, options
 from experiments.curves import draw_curves
 
@@ -17,6 +18,11 @@ def main() -> None:
     workdir = options.path(_WORKDIR)
     print(f"Report: {html_report.write(workdir)}")
     if _PNG.value:
+        if not html_report.has_curves(workdir):
+            raise InputError(
+                f"--png: expected a run or a comparison, got {workdir}, which is a search; leave it"
+                " out"
+            )
         draw_curves(*html_report.read_runs(workdir)).savefig(_PNG.value, dpi=110)
 
 

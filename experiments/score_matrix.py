@@ -25,7 +25,7 @@ def read(results: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def scores(results: Mapping[str, Any]) -> dict[str, float | None]:
-    """Returns 'own day', 'teachers', 'forgetting' and 'malformed'.
+    """Returns 'after learning', 'teachers', 'forgetting' and 'malformed'.
 
     'teachers' is the mean score of each teacher on its own task, and 'malformed' the mean share of
     dropped replay. A score is None if the tasks are learned together, there is no teacher, or
@@ -39,7 +39,7 @@ def scores(results: Mapping[str, Any]) -> dict[str, float | None]:
     shares = [stage["malformed"] for stage in results["stages"] if "malformed" in stage]
     taught = [score for s in results["stages"] for score in s.get("teacher_tests", {}).values()]
     return {
-        "own day": metrics.own_day(rows) if is_stream else None,
+        "after learning": metrics.learning_accuracy(rows) if is_stream else None,
         "teachers": float(np.mean(taught)) if taught else None,
         "forgetting": metrics.forgetting(rows) if is_stream else None,
         "malformed": float(np.mean(shares)) if shares else None,

@@ -5,30 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import optuna
 from matplotlib.figure import Figure
 
 from akd_jax.host.files import Path
 
 HISTORY, IMPORTANCE = "search_history.png", "search_importance.png"
-
-
-def importances(study: optuna.Study) -> dict[str, float] | None:
-    """Returns the share of each field in what makes a trial one of the best; None if unknown.
-
-    The shares are those of PED-ANOVA and add up to 1. They need several trials that differ.
-
-    Source: Watanabe et al., "PED-ANOVA", IJCAI 2023, https://arxiv.org/abs/2304.10255.
-
-    Args:
-      study: the trials of a row.
-    """
-    scores = {trial.value for trial in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))}
-    if len(scores) < 4:
-        return None
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {field: float(share) for field, share in shares.items()}
 
 
 def draw_history(search: Mapping[str, Any]) -> Figure:

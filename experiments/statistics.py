@@ -226,39 +226,3 @@ def bleu_difference(
         return one - other
 
     return score
-
-
-def bleu_interval(
-    hypotheses: Sequence[Sequence[str]],
-    others: Sequence[Sequence[str]],
-    references: Sequence[str],
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Returns a 95 % confidence interval of the difference of two methods' mean corpus BLEU.
-
-    It is the interval of `paired_bootstrap` over seeds and rows. With one student of each method,
-    only rows are drawn: the interval then holds for these two students, and not for the methods.
-
-    Source: Koehn, EMNLP 2004, https://aclanthology.org/W04-3250.
-
-    Args:
-      hypotheses: N texts of each student of one method.
-      others: N texts of each student of the other method, in the same order of seeds.
-      references: N texts.
-      resamples: number of resamples.
-      seed: seed of the random number generator.
-
-    Returns:
-      The 2.5th and 97.5th percentiles of the mean difference, from -1 to 1.
-
-    Raises:
-      ValueError: the methods have different numbers of students, or the texts different numbers of
-        rows.
-      InputError: sacreBLEU is not installed.
-    """
-    difference_of_rows = bleu_difference(hypotheses, others, references)
-    return paired_bootstrap(
-        difference_of_rows, len(hypotheses), len(references), resamples=resamples, seed=seed
-    )

@@ -95,7 +95,7 @@ def _split(
             (
                 prompt[max(0, len(prompt) - room) :],
                 completion,
-                len(prompt) > room or len(completion) >= max_length,
+                len(prompt) + 1 + len(completion) > max_length,
             )
         )
     return rows

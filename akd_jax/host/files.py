@@ -1,5 +1,6 @@
 """Paths of local files and remote stores (gs://BUCKET/FOLDER); locks and atomic writes."""
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -90,21 +91,33 @@ def local_copy(folder: Path, names: tuple[str, ...]) -> pathlib.Path:
     """
     if isinstance(folder, pathlib.Path):
         return folder
-    copy = pathlib.Path(tempfile.mkdtemp(prefix="akd_jax_"))
+    copy = temporary_folder()
     with catch_unreachable(str(folder)):
         for name in names:
             _copy(folder / name, copy / name)
     return copy
 
 
+def temporary_folder() -> pathlib.Path:
+    """Creates a local folder that is deleted when the process ends."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="akd_jax_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def replace_text(path: Path, text: str) -> None:
     """Writes a file in UTF-8 in one atomic step: a reader sees the old text or the new text."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Writes a file in one atomic step: a reader sees the old content or the new content."""
     if is_remote(path):
         # A store keeps the old file until the upload is complete.
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
     else:
         replacement = path.with_suffix(".tmp")
-        replacement.write_text(text, encoding="utf-8")
+        replacement.write_bytes(content)
         replacement.replace(path)
 
 

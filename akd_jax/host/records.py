@@ -88,7 +88,7 @@ def _lock(folder: Path, exit_stack: contextlib.ExitStack) -> None:
 def check(
     folder: Path, kind: str, resume_key: Mapping[str, Any], *, subfolders: Sequence[str] = ()
 ) -> dict[str, Any] | None:
-    """Checks that `lock_workdir` can use a folder; creates and changes nothing.
+    """Checks that `lock_workdir` can use a folder; leaves nothing in it.
 
     Returns:
       The record in the folder's config.json; None if there is none.
@@ -159,7 +159,7 @@ def check_writable(folder: Path) -> None:
     try:
         with catch_unreachable(str(folder)) if is_remote(nearest) else contextlib.nullcontext():
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # Another process can have the same number.
     except OSError as error:
         raise not_writable(folder, error) from None
 

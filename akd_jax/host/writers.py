@@ -4,7 +4,6 @@ import importlib.util
 import json
 import pathlib
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -12,7 +11,8 @@ from typing import Any, Literal
 import tqdm
 
 from akd_jax.host import processes
-from akd_jax.host.files import Path, not_writable, replace_text
+from akd_jax.host.errors import InputError
+from akd_jax.host.files import Path, not_writable, reason, replace_text, temporary_folder
 from akd_jax.host.strict_json import replace_nonfinite
 
 METRICS = "metrics.jsonl"
@@ -57,16 +57,27 @@ class MetricWriter:
 
         A killed run has written records of epochs that it must repeat, and its last line may be
         incomplete.
+
+        Raises:
+          InputError: the file has other lines than records, or it cannot be written.
         """
         self._purge_step = step + 1
         if not processes.is_primary() or not self.path.exists():
             return
-        kept = [
-            line
-            for line in self.path.read_text().splitlines(keepends=True)
-            if line.endswith("\n") and json.loads(line)["step"] <= step
-        ]
-        replace_text(self.path, "".join(kept))
+        try:
+            kept = [
+                line
+                for line in self.path.read_text().splitlines(keepends=True)
+                if line.endswith("\n") and json.loads(line)["step"] <= step
+            ]
+            replace_text(self.path, "".join(kept))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.path}: expected a JSON object with a step in each line, got:"
+                f" {reason(error)}; restore or delete the file"
+            ) from None
+        except OSError as error:
+            raise not_writable(self.folder, error) from None
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes one record.
@@ -123,7 +134,7 @@ class MetricWriter:
     def _local_folder(self) -> pathlib.Path:
         """Returns the local folder that the files are written to; creates it."""
         if self._local is None:
-            self._local = pathlib.Path(tempfile.mkdtemp(prefix="akd_jax_"))
+            self._local = temporary_folder()
             if self.path.exists():
                 (self._local / METRICS).write_text(self.path.read_text())
         self._local.mkdir(parents=True, exist_ok=True)

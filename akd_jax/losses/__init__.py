@@ -34,12 +34,13 @@ from akd_jax.losses.logits.errors import absolute_error
 from akd_jax.losses.logits.labels import cross_entropy, label_smoothing, squared_error, supervised
 from akd_jax.losses.logits.learned_temperature import CTKD
 from akd_jax.losses.logits.levels import multi_level
+from akd_jax.losses.logits.ranking import hinge_ranking, logistic_ranking
 from akd_jax.losses.logits.skew_divergences import skew_kl, skew_reverse_kl
 from akd_jax.losses.logits.soft_targets import ofa, wsld
-from akd_jax.losses.logits.sparse import Tail, hinge_ranking, logistic_ranking, top_k_kl
+from akd_jax.losses.logits.sparse import Tail, top_k_kl
 from akd_jax.losses.logits.standardization import standardize, standardized_kl
 from akd_jax.losses.logits.target_class import dkd, nkd
-from akd_jax.losses.logits.tokens import chunked, linear_chunked, masked_mean
+from akd_jax.losses.logits.tokens import chunked, linear_chunked
 from akd_jax.losses.logits.transformed_teacher import ttm, wttm
 from akd_jax.losses.relations.contrastive import InBatchCRD, crd_in_batch
 from akd_jax.losses.relations.crd import CRD

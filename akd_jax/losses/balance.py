@@ -39,8 +39,8 @@ def balance(**terms: tuple[Callable[[Clock], ArrayLike] | float, Callable[..., A
       **terms: as for `compose`; the first one is the reference.
 
     Raises:
-      ValueError: there are fewer than two terms, a function of arrays needs an option, or a loss
-        learns after the student's update.
+      ValueError: there are fewer than two terms, a function of arrays has a parameter without a
+        value, or a loss learns after the student's update.
     """
     if len(terms) < 2:
         raise ValueError(

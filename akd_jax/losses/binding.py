@@ -43,8 +43,8 @@ def bind(
 
     The names of the function's parameters say what it reads: `student_logits`, `teacher_logits`,
     `student_features`, `teacher_features`, `student_head`, `teacher_head`, `labels`, `weights`,
-    those of the examples [B], and `mask`, which positions of the student's texts hold a token
-    [B, L], or None for other inputs. `teacher_top_k` is the teacher's largest logits, or all of
+    those of the examples [B], and `mask`, that of the student's outputs [B, L], or None if the
+    inputs are no texts. `teacher_top_k` is the teacher's largest logits, or all of
     them if the teacher returns all. A parameter `axis_name` receives the axis of the surrounding
     pmap. Examples, or tokens, without a label have weight 0 in a function of labels. Padding has
     weight 0 in values per token.

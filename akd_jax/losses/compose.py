@@ -35,14 +35,15 @@ def compose(**terms: tuple[Callable[[Clock], ArrayLike] | float, Callable[..., A
 
     Args:
       **terms: the name of a term, with a pair of its weight and its loss. The weight is a number
-        or a function of the clock, such as those of `schedules`. The loss is a loss; or a
+        or a function of the clock, such as those of `schedules`. The loss is a `Loss`, or a
         function of arrays, as for `bind` with its default values.
 
     Returns:
       A loss. It is a Flax module if one of the losses is, whose variables it then owns.
 
     Raises:
-      ValueError: there is no term, a function needs an option, or a loss learns after the update.
+      ValueError: there is no term, a function of arrays has a parameter without a
+        value, or a loss learns after the update.
     """
     if not terms:
         raise ValueError("compose: expected at least one term, got none; give NAME=(weight, loss)")
@@ -158,7 +159,7 @@ def add_terms(
         full_name = name if len(result) == 1 else f"{name}_{part}"
         if full_name in terms:
             raise ValueError(
-                f"compose: expected terms with different names, got {full_name!r} twice; rename one"
+                f"terms: expected terms with different names, got {full_name!r} twice; rename one"
             )
         terms[full_name] = term.replace(scale=weight * term.scale)
 

@@ -1,11 +1,14 @@
-"""The rows of a batch, for losses that combine them: preparation, all devices' rows, and means."""
+"""The rows of a batch: preparation, all devices' rows, norms and means."""
 
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
+from akd_jax import checks
 from akd_jax.types import Array
+
+_SMALLEST_NORM = 1e-12  # The epsilon of PyTorch's `normalize`.
 
 _Tree = TypeVar("_Tree")
 
@@ -47,6 +50,20 @@ def flatten(features: Array) -> jax.Array:
     return jnp.asarray(features, jnp.float32).reshape(len(features), -1)
 
 
+def unit_rows(rows: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+    """Returns rows divided by their norms; rows of norm 0 stay 0 and get no gradient.
+
+    Args:
+      rows: float32 [..., n].
+      weights: the weight of each of the n squares in the norm, [n]; None for 1.
+    """
+    squares = jnp.square(rows) if weights is None else weights * jnp.square(rows)
+    square = squares.sum(axis=-1, keepdims=True)
+    positive = square > _SMALLEST_NORM**2
+    # The derivative of the square root at 0 is infinite; times 0 it would be NaN.
+    return jnp.where(positive, rows / jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
 def gather_rows(arrays: tuple[jax.Array, ...], axis_name: str | None) -> tuple[jax.Array, ...]:
     """Returns the rows of all devices; their gradients flow back to the devices they come from."""
     return arrays if axis_name is None else jax.lax.all_gather(arrays, axis_name, tiled=True)
@@ -55,6 +72,36 @@ def gather_rows(arrays: tuple[jax.Array, ...], axis_name: str | None) -> tuple[j
 def sum_devices(tree: _Tree, axis_name: str | None) -> _Tree:
     """Returns a tree of arrays, each summed over all devices; None stands for a single device."""
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+
+def masked_mean(values: Array, mask: Array, *, axis_name: str | None = None) -> jax.Array:
+    """Returns the mean of the values over the tokens that count; 0 if no token counts.
+
+        mean = sum_i m_i v_i / sum_i m_i
+
+    The values of other tokens may be infinite or NaN. The training step of this package takes such
+    a mean over all devices and accumulated parts; this function is for other training loops.
+
+    Args:
+      values: one value per token, [...], such as [B, L] for B texts of L tokens.
+      mask: which tokens count, bool [...].
+      axis_name: the axis of the devices whose tokens belong to the batch; None for one device. Both
+        sums run over all devices, and the mean is the same on each. The mean over the devices
+        (`jax.lax.pmean`) of their gradients is the gradient of the batch.
+
+    Returns:
+      float32 [].
+
+    Raises:
+      ValueError: the mask is not boolean, or has another shape than the values.
+    """
+    values, shape = jnp.asarray(values, jnp.float32), jnp.shape(mask)
+    if shape != values.shape:
+        raise ValueError(f"mask: expected the values' shape {values.shape}, got {shape}")
+    mask = checks.broadcast_mask("mask", mask, values.shape)
+    sums = jnp.where(mask, values, 0).sum(), mask.sum(dtype=jnp.float32)
+    total, count = sum_devices(sums, axis_name)
+    return total / jnp.maximum(count, 1)
 
 
 def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:

@@ -106,7 +106,8 @@ def build(config: RunSettings, task: Task) -> Method:
     makes as many updates as with the other methods.
 
     Raises:
-      InputError: no epoch remains for stage II, or tau_max exceeds the epochs of stage I.
+      InputError: no epoch remains for stage II, tau_max exceeds the epochs of stage I, or the
+        targets of stage I do not fit the task.
     """
     settings = config.section(Config)
     epochs = settings.stage_1.epochs
@@ -123,6 +124,11 @@ def build(config: RunSettings, task: Task) -> Method:
         )
     if task.regression:
         check_plain_targets(settings.stage_1, "a regression")
+    if task.target is not None and settings.stage_1.teacher_logits == "scaled":
+        raise InputError(
+            "config.annealing_kd.stage_1.teacher_logits: expected raw or centred for texts to"
+            " generate, got scaled; choose another"
+        )
     phi = schedules.annealing_factor(tau_max)
     targets = settings.stage_1.teacher_logits
     stage_1 = Stage(

@@ -89,12 +89,13 @@ class StudentConfig(Section):
     )
     epochs: PositiveInt = Field(
         default=400,
-        description="Number of epochs of all stages together, at least 1; every method makes the"
-        " same number of updates.",
+        description="Number of epochs of all stages together, at least 1, for l2kd those of each"
+        " task; every method makes the same number of updates.",
     )
     optimizer: OptimizerConfig = Field(
         default=OptimizerConfig(),
-        description="Optimizer of scratch, kd and takd, and of stage II of annealing_kd.",
+        description="Optimizer of the student, except in stage I of annealing_kd, the ramp of"
+        " continuation_kd and the interpolation of seq_kd.",
     )
 
 

@@ -57,9 +57,8 @@ class ImitationLoss:
     """The cross-entropy of each token against what should come next.
 
     In a context of the data, this is the next token of the data; in one that the student wrote, the
-    teacher's most probable token. The start token and padding, which are never generated, are not
-    among them. A context has the student's words up to the end token. The mean is that over all
-    tokens of the batch.
+    teacher's most probable token, which is never the start token or padding. A context has the
+    student's words up to the end token. The mean is that over all tokens of the batch.
 
     Attributes:
       target: the tokens of the texts.
@@ -74,9 +73,10 @@ class ImitationLoss:
         del clock
         best = maxima.argmax(without_special(teachers["teacher"].logits, self.target))
         replaced = jnp.asarray(batch.extra[REPLACED])[:, None]
-        labels = jnp.where(replaced, best, batch.filled_labels)
-        values = losses.cross_entropy(student.logits, labels)
-        return {UNNAMED: Term(values, value_weights(values, student, batch))}
+        # A text of the teacher that was cut has no label at its end.
+        batch = batch.replace(labels=jnp.where(replaced, best, batch.labels))
+        values = losses.cross_entropy(student.logits, batch.filled_labels)
+        return {UNNAMED: Term(values, value_weights(values, student, batch, labels=True))}
 
 
 def build(config: RunSettings, task: Task) -> Method:

@@ -19,6 +19,7 @@ from akd_jax.host.settings import NonNegative, NonNegativeInt, PositiveInt, Sect
 from akd_jax.methods.base import MethodSpec, RunSettings
 from akd_jax.methods.scratch import default_teacher, supervised_loss
 from akd_jax.metrics.generation import closest
+from akd_jax.teachers.stored import describe_precision
 from akd_jax.training import teacher_texts
 from akd_jax.training.method import Method
 from akd_jax.training.optimizers import OptimizerConfig
@@ -195,7 +196,7 @@ def _write(
         train,
         sources,
         target.key,
-        f"{search} {length} tokens, {config.dtype}",
+        f"{search} {length} tokens, {describe_precision(config.dtype)}",
     )
 
 

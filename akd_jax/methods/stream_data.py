@@ -16,6 +16,7 @@ from akd_jax.data.settings import DatasetConfig
 from akd_jax.host.errors import InputError
 from akd_jax.methods.base import RunSettings
 from akd_jax.methods.seq_kd import tokenise_written, write_texts
+from akd_jax.teachers.stored import describe_precision
 from akd_jax.training import replay, teacher_texts
 from akd_jax.training.stage import Evaluate, StageContext
 from akd_jax.training.texts import TextGenerator, TextScores
@@ -102,7 +103,7 @@ class StreamData:
 
     def _write(self, context: StageContext, train: Examples, texts: np.ndarray) -> Examples:
         """Returns the questions with the answers of the teacher."""
-        prompts = completions.prompts(texts)
+        prompts, precision = completions.prompts(texts), describe_precision(self.config.dtype)
         written = write_texts(
             context,
             self.teacher,
@@ -110,7 +111,7 @@ class StreamData:
             train,
             prompts,
             self.target.key,
-            f"greedy, at most {self.config.dataset.max_length} tokens, {self.config.dtype}",
+            f"greedy, at most {self.config.dataset.max_length} tokens, {precision}",
         )
         answers = [(beams.texts[0], not beams.without_end[0]) for beams in written]
         return tokenise_written(context, self.target, prompts, answers)
@@ -124,6 +125,7 @@ class StreamData:
         assert context.folder is not None, "expected a folder for the texts"
         rows = [(name, number) for name in settings.tasks for number in range(settings.count)]
         sources = [f"{name} {number}" for name, number in rows]
+        precision = describe_precision(self.config.dtype)
         written = teacher_texts.load_or_write(
             context.folder,
             f"replay_after_{settings.model}",
@@ -131,7 +133,7 @@ class StreamData:
                 context.digest(settings.model),
                 teacher_texts.digest_of_texts(sources),
                 self.target.key,
-                f"{sampler}, {len(settings.tasks)} tasks, {self.config.dtype}",
+                f"{sampler}, {len(settings.tasks)} tasks, {precision}",
             ),
             sources,
             lambda numbers: sampler(

@@ -7,6 +7,7 @@ the text encoder, and CTC's output layer.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from akd_jax.data.codes import MASK
 from akd_jax.data.dataset import UNLABELLED_SPLIT, concatenate
 from akd_jax.data.text import Vocabulary
 from akd_jax.host.errors import InputError
-from akd_jax.losses.features.randomness import example_keys
+from akd_jax.losses.randomness import example_keys
 from akd_jax.methods.base import RunSettings, teacher_recipe
 from akd_jax.methods.textual_settings import (
     CtcConfig,
@@ -242,7 +243,8 @@ class _SentenceScores:
     def __call__(self, model: Model, loss_variables: Variables, /) -> dict[str, float]:
         """Returns the scores of the loss, and 'sentence_unexplained', the share of the variance."""
         scores = self.mean_loss(model, loss_variables)
-        return {**scores, "sentence_unexplained": scores["sentence"] / self.variance}
+        share = scores["sentence"] / self.variance if self.variance else math.nan
+        return {**scores, "sentence_unexplained": share}
 
 
 def _variance(encoder: Model, batches: Batches) -> float:

@@ -36,7 +36,7 @@ def phoneme_accuracy_rows(hypotheses: Sequence[str], references: Sequence[str]) 
 
 
 def edit_distance(one: str, other: str) -> int:
-    """Returns the smallest number of characters to insert, to delete or to replace."""
+    """Returns the Levenshtein distance: the fewest characters to insert, delete or replace."""
     before = list(range(len(other) + 1))
     for row, character in enumerate(one, start=1):
         after = [row]
@@ -48,7 +48,7 @@ def edit_distance(one: str, other: str) -> int:
 
 
 def sentence_chrf_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
-    """Returns the chrF of each row, from 0 to 1, [N]; see `chrf`."""
+    """Returns the chrF of each row, from 0 to 1, [N]; see `akd_jax.metrics.generation.chrf`."""
     metric = require("sacrebleu", "text").CHRF()
     rows = zip(*paired(hypotheses, references), strict=True)
     return np.array([metric.sentence_score(text, [target]).score / 100 for text, target in rows])

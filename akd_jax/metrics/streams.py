@@ -11,13 +11,11 @@ import numpy as np
 Matrix = Sequence[Sequence[float]]
 
 
-def final_mean(matrix: Matrix) -> float:
-    """Returns the mean over tasks j of R[N, j], the scores after the last task N."""
-    return float(np.mean(matrix[-1]))
+def learning_accuracy(matrix: Matrix) -> float:
+    """Returns the mean over tasks n of R[n, n], the score right after the task was learned.
 
-
-def own_day(matrix: Matrix) -> float:
-    """Returns the mean over tasks n of R[n, n], the score right after the task was learned."""
+    Source: Riemer et al., ICLR 2019, https://arxiv.org/abs/1810.11910.
+    """
     return float(np.mean([row[-1] for row in matrix]))
 
 

@@ -78,8 +78,13 @@ def check_methods(
     return reads
 
 
-def prepare_changes(
-    stage: Stage, student: Model, preprocess: Preprocess, examples: Examples, dataset: Dataset
+def reads_prepared_inputs(
+    stage: Stage,
+    student: Model,
+    teachers: Mapping[str, Model],
+    preprocess: Preprocess,
+    examples: Examples,
+    dataset: Dataset,
 ) -> bool:
     """Returns whether a stage's `prepare` changes what a network with this preprocessing reads.
 
@@ -90,13 +95,14 @@ def prepare_changes(
         return False
     changed = [False]
 
-    def trace(student: Model, batch: Batch) -> None:
-        key = jax.random.key(0)
-        prepared = prepare_batch(stage.prepare, student, {}, batch, Clock.at(), key)
+    def trace(student: Model, teachers: Mapping[str, Model], batch: Batch) -> None:
+        key, live = jax.random.key(0), {name: LiveTeacher(x) for name, x in teachers.items()}
+        prepared = prepare_batch(stage.prepare, student, live, batch, Clock.at(), key)
         before, after = (jax.tree.leaves(preprocess(x.inputs)) for x in (batch, prepared))
         changed[0] = any(a is not b for a, b in zip(before, after, strict=True))
 
-    jax.eval_shape(trace, student, _batch_shapes(examples.labels.dtype, dataset))
+    own = {name: teachers[name] for name in stage.teachers}
+    jax.eval_shape(trace, student, own, _batch_shapes(examples.labels.dtype, dataset))
     return changed[0]
 
 

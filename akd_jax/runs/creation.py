@@ -58,6 +58,8 @@ def _create_teacher(plan: Plan, name: str, workdir: Path) -> None:
     fields = {"dataset", "dtype", "batch_size", "grad_accumulation_steps"}
     config = settings.model_dump(include=fields)
     del config["dataset"]["data_dir"]  # The data can be moved.
+    if settings.skip_nonfinite:
+        config["skip_nonfinite"] = True
     if plan.dataset.task.data_digest:
         config["data"] = plan.dataset.task.data_digest
     if isinstance(recipe, Trained) and recipe.method.teachers:

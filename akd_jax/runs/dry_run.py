@@ -66,9 +66,7 @@ def rehearse(run_config: Any) -> dict[str, Any]:
     stores: dict[str, int] = {}
     models = dict(teachers)
     for stage in plan.method.stages:
-        context = StageContext(
-            plan.dataset, models, plan.batches, plan.settings.seed, plan.tokenise, lambda name: ""
-        )
+        context = StageContext(plan.dataset, models, plan.batches, plan.tokenise, lambda name: "")
         examples = stage_examples(plan, stage, context)
         stored: dict[str, StoredOutputs] = {}
         if plan.settings.teacher.views:

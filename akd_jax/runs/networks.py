@@ -75,7 +75,7 @@ def build_network(
             )
         assert preprocess is not None, "expected a vocabulary or a normalisation"
         network = Network(module, preprocess)
-        shapes = variable_shapes(network, dataset)
+        shapes = network.variable_shapes(dataset.example)
         if model.folder is not None:
             weights = huggingface.weights(model.folder, dataset.task, model.fine_tuned)
             weights.match(shapes)
@@ -83,11 +83,6 @@ def build_network(
     except InputError as error:
         raise InputError(f"{model.field}: {error}") from None
     return network, shapes
-
-
-def variable_shapes(network: Network, dataset: Dataset) -> Any:
-    """Returns the shapes and types of a network's variables."""
-    return network.variable_shapes(dataset.example)
 
 
 def load_vocabularies(

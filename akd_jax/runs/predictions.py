@@ -1,12 +1,13 @@
 """The predictions of a student on the test split, which a run leaves in its folder."""
 
 import io
+import zipfile
 
 import numpy as np
 
 from akd_jax.host import processes
 from akd_jax.host.errors import InputError
-from akd_jax.host.files import Path, absolute, reason
+from akd_jax.host.files import Path, absolute, not_writable, reason, replace_bytes
 from akd_jax.training.texts import Texts
 
 TEST_PREDICTIONS = "test_predictions.npz"
@@ -18,6 +19,9 @@ def save(folder: Path, predicted: np.ndarray | Texts) -> None:
     Args:
       folder: the folder of the run.
       predicted: the logits, float32 [N, C], or the generated texts.
+
+    Raises:
+      InputError: the folder cannot be written.
     """
     if isinstance(predicted, Texts):
         arrays = {
@@ -31,7 +35,10 @@ def save(folder: Path, predicted: np.ndarray | Texts) -> None:
     def write() -> None:
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **arrays)
-        (folder / TEST_PREDICTIONS).write_bytes(content.getvalue())
+        try:
+            replace_bytes(folder / TEST_PREDICTIONS, content.getvalue())
+        except OSError as error:
+            raise not_writable(folder, error) from None
 
     processes.on_primary(write)
 
@@ -57,7 +64,7 @@ def read_test_predictions(workdir: str | Path) -> np.ndarray | Texts | None:
             if "logits" in arrays:
                 return np.asarray(arrays["logits"])
             return Texts(arrays["texts"].tolist(), arrays["scores"], arrays["without_end"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path}: expected the predictions of a run, got {reason(error)}; delete the file"
         ) from None

@@ -107,7 +107,11 @@ def read_teacher_results(field: str, folder: Path) -> dict[str, Any]:
 def _without_teachers(section: Section) -> dict[str, Any]:
     """Returns a section without the descriptions of teachers, which their recipes contain.
 
-    A digest of its content stands for a file that the section names by `path`.
+    Digests stand for a file that the section names by `path` and for the folder of a
+    `sentence_encoder`, so that they can be moved.
+
+    Raises:
+      InputError: there is no such file.
     """
 
     def describes_teachers(value: Any) -> bool:
@@ -119,6 +123,10 @@ def _without_teachers(section: Section) -> dict[str, Any]:
         exclude={name for name in fields if describes_teachers(getattr(section, name))}
     )
     if values.get("path"):
-        content = readable_path("path", values["path"]).read_bytes()
-        values["path"] = hashlib.sha256(content).hexdigest()[:16]
+        path = readable_path("path", values["path"])
+        if not path.is_file():
+            raise InputError(f"path: expected a file, got {path}, which is none; correct the path")
+        values["path"] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    if values.get("sentence_encoder"):
+        values["sentence_encoder"] = model_key(values["sentence_encoder"])
     return values

@@ -14,7 +14,7 @@ from akd_jax.host.checkpoint import Checkpoints
 from akd_jax.host.files import Path, delete_tree
 from akd_jax.host.writers import MetricWriter
 from akd_jax.models.network import Model, Network, count_parameters
-from akd_jax.runs.checks import prepare_changes
+from akd_jax.runs.checks import reads_prepared_inputs
 from akd_jax.runs.evaluation import Evaluator
 from akd_jax.runs.examples import keep_inputs, stage_examples
 from akd_jax.runs.scores import (
@@ -83,7 +83,6 @@ def train_method(
             plan.dataset,
             {**teachers, **finished},
             plan.batches,
-            seed,
             plan.tokenise,
             functools.partial(_digest, plan, network, teachers, finished),
             stored_folder(plan, workdir),
@@ -98,8 +97,8 @@ def train_method(
         outdated = [
             other
             for other in stored
-            if prepare_changes(
-                stage, start, plan.teachers[other].preprocess, examples, plan.dataset
+            if reads_prepared_inputs(
+                stage, start, teachers, plan.teachers[other].preprocess, examples, plan.dataset
             )
         ]
         if outdated:

@@ -17,7 +17,6 @@ from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.models.network import Model, Network
 from akd_jax.runs.examples import keep_inputs
-from akd_jax.runs.networks import variable_shapes
 from akd_jax.runs.resume import creates_teacher, read_teacher_results
 from akd_jax.runs.setup import STORED_OUTPUTS, Plan
 from akd_jax.teachers import stored
@@ -78,7 +77,7 @@ def restore_best(folder: Path, network: Network, plan: Plan) -> Variables:
     Raises:
       InputError: the folder has no checkpoints.
     """
-    shapes = variable_shapes(network, plan.dataset)
+    shapes = network.variable_shapes(plan.dataset.example)
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     restored = None
     if processes.on_primary(folder.exists):
@@ -195,13 +194,12 @@ def _fingerprint(
     inputs = examples.inputs
     if isinstance(network.preprocess, Vocabulary):
         inputs = network.preprocess(inputs)  # Do not depend on other networks' vocabularies.
-    matmul = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # Not in stubs.
     return stored.Fingerprint(
         teacher=stored.teacher_digest(network.module, model.variables),
         data=stored.digest(inputs, name=repr(network.preprocess)),
         augmentation=f"crop_padding {augmentation.crop_padding}, flip {augmentation.flip}",
         seed=augmentation.seed,
-        precision=f"{settings.dtype} on {jax.default_backend()}, matmul precision {matmul}",
+        precision=stored.describe_precision(settings.dtype),
         selection=repr(selection),
     )
 

@@ -89,6 +89,16 @@ def teacher_digest(module: nn.Module, variables: Variables) -> str:
     return digest(variables, name=repr(module))
 
 
+def describe_precision(dtype: str) -> str:
+    """Returns the precision in which a network computes, for a fingerprint.
+
+    Args:
+      dtype: the type in which it computes.
+    """
+    matmul = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # Not in stubs.
+    return f"{dtype} on {jax.default_backend()}, matmul precision {matmul}"
+
+
 def load_or_build(
     folder: Path,
     name: str,

@@ -77,7 +77,8 @@ def check_schedules(stage: Stage, steps_per_epoch: int) -> None:
 
 def _schedules(stage: Stage) -> dict[str, Schedule]:
     """Returns the schedules that a stage records, and those of the weights of its loss."""
-    weights = stage.loss.weights if isinstance(stage.loss, losses.Sum | losses.ModuleSum) else {}
+    sums = losses.Sum | losses.ModuleSum | losses.Balanced
+    weights = stage.loss.weights if isinstance(stage.loss, sums) else {}
     named = {f"the weight of {name}": weight for name, weight in weights.items()}
     return {**named, **stage.schedules}
 

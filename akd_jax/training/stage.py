@@ -24,7 +24,6 @@ class StageContext:
       dataset: the data set of the run.
       models: the teachers of the method, and the best student of each finished stage, by name.
       batches: returns the batches of a split or of examples, with the batch size of the run.
-      seed: the seed of the run.
       tokenise: returns texts, str [N, columns], as examples, and the number of truncated ones.
       digest: returns the digest of a model from its name, that of a teacher as in its results.json.
       folder: the folder of what teachers have computed, which the runs of a comparison share; None
@@ -35,7 +34,6 @@ class StageContext:
     dataset: Dataset
     models: Mapping[str, Model]
     batches: Callable[[str | Examples], Batches]
-    seed: int
     tokenise: Callable[[np.ndarray], tuple[Examples, int]]
     digest: Callable[[str], str]
     folder: Path | None = None

@@ -14,7 +14,7 @@ from akd_jax.losses.compose import takes_axis_name
 from akd_jax.models.network import Model
 from akd_jax.types import Batch, Clock, Loss, Metrics, Outputs, Term, Variables, WeightedSum
 
-_RESERVED = ("loss", "accuracy", "squared_error", "nonfinite")
+_RESERVED = ("loss", "accuracy", "squared_error", "agreement", "nonfinite")  # The step's own.
 
 
 def learns_after_update(loss: Loss) -> bool:

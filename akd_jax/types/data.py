@@ -100,8 +100,8 @@ class Outputs(struct.PyTreeNode):
       logits: unnormalised scores [B, C] or, for every token, [B, L, C]. With `top_k`, C is 0.
       features: name to hidden representation [B, ...].
       top_k: the largest logits of a teacher that stores no others; None for all other models.
-      mask: which positions of a text hold a token and not padding, bool [B, L]; None for models
-        of other inputs.
+      mask: which positions of a text hold a token and not padding, for a decoder those of the
+        completion, bool [B, L]; None for models of other inputs.
       head: the layer that maps the feature 'pooled' to the logits; None if a model does not return
         it, and for stored outputs.
     """

@@ -5,7 +5,6 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax.models.network import Model
 from akd_jax.runs import STUDENT, make_plan
-from akd_jax.runs.networks import variable_shapes
 from akd_jax.runs.stages import build_run
 from akd_jax.runs.teachers import placeholder_outputs, selections
 from akd_jax.teachers.stored import StoredOutputs
@@ -27,9 +26,7 @@ def last_stage(config: ConfigDict) -> StageRun:
     views = plan.settings.teacher.views
     teachers = {
         name: Model(
-            variable_shapes(network, plan.dataset)
-            if views
-            else network.initial_variables(key, example),
+            network.variable_shapes(example) if views else network.initial_variables(key, example),
             network.apply,
         )
         for name, network in plan.teachers.items()
@@ -39,7 +36,7 @@ def last_stage(config: ConfigDict) -> StageRun:
             name: placeholder_outputs(plan, teachers[name], selection, len(examples))
             for name, selection in selections(plan, STUDENT, stage).items()
         }
-    context = StageContext(plan.dataset, {}, plan.batches, 0, plan.tokenise, lambda name: "")
+    context = StageContext(plan.dataset, {}, plan.batches, plan.tokenise, lambda name: "")
     return build_run(
         plan,
         stage,

@@ -89,6 +89,19 @@ def test_different_numbers_of_images_and_labels_are_rejected(folder):
         idx.load(folder)
 
 
+def test_test_labels_of_other_classes_are_rejected(folder):
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(pack(np.array([2, 3, 0])))
+    with pytest.raises(InputError, match=r"expected test labels from 0 to 2, .* got 3; give files"):
+        idx.load(folder)
+
+
+def test_files_without_training_images_are_rejected(folder):
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(pack(np.zeros((0, 5, 4)))))
+    (folder / "train-labels-idx1-ubyte").write_bytes(pack(np.zeros(0)))
+    with pytest.raises(InputError, match="expected training images, got none"):
+        idx.load(folder)
+
+
 def test_missing_data_dir_is_rejected():
     with pytest.raises(InputError, match=r"config\.dataset\.data_dir: expected the folder"):
         idx.load(None)

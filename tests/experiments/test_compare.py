@@ -114,8 +114,11 @@ def test_comparison_without_stored_predictions_computes_them(copied, shared, sma
         expected = shared[1]["methods"][method]
         assert entry["agreement"] == expected["agreement"]
         assert entry["against"] == expected["against"]
-    (copied / "scratch/seed_0/test_predictions.npz").write_bytes(b"damaged")
-    assert "delete the file" in error_of(compare_methods, small, METHODS, 2, copied)
+    path = copied / "scratch/seed_0/test_predictions.npz"
+    np.savez(path, logits=np.zeros((500, 10), np.float32))
+    for damaged in (b"damaged", path.read_bytes()[:-30]):
+        path.write_bytes(damaged)
+        assert "delete the file" in error_of(compare_methods, small, METHODS, 2, copied)
 
 
 def test_finished_comparison_trains_nothing(shared, small):

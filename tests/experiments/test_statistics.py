@@ -159,6 +159,11 @@ def test_difference_of_bleu_is_that_of_the_drawn_rows():
     assert (score(np.arange(25)) > 0.05).all()
 
 
+def bleu_interval(hypotheses, others, references, **options):
+    difference = statistics.bleu_difference(hypotheses, others, references)
+    return statistics.paired_bootstrap(difference, len(hypotheses), len(references), **options)
+
+
 def test_interval_of_bleu_of_two_systems_equals_a_loop_over_resampled_texts():
     (one,), (other,), references = systems(students=1)
     rng = np.random.default_rng(7)
@@ -169,7 +174,7 @@ def test_interval_of_bleu_of_two_systems_equals_a_loop_over_resampled_texts():
         differences.append(
             bleu_of_rows(one, references, rows) - bleu_of_rows(other, references, rows)
         )
-    interval = statistics.bleu_interval([one], [other], references, resamples=60, seed=7)
+    interval = bleu_interval([one], [other], references, resamples=60, seed=7)
     np.testing.assert_allclose(interval, np.percentile(differences, (2.5, 97.5)), rtol=1e-12)
     assert interval[0] < interval[1]
 
@@ -178,25 +183,25 @@ def test_interval_of_bleu_draws_seeds_as_well():
     hypotheses, others, references = systems(students=3)
     direct = direct_difference(hypotheses, others, references)
     expected = statistics.paired_bootstrap(direct, 3, 25, resamples=30, seed=1)
-    interval = statistics.bleu_interval(hypotheses, others, references, resamples=30, seed=1)
+    interval = bleu_interval(hypotheses, others, references, resamples=30, seed=1)
     np.testing.assert_allclose(interval, expected, rtol=1e-12)
     # Two students with opposite differences: a resample may contain only one of them.
     one, other = hypotheses[0], others[0]
-    low, high = statistics.bleu_interval([one, other], [other, one], references, resamples=100)
+    low, high = bleu_interval([one, other], [other, one], references, resamples=100)
     assert low < -0.05 and high > 0.05
 
 
 def test_interval_of_bleu_of_equal_texts_is_0():
     hypotheses, _, references = systems(students=2)
-    interval = statistics.bleu_interval(hypotheses, hypotheses, references, resamples=20)
+    interval = bleu_interval(hypotheses, hypotheses, references, resamples=20)
     assert interval == (0, 0)
 
 
 def test_bleu_of_unequal_numbers_of_students_or_rows_is_refused():
     hypotheses, _, references = systems(students=2)
     with pytest.raises(ValueError, match="equal numbers of students, got 2 and 1"):
-        statistics.bleu_interval(hypotheses, hypotheses[:1], references)
+        bleu_interval(hypotheses, hypotheses[:1], references)
     with pytest.raises(ValueError, match=r"hypotheses: expected 24 rows, .*, got 25"):
-        statistics.bleu_interval(hypotheses, hypotheses, references[:-1])
+        bleu_interval(hypotheses, hypotheses, references[:-1])
     with pytest.raises(ValueError, match="expected a list of texts, got the text"):
-        statistics.bleu_interval(hypotheses[0], hypotheses[0], references)
+        bleu_interval(hypotheses[0], hypotheses[0], references)

@@ -9,6 +9,7 @@ import time
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from akd_jax.host.errors import InputError
 from akd_jax.host.writers import MetricWriter, ProgressBar
 from tests.support.launching import GUARD_SECONDS, ROOT
 
@@ -60,6 +61,15 @@ def test_rewind_drops_later_records_and_an_incomplete_line(tmp_path):
     resumed.write(make_record(3))
     resumed.close()
     assert read_steps(resumed.path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("line", ["step 1", '{"epoch": 1}', "[1]"])
+def test_rewind_of_other_lines_is_refused(tmp_path, line):
+    writer = MetricWriter(tmp_path)
+    writer.path.write_text(f"{line}\n")
+    with pytest.raises(InputError, match="expected a JSON object with a step in each line, got:"):
+        writer.rewind(2)
+    assert writer.path.read_text() == f"{line}\n"
 
 
 def test_nonfinite_numbers_are_written_as_null_and_not_sent_to_tensorboard(tmp_path, caplog):

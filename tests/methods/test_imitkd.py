@@ -152,7 +152,7 @@ def test_texts_that_were_cut_have_no_end(root, config, tmp_path):
     plan = runs.make_plan(config)
     (stage,) = plan.method.stages
     context = StageContext(
-        plan.dataset, {}, plan.batches, 0, plan.tokenise, lambda name: "digest", tmp_path
+        plan.dataset, {}, plan.batches, plan.tokenise, lambda name: "digest", tmp_path
     )
     labels = stage.data(context).labels
     end = plan.dataset.task.target.end
@@ -194,7 +194,6 @@ def test_interpolation_uses_the_beam_that_is_closest_to_the_data(root, config, t
         plan.dataset,
         models,
         plan.batches,
-        0,
         plan.tokenise,
         lambda name: records.read(root / "run/teacher/results.json")["digest"],
         root / "run/teacher_logits",

@@ -174,7 +174,6 @@ def test_stage_1_centres_and_scales_the_teachers_logits(config):
         dataset=None,
         models={"teacher": Model({}, lambda variables, inputs, **options: Outputs(inputs))},
         batches=lambda split: Batches(examples, 4),
-        seed=0,
         tokenise=None,
         digest=None,
     )
@@ -192,6 +191,14 @@ def test_stage_1_centres_and_scales_the_teachers_logits(config):
     (term,) = terms.values()
     expected = np.square(np.float64(STUDENT) - centred / scale / 2).mean(axis=-1)
     np.testing.assert_allclose(term.values, expected, rtol=1e-5)
+
+
+def test_logits_of_generated_texts_have_no_scale(config):
+    config.annealing_kd.stage_1.teacher_logits = "scaled"
+    config.method = "annealing_kd"
+    task = Task((), target=TargetVocabulary("x", 5, 1, 2, 0, decode=str))
+    with pytest.raises(InputError, match="expected raw or centred for texts to generate, got sca"):
+        methods.METHODS["annealing_kd"].build(parse(config), task)
 
 
 def test_stage_2_starts_from_the_last_student_and_keeps_the_teacher(config):

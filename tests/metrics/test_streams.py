@@ -10,8 +10,7 @@ MATRIX = [[0.8], [0.5, 0.9], [0.6, 0.7, 0.4]]
 
 
 def test_scores_of_a_matrix():
-    assert streams.final_mean(MATRIX) == pytest.approx((0.6 + 0.7 + 0.4) / 3)
-    assert streams.own_day(MATRIX) == pytest.approx((0.8 + 0.9 + 0.4) / 3)
+    assert streams.learning_accuracy(MATRIX) == pytest.approx((0.8 + 0.9 + 0.4) / 3)
     assert streams.forgetting(MATRIX) == pytest.approx(((0.8 - 0.6) + (0.9 - 0.7)) / 2)
     assert streams.forgetting([[0.3]]) == 0
     # A later task can help an earlier one.

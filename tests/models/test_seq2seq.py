@@ -102,9 +102,17 @@ def test_damaged_folders_are_refused(tmp_path):
         InputError, match=r"expected the tensor model\.decoder\.layers\.3\..*, got none"
     ):
         marian.read_weights(tmp_path, shapes)
+    other = Transformer(Seq2SeqConfig(**{**vars(config), "encoder_layers": 1}))
+    shapes = jax.eval_shape(other.init, jax.random.key(0), texts([3], [2]))
+    with pytest.raises(InputError, match=r"expected the layers .* got tensors of model\.encoder"):
+        marian.read_weights(tmp_path, shapes)
     other = Transformer(Seq2SeqConfig(**{**vars(config), "inner_width": 20}))
     shapes = jax.eval_shape(other.init, jax.random.key(0), texts([3], [2]))
     with pytest.raises(InputError, match=r"fc1.* with the shape \[20.*\], got \[24"):
+        marian.read_weights(tmp_path, shapes)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-40])
+    with pytest.raises(InputError, match="expected a complete safetensors file, got: "):
         marian.read_weights(tmp_path, shapes)
 
 

@@ -63,6 +63,13 @@ KNOWN = "the student has hidden, image; teacher has hidden, image"
             "stage custom_0: the weight of hard: expected values from 0 to inf, got -0.333333 in"
             " epoch 3; change the schedule",
         ),
+        (
+            losses.balance(
+                hard=(1.0, supervised_loss),
+                soft=(schedules.linear(1.0, -1.0, epochs=3), losses.kl),
+            ),
+            "stage custom_0: the weight of soft: expected values from 0 to inf, got -0.333333 in",
+        ),
     ],
 )
 def test_bad_loss_is_refused(config, tmp_path, monkeypatch, loss, message):

@@ -39,11 +39,11 @@ def test_comparison_has_the_scores_of_streams(root):
     assert {row[""] for row in table[:2]} == {"(teacher_copy)", "(teacher_reverse)"}
     assert [row[""] for row in table[2:]] == ["lamol", "word_kd"]
     results = [records.read(root / "compared/word_kd/seed_0/results.json")]
-    own_day = [
+    learned = [
         np.mean([list(stage["tests"].values())[-1] for stage in result["stages"]])
         for result in results
     ]
-    assert table[-1]["own day"].startswith(f"{100 * np.mean(own_day):.2f}")
+    assert table[-1]["after learning"].startswith(f"{100 * np.mean(learned):.2f}")
     forgotten = [
         max(first, last) - last
         for first, last in (

@@ -29,8 +29,11 @@ FILES = {
 def load_fashion_mnist(data_dir: Path | None) -> Source:
     """Reads Fashion-MNIST: 28x28x1 images, 10 classes.
 
-    Xiao et al., 2017, https://arxiv.org/abs/1708.07747. Without a folder, read the files of
-    Debian's package dataset-fashion-mnist. Raise InputError like `load`.
+    Xiao et al., 2017, https://arxiv.org/abs/1708.07747. Without a folder, it reads the files of
+    Debian's package dataset-fashion-mnist.
+
+    Raises:
+      InputError: see `load`.
     """
     return load(data_dir or FASHION_MNIST_DIR)
 
@@ -45,7 +48,8 @@ def load(data_dir: Path | None) -> Source:
       all pixels of the training images.
 
     Raises:
-      InputError: a file is missing or damaged, or the numbers of images and labels differ.
+      InputError: a file is missing or damaged, the numbers of images and labels differ, there is
+        no training image, or a test label does not occur in training.
     """
     if data_dir is None:
         raise InputError(
@@ -60,11 +64,19 @@ def load(data_dir: Path | None) -> Source:
                 f" {labels_file}, got {len(images)}; fetch both files again"
             )
         splits[name] = Examples(images[..., None], labels.astype(np.int32))
-    pixels = splits["train"].inputs
+    pixels, labels = splits["train"].inputs, splits["train"].labels
+    if not len(labels):
+        raise InputError(f"{data_dir}: expected training images, got none; fetch the files again")
+    classes = int(labels.max()) + 1
+    if splits["test"].labels.max(initial=0) >= classes:
+        raise InputError(
+            f"{data_dir}: expected test labels from 0 to {classes - 1}, those of the training"
+            f" images, got {splits['test'].labels.max()}; give files of one data set"
+        )
     return Source(
         train=splits["train"],
         test=splits["test"],
-        task=Task.numbered(int(splits["train"].labels.max()) + 1),
+        task=Task.numbered(classes),
         normalise=Normalise((round(float(pixels.mean()), 3),), (round(float(pixels.std()), 3),)),
     )
 

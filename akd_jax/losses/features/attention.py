@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax import checks
-from akd_jax.losses.features.distances import prepare_pair
+from akd_jax.losses.features.preparation import prepare_features
 from akd_jax.losses.logits.divergences import kl
-from akd_jax.losses.logits.tokens import masked_mean
+from akd_jax.losses.rows import masked_mean
 from akd_jax.types import Array
 
 
@@ -112,7 +112,7 @@ def relation_kl(
     """
     student, teacher = (
         _split_heads(features, relation_heads)
-        for features in prepare_pair(student_features, teacher_features)
+        for features in prepare_features(student_features, teacher_features)
     )
     if student.shape[:3] != teacher.shape[:3]:
         raise ValueError(
@@ -126,7 +126,7 @@ def relation_kl(
 def _prepare_scores(
     student_features: Array, teacher_features: Array
 ) -> tuple[jax.Array, jax.Array]:
-    student, teacher = prepare_pair(student_features, teacher_features)
+    student, teacher = prepare_features(student_features, teacher_features)
     if student.shape != teacher.shape or student.ndim != 4 or student.shape[2] != student.shape[3]:
         raise ValueError(
             "features: expected attention scores [B, heads, L, L] of the same texts and number of"

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from akd_jax import checks
 from akd_jax.losses.binding import UNNAMED, Layers, value_weights
-from akd_jax.losses.features.distances import read_pair
+from akd_jax.losses.features.preparation import read_pair
 from akd_jax.losses.features.projectors import batch_norm, projector
 from akd_jax.types import Batch, Clock, Outputs, Term
 

@@ -1,4 +1,4 @@
-"""Losses that read the teacher's classifier, its last layer."""
+"""Losses that prepare a student for the teacher's classifier, its last layer: SimKD and SRRL."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,8 @@ import jax.numpy as jnp
 
 from akd_jax import checks
 from akd_jax.losses.binding import Layers, value_weights
-from akd_jax.losses.features.distances import (
-    as_map,
-    feature_mse,
-    pool_to_smaller,
-    prepare_pair,
-    read_pair,
-)
+from akd_jax.losses.features.distances import feature_mse
+from akd_jax.losses.features.preparation import as_map, pool_to_smaller, prepare_features, read_pair
 from akd_jax.losses.features.projectors import batch_norm
 from akd_jax.types import Array, Batch, Clock, Head, Outputs, Term
 
@@ -42,7 +37,7 @@ def simkd(student_features: Array, teacher_features: Array) -> jax.Array:
     Raises:
       ValueError: the features are not maps with the same number of channels.
     """
-    student, teacher = prepare_pair(student_features, teacher_features)
+    student, teacher = prepare_features(student_features, teacher_features)
     if not student.ndim == teacher.ndim == 4 or student.shape[-1] != teacher.shape[-1]:
         raise ValueError(
             "simkd: expected maps [B, H, W, C] of student and teacher with the same channels, got"
@@ -106,7 +101,7 @@ class SRRL(nn.Module):
         for name in ("alpha", "beta"):
             checks.check_values(name, getattr(self, name), "at least 0", lambda x: x >= 0)
         teacher = teachers[self.teacher]
-        head = _live_head("SRRL", teacher)
+        head = _live_head(teacher)
         features, target = map(as_map, read_pair(self.layers, student, teacher))
         target = target.mean(axis=(1, 2))
         width = head.kernel.shape[0]
@@ -126,7 +121,7 @@ class SRRL(nn.Module):
         }
 
 
-def _live_head(loss: str, teacher: Outputs) -> Head:
+def _live_head(teacher: Outputs) -> Head:
     """Returns the last layer of a teacher in float32, without a gradient.
 
     Raises:
@@ -134,7 +129,7 @@ def _live_head(loss: str, teacher: Outputs) -> Head:
     """
     if teacher.head is None:
         raise ValueError(
-            f"{loss}: expected the teacher's last layer, which stored outputs do not have, got"
+            "SRRL: expected the teacher's last layer, which stored outputs do not have, got"
             " none; set config.teacher.views to 0 to run the teacher in every step"
         )
     head = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), teacher.head)

@@ -7,13 +7,11 @@ no gradient.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from akd_jax import checks
-from akd_jax.losses.binding import Layers, layer_names
-from akd_jax.types import Array, Outputs
-
-_SMALLEST_NORM = 1e-12  # The epsilon of PyTorch's `normalize`.
+from akd_jax.losses.features.preparation import mean_per_row, pool_to_smaller, prepare_features
+from akd_jax.losses.rows import unit_rows
+from akd_jax.types import Array
 
 
 def feature_mse(
@@ -40,7 +38,7 @@ def feature_mse(
     Raises:
       ValueError: the shapes differ, or padding would count in the features of texts.
     """
-    student, teacher = prepare_pair(student_features, teacher_features)
+    student, teacher = prepare_features(student_features, teacher_features)
     if mask is not None and student.ndim > 3:
         raise ValueError(
             "student_features: expected tokens [B, L, D] or vectors [B, D] of texts, got shape"
@@ -85,7 +83,7 @@ def attention_transfer(
       ValueError: the features are neither both maps nor both tokens of the same texts, or the
         mask does not fit.
     """
-    student, teacher = prepare_pair(student_features, teacher_features)
+    student, teacher = prepare_features(student_features, teacher_features)
     are_maps = student.ndim == teacher.ndim == 4 and mask is None
     are_tokens = student.ndim == teacher.ndim == 3
     shared = 1 if are_maps else 2  # The leading axes that student and teacher share.
@@ -106,97 +104,3 @@ def attention_transfer(
     positions = checks.broadcast_mask("mask", mask, student_map.shape).astype(jnp.float32)
     difference = unit_rows(student_map * positions) - unit_rows(teacher_map * positions)
     return jnp.square(difference).sum(axis=-1) / jnp.maximum(positions.sum(axis=-1), 1)
-
-
-def unit_rows(rows: jax.Array, weights: jax.Array | None = None) -> jax.Array:
-    """Returns rows divided by their norms; rows of norm 0 stay 0 and get no gradient.
-
-    Args:
-      rows: float32 [..., n].
-      weights: the weight of each of the n squares in the norm, [n]; None for 1.
-    """
-    squares = jnp.square(rows) if weights is None else weights * jnp.square(rows)
-    square = squares.sum(axis=-1, keepdims=True)
-    positive = square > _SMALLEST_NORM**2
-    # The derivative of the square root at 0 is infinite; times 0 it would be NaN.
-    return jnp.where(positive, rows / jnp.sqrt(jnp.where(positive, square, 1)), 0)
-
-
-def prepare_pair(student_features: Array, teacher_features: Array) -> tuple[jax.Array, jax.Array]:
-    """Returns float32 features; stops the gradient of the teacher's."""
-    teacher = jax.lax.stop_gradient(jnp.asarray(teacher_features, jnp.float32))
-    return jnp.asarray(student_features, jnp.float32), teacher
-
-
-def read_pair(layers: Layers, student: Outputs, teacher: Outputs) -> tuple[jax.Array, jax.Array]:
-    """Returns the float32 features of a pair of layers; stops the gradient of the teacher's.
-
-    Args:
-      layers: the feature that student and teacher call by this name; or a pair of names.
-      student: the student's outputs.
-      teacher: the teacher's outputs.
-
-    Raises:
-      ValueError: the features are not of the same examples.
-    """
-    student_layer, teacher_layer = layer_names(layers)
-    pair = prepare_pair(student.features[student_layer], teacher.features[teacher_layer])
-    if len(pair[0]) != len(pair[1]):
-        raise ValueError(
-            f"features: expected the same examples in {student_layer!r} of the student and"
-            f" {teacher_layer!r} of the teacher, got shapes {pair[0].shape} and {pair[1].shape}"
-        )
-    return pair
-
-
-def as_map(features: jax.Array) -> jax.Array:
-    """Returns maps [B, H, W, C] as they are, and vectors [B, D] as maps [B, 1, 1, D].
-
-    Raises:
-      ValueError: the features are neither maps nor vectors.
-    """
-    if features.ndim not in (2, 4):
-        raise ValueError(
-            "features: expected maps [B, H, W, C] or vectors [B, D], got shape"
-            f" {features.shape}; choose other layers"
-        )
-    return features[:, None, None] if features.ndim == 2 else features
-
-
-def check_maps(*features: jax.Array) -> None:
-    """Raises ValueError unless all features are maps [B, H, W, C] of the same B examples."""
-    if any(x.ndim != 4 or len(x) != len(features[0]) for x in features):
-        raise ValueError(
-            "features: expected maps [B, H, W, C] of the same examples, got shapes"
-            f" {' and '.join(str(x.shape) for x in features)}; choose other layers"
-        )
-
-
-def mean_per_row(values: jax.Array) -> jax.Array:
-    """Returns the mean over all elements of an example [B], or of a token of [B, L, D], [B, L]."""
-    first = 2 if values.ndim == 3 else 1
-    return values.mean(axis=tuple(range(first, values.ndim)))
-
-
-def pool_to_smaller(one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Averages maps [B, H, W, C] over windows, so that both have the smaller height and width."""
-    size = tuple(map(min, one.shape[1:3], other.shape[1:3]))
-    return average_pool(one, size), average_pool(other, size)
-
-
-def average_pool(maps: jax.Array, size: tuple[int, ...]) -> jax.Array:
-    """Averages maps [B, H, W, C] to [B, *size, C] over windows as PyTorch's adaptive pooling."""
-    if maps.shape[1:3] == size:
-        return maps
-    rows, columns = (
-        _pool_matrix(before, after) for before, after in zip(maps.shape[1:3], size, strict=True)
-    )
-    return jnp.einsum("oh,pw,bhwc->bopc", rows, columns, maps, precision=jax.lax.Precision.HIGHEST)
-
-
-def _pool_matrix(before: int, after: int) -> np.ndarray:
-    """Returns the matrix [after, before] that averages windows of about before / after pixels."""
-    window, pixel = np.ogrid[:after, :before]
-    # Window i holds the pixels from floor(i * before / after) to ceil((i + 1) * before / after).
-    inside = (pixel >= window * before // after) & (pixel < -(-(window + 1) * before // after))
-    return (inside / inside.sum(axis=1, keepdims=True)).astype(np.float32)

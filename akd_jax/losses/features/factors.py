@@ -8,13 +8,9 @@ import jax.numpy as jnp
 
 from akd_jax import checks
 from akd_jax.losses.binding import Layers, value_weights
-from akd_jax.losses.features.distances import (
-    check_maps,
-    feature_mse,
-    pool_to_smaller,
-    read_pair,
-    unit_rows,
-)
+from akd_jax.losses.features.distances import feature_mse
+from akd_jax.losses.features.preparation import check_maps, pool_to_smaller, read_pair
+from akd_jax.losses.rows import unit_rows
 from akd_jax.types import Batch, Clock, Outputs, Term
 
 

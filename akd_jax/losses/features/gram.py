@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax.losses.binding import UNNAMED, Layers, value_weights
-from akd_jax.losses.features.distances import (
+from akd_jax.losses.features.preparation import (
     check_maps,
     pool_to_smaller,
-    prepare_pair,
+    prepare_features,
     read_pair,
-    unit_rows,
 )
+from akd_jax.losses.rows import unit_rows
 from akd_jax.types import Array, Batch, Clock, Outputs, Term
 
 Pooling = Literal["max", "average"]
@@ -50,7 +50,7 @@ def nst(student_features: Array, teacher_features: Array) -> jax.Array:
     Raises:
       ValueError: the features are not maps of the same examples.
     """
-    pair = prepare_pair(student_features, teacher_features)
+    pair = prepare_features(student_features, teacher_features)
     check_maps(*pair)
     student, teacher = (_unit_channels(maps) for maps in pool_to_smaller(*pair))
     (s, pixels), t = student.shape[1:], teacher.shape[1]
@@ -76,7 +76,7 @@ def fsp_matrix(first: Array, second: Array, *, pooling: Pooling = "max") -> jax.
 
     If the maps differ in size, the larger one is pooled to the size of the smaller one.
 
-    Source: Yim et al., "A Gift from Knowledge Distillation", CVPR 2017.
+    Source: Yim et al., "A Gift from Knowledge Distillation", CVPR 2017; see `FSP`.
 
     Args:
       first: the map of a layer, [B, H, W, C].

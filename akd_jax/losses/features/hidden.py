@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from akd_jax.losses.binding import value_weights
-from akd_jax.losses.features.distances import feature_mse, prepare_pair, unit_rows
+from akd_jax.losses.features.distances import feature_mse
+from akd_jax.losses.features.preparation import prepare_features
 from akd_jax.losses.features.projectors import apply_to_rows
+from akd_jax.losses.rows import unit_rows
 from akd_jax.types import Array, Batch, Clock, Outputs, Term
 
 LayerStrategy = Literal["uniform", "top", "bottom", "pkd_skip", "pkd_last"]
@@ -97,7 +99,7 @@ def cosine(student_features: Array, teacher_features: Array) -> jax.Array:
     Raises:
       ValueError: the features are neither both tokens nor both vectors of one shape.
     """
-    student, teacher = prepare_pair(student_features, teacher_features)
+    student, teacher = prepare_features(student_features, teacher_features)
     if student.shape != teacher.shape or student.ndim not in (2, 3):
         raise ValueError(
             "features: expected tokens [B, L, D] or vectors [B, D] of one shape, got shapes"
@@ -133,7 +135,7 @@ def pkd(student_features: Array, teacher_features: Array) -> jax.Array:
     Raises:
       ValueError: the features are not hidden states of the same texts and width.
     """
-    student, teacher = prepare_pair(student_features, teacher_features)
+    student, teacher = prepare_features(student_features, teacher_features)
     if student.shape != teacher.shape or student.ndim not in (2, 3):
         raise ValueError(
             "features: expected hidden states [B, L, D] or [B, D] of one shape, got shapes"
@@ -209,7 +211,7 @@ class HiddenStates(nn.Module):
         """
         del clock
         features = {
-            name: prepare_pair(student.features[name], teachers[self.teacher].features[target])
+            name: prepare_features(student.features[name], teachers[self.teacher].features[target])
             for name, target in self.layers
         }
         shapes, targets = ({x.shape for x in side} for side in zip(*features.values(), strict=True))

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import flax.linen as nn
 
 from akd_jax.losses.binding import UNNAMED, Layers, value_weights
-from akd_jax.losses.features.distances import feature_mse, read_pair
+from akd_jax.losses.features.distances import feature_mse
+from akd_jax.losses.features.preparation import read_pair
 from akd_jax.losses.features.projectors import batch_norm, projector
 from akd_jax.types import Batch, Clock, Outputs, Term
 
@@ -60,7 +61,8 @@ class Hint(nn.Module):
         """Returns one term: a value per example [B], or per token [B, L].
 
         Raises:
-          ValueError: no projection maps the student's shape to the teacher's.
+          ValueError: no projection maps the student's shape to the teacher's, or a batch norm is
+            asked for with tokens.
         """
         del clock
         features, target = read_pair(self.layers, student, teachers[self.teacher])

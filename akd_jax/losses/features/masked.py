@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from akd_jax import checks
 from akd_jax.losses.binding import UNNAMED, Layers, value_weights
-from akd_jax.losses.features.distances import check_maps, read_pair
+from akd_jax.losses.features.preparation import check_maps, read_pair
 from akd_jax.losses.features.projectors import projector
-from akd_jax.losses.features.randomness import example_keys
+from akd_jax.losses.randomness import example_keys
 from akd_jax.types import Batch, Clock, Outputs, Term
 
 

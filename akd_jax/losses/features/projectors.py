@@ -38,7 +38,7 @@ def projector(
     Raises:
       ValueError: no layer maps one shape to the other.
     """
-    if len(student_shape) == len(teacher_shape) and len(student_shape) in (2, 3):
+    if len(student_shape) in (2, 3) and student_shape[1:-1] == teacher_shape[1:-1]:
         return nn.Dense(teacher_shape[-1], use_bias=use_bias)
     if len(student_shape) == len(teacher_shape) == 4:
         before, after = student_shape[1:3], teacher_shape[1:3]
@@ -50,8 +50,9 @@ def projector(
         if min(kernel) > 0:
             return nn.Conv(teacher_shape[-1], kernel, padding="VALID", use_bias=use_bias)
     raise ValueError(
-        "projector: expected both maps [B, H, W, C], both tokens [B, L, D] or both vectors [B, D],"
-        " and a student's map that is half as large as the teacher's or at least as large, got"
+        "projector: expected both maps [B, H, W, C], both tokens [B, L, D] of the same texts or"
+        " both vectors [B, D], and a student's map that is half as large as the teacher's or at"
+        " least as large, got"
         f" shapes {student_shape} and {teacher_shape}; choose other layers"
     )
 

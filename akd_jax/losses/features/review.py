@@ -9,13 +9,8 @@ import numpy as np
 
 from akd_jax import checks
 from akd_jax.losses.binding import UNNAMED, Layers, value_weights
-from akd_jax.losses.features.distances import (
-    as_map,
-    average_pool,
-    feature_mse,
-    prepare_pair,
-    read_pair,
-)
+from akd_jax.losses.features.distances import feature_mse
+from akd_jax.losses.features.preparation import as_map, average_pool, prepare_features, read_pair
 from akd_jax.losses.features.projectors import batch_norm
 from akd_jax.types import Array, Batch, Clock, Outputs, Term
 
@@ -27,8 +22,8 @@ def hcl(student_features: Array, teacher_features: Array) -> jax.Array:
 
         value = sum_k w_k mean (P_k F_s - P_k F_t)^2 / sum_k w_k        w_k = 2^-k
 
-    P_0 keeps the map. P_1, P_2 and P_3 are average pools to 4x4, 2x2 and 1x1 pixels; those that are
-    not smaller than the map are left out. It is the loss of `ReviewKD`.
+    P_0 keeps the map. P_1, P_2, ... are those average pools to 4x4, 2x2 and 1x1 pixels that are
+    smaller than the map. It is the loss of `ReviewKD`.
 
     Source: Chen et al., "Distilling Knowledge via Knowledge Review", CVPR 2021,
     https://arxiv.org/abs/2104.09044.
@@ -43,7 +38,7 @@ def hcl(student_features: Array, teacher_features: Array) -> jax.Array:
     Raises:
       ValueError: the shapes differ, or the features are neither maps nor vectors.
     """
-    student, teacher = map(as_map, prepare_pair(student_features, teacher_features))
+    student, teacher = map(as_map, prepare_features(student_features, teacher_features))
     value = feature_mse(student, teacher)
     weight = total = 1.0
     for size in _POOLED_SIZES:

@@ -8,15 +8,10 @@ import jax.numpy as jnp
 
 from akd_jax import checks
 from akd_jax.losses.binding import UNNAMED, Layers, layer_names, value_weights
-from akd_jax.losses.features.distances import (
-    as_map,
-    feature_mse,
-    pool_to_smaller,
-    read_pair,
-    unit_rows,
-)
+from akd_jax.losses.features.distances import feature_mse
+from akd_jax.losses.features.preparation import as_map, pool_to_smaller, read_pair
 from akd_jax.losses.features.projectors import batch_norm
-from akd_jax.losses.rows import flatten, gather_rows
+from akd_jax.losses.rows import flatten, gather_rows, unit_rows
 from akd_jax.types import Batch, Clock, Outputs, Term
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from akd_jax import checks
 from akd_jax.losses.binding import UNNAMED, Layers, value_weights
-from akd_jax.losses.features.distances import mean_per_row, pool_to_smaller, read_pair
+from akd_jax.losses.features.preparation import mean_per_row, pool_to_smaller, read_pair
 from akd_jax.losses.features.projectors import apply_to_rows
 from akd_jax.types import Batch, Clock, Outputs, Term
 

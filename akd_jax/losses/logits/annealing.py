@@ -3,23 +3,22 @@
 The conventions are those of `akd_jax.losses.logits.divergences`: one value per row, in float32.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from akd_jax.losses.logits.class_axis import (
+    ClassReduction,
     factor_option,
     log_softmax,
     positive_option,
     prepare_pair,
+    reduce_classes,
     share_option,
+    without_common_infinities,
 )
 from akd_jax.losses.logits.labels import supervised
 from akd_jax.types import Array
-
-ClassReduction = Literal["mean", "sum"]
 
 
 def annealed_mse(
@@ -57,19 +56,12 @@ def annealed_mse(
       ValueError: the shapes of the logits differ, class_reduction is unknown, a concrete factor
         is out of range or has another shape, or the mask does not fit the logits.
     """
-    if class_reduction not in ("mean", "sum"):
-        raise ValueError(f"class_reduction: expected 'mean' or 'sum', got {class_reduction!r}")
     student, teacher, where = prepare_pair(student_logits, teacher_logits, axis, where)
     factor = share_option("factor", factor, student.shape[:-1])
     # Masked logits are 0 in both, so that their error is 0.
-    excluded = (student == -jnp.inf) & (teacher == -jnp.inf)
-    student, teacher = (jnp.where(excluded, 0, logits) for logits in (student, teacher))
+    student, teacher = without_common_infinities(student, teacher)
     squares = jnp.square(student - factor[..., None] * teacher)
-    if class_reduction == "sum":
-        return squares.sum(axis=-1)
-    if where is None:
-        return squares.mean(axis=-1)
-    return squares.sum(axis=-1) / jnp.maximum(where.sum(axis=-1, dtype=jnp.float32), 1)
+    return reduce_classes(squares, where, class_reduction)
 
 
 def weighted_annealed_mse(

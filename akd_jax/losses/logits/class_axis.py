@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from jax.typing import ArrayLike
 
 from akd_jax import checks
 from akd_jax.types import Array
+
+ClassReduction = Literal["mean", "sum"]
 
 
 def prepare(logits: Array, axis: int, where: Array | None) -> tuple[jax.Array, jax.Array | None]:
@@ -51,8 +54,35 @@ def prepare_pair(
     return student, jax.lax.stop_gradient(teacher), mask
 
 
+def without_common_infinities(
+    student: jax.Array, teacher: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Sets logits of -inf in both to 0, so that their difference is 0."""
+    excluded = (student == -jnp.inf) & (teacher == -jnp.inf)
+    return jnp.where(excluded, 0, student), jnp.where(excluded, 0, teacher)
+
+
+def reduce_classes(
+    values: jax.Array, where: jax.Array | None, class_reduction: ClassReduction
+) -> jax.Array:
+    """Returns the sum or the mean of values [..., C], which are 0 for masked classes, [...].
+
+    The mean is that over the classes that count, and 0 if there is none.
+
+    Raises:
+      ValueError: class_reduction is unknown.
+    """
+    if class_reduction not in ("mean", "sum"):
+        raise ValueError(f"class_reduction: expected 'mean' or 'sum', got {class_reduction!r}")
+    if class_reduction == "sum":
+        return values.sum(axis=-1)
+    if where is None:
+        return values.mean(axis=-1)
+    return values.sum(axis=-1) / jnp.maximum(where.sum(axis=-1, dtype=jnp.float32), 1)
+
+
 def soften(logits: jax.Array, temperature: ArrayLike) -> jax.Array:
-    """Returns logits / T; logits of -inf get no gradient and give T none."""
+    """Returns logits / T; logits of -inf stay -inf and give T no gradient."""
     excluded = logits == -jnp.inf
     # An infinite quotient must not depend on T: its derivative with respect to T would be NaN.
     infinite = logits / jax.lax.stop_gradient(temperature)
@@ -77,19 +107,19 @@ def row_option(
 
 
 def positive_option(name: str, value: ArrayLike, rows: tuple[int, ...]) -> jax.Array:
-    """As `row_option`, for an option greater than 0, such as a temperature."""
+    """Like `row_option`, for an option greater than 0, such as a temperature."""
     return row_option(
         name, value, rows, "finite values greater than 0", lambda x: (x > 0) & np.isfinite(x)
     )
 
 
 def share_option(name: str, value: ArrayLike, rows: tuple[int, ...]) -> jax.Array:
-    """As `row_option`, for an option from 0 to 1, such as a share of a mixture."""
+    """Like `row_option`, for an option from 0 to 1, such as a share of a mixture."""
     return row_option(name, value, rows, "values from 0 to 1", lambda x: (x >= 0) & (x <= 1))
 
 
 def factor_option(name: str, value: ArrayLike, rows: tuple[int, ...]) -> jax.Array:
-    """As `row_option`, for an option of at least 0, such as the factor of a part of a loss."""
+    """Like `row_option`, for an option of at least 0, such as the factor of a part of a loss."""
     return row_option(
         name, value, rows, "finite values of at least 0", lambda x: (x >= 0) & np.isfinite(x)
     )

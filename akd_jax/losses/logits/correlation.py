@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from akd_jax.losses.logits.class_axis import factor_option, positive_option, prepare_pair, soften
-from akd_jax.losses.rows import row_weights
+from akd_jax.losses.rows import row_weights, sum_devices
 from akd_jax.types import Array
 
-_EPSILON = 1e-8  # Is added to a product of norms, as by the authors of DIST.
+_EPSILON = 1e-8  # Added to a product of norms, as in the authors' code.
 _ROUNDING = 1e-12  # A variance up to this part of the squared mean comes from rounding.
 
 
@@ -93,9 +93,9 @@ def _row_correlation_parts(
     def sums(values: jax.Array) -> jax.Array:
         """Returns the weighted sums [C] over the rows."""
         total = jnp.einsum("b,bc->c", weights, values, precision=jax.lax.Precision.HIGHEST)
-        return total if axis_name is None else jax.lax.psum(total, axis_name)
+        return sum_devices(total, axis_name)
 
-    count = weights.sum() if axis_name is None else jax.lax.psum(weights.sum(), axis_name)
+    count = sum_devices(weights.sum(), axis_name)
     divisor = jnp.where(count > 0, count, 1)
     mean_a, mean_b = sums(a) / divisor, sums(b) / divisor
     a, b = a - mean_a, b - mean_b

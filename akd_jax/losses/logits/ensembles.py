@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from akd_jax import checks
 from akd_jax.losses.logits.class_axis import positive_option
 from akd_jax.types import Array
 
@@ -27,8 +28,9 @@ def average_teachers(
 
     and the average of logits is z = sum_k w_k z_k, which a regression always uses.
 
-    Source: You et al., "Learning from Multiple Teacher Networks", KDD 2017, and Fukuda et al.,
-    "Efficient Knowledge Distillation from an Ensemble of Teachers", Interspeech 2017.
+    Source: You et al., "Learning from Multiple Teacher Networks", KDD 2017,
+    https://doi.org/10.1145/3097983.3098135, and Fukuda et al., "Efficient Knowledge Distillation
+    from an Ensemble of Teachers", Interspeech 2017, https://doi.org/10.21437/Interspeech.2017-614.
 
     Args:
       teacher_logits: z_k, [K, ..., C].
@@ -42,9 +44,17 @@ def average_teachers(
       float32 [..., C], without a gradient.
 
     Raises:
-      ValueError: the weights are not those of K teachers, or `average` is unknown.
+      ValueError: the weights are not those of K teachers, a concrete weight is below 0, all are 0,
+        the temperature is not positive, or `average` is unknown.
     """
     logits = jax.lax.stop_gradient(jnp.asarray(teacher_logits, jnp.float32))
+    if weights is not None:
+        checks.check_values(
+            "weights",
+            weights,
+            "weights of at least 0 that are not all 0",
+            lambda x: (x >= 0) & (x > 0).any(axis=-1, keepdims=True),
+        )
     teachers, *rows, classes = logits.shape
     weights = jnp.ones(teachers) if weights is None else jnp.asarray(weights, jnp.float32)
     if weights.shape not in ((teachers,), (*rows, teachers)):

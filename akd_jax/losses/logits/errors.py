@@ -6,8 +6,12 @@ The conventions are those of `akd_jax.losses.logits.divergences`: one value per 
 import jax
 import jax.numpy as jnp
 
-from akd_jax.losses.logits.annealing import ClassReduction
-from akd_jax.losses.logits.class_axis import prepare_pair
+from akd_jax.losses.logits.class_axis import (
+    ClassReduction,
+    prepare_pair,
+    reduce_classes,
+    without_common_infinities,
+)
 from akd_jax.types import Array
 
 
@@ -45,17 +49,9 @@ def absolute_error(
       ValueError: the shapes of the logits differ, class_reduction is unknown, or the mask does not
         fit the logits.
     """
-    if class_reduction not in ("mean", "sum"):
-        raise ValueError(f"class_reduction: expected 'mean' or 'sum', got {class_reduction!r}")
     student, teacher, where = prepare_pair(student_logits, teacher_logits, axis, where)
     # Masked logits are 0 in both, so that their error is 0.
-    excluded = (student == -jnp.inf) & (teacher == -jnp.inf)
-    student, teacher = (jnp.where(excluded, 0, logits) for logits in (student, teacher))
+    student, teacher = without_common_infinities(student, teacher)
     difference = student - teacher
     # The gradient at 0 is 0, as in PyTorch; that of `jnp.abs` is 1.
-    errors = difference * jnp.sign(difference)
-    if class_reduction == "sum":
-        return errors.sum(axis=-1)
-    if where is None:
-        return errors.mean(axis=-1)
-    return errors.sum(axis=-1) / jnp.maximum(where.sum(axis=-1, dtype=jnp.float32), 1)
+    return reduce_classes(difference * jnp.sign(difference), where, class_reduction)

@@ -51,7 +51,8 @@ class CTKD(nn.Module):
         """Returns the terms 'kl', and 'temperature' with the scale 0: per example, or per token.
 
         Raises:
-          ValueError: the logits of student and teacher differ in shape, or epochs is below 1.
+          ValueError: the logits of student and teacher differ in shape, or epochs or width is
+            out of range.
         """
         if self.width < 0:
             raise ValueError(f"width: expected at least 0, got {self.width}; 0 learns one theta")

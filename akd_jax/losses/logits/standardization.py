@@ -8,7 +8,7 @@ from akd_jax.losses.logits.class_axis import prepare
 from akd_jax.losses.logits.divergences import kl
 from akd_jax.types import Array
 
-_EPSILON = 1e-7  # Is added to the standard deviation, as by the authors.
+_EPSILON = 1e-7  # Added to the standard deviation, as in the authors' code.
 
 
 def standardize(logits: Array, *, axis: int = -1, where: Array | None = None) -> jax.Array:

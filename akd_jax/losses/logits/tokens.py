@@ -1,4 +1,4 @@
-"""Losses of many tokens and large vocabularies: the mean over tokens, and evaluation in chunks.
+"""Losses of many tokens and large vocabularies, evaluated in chunks of rows.
 
 A causal language model predicts the token t + 1 at position t. The logits of student and teacher at
 position t predict the same token, so a loss of both shifts neither of them. Labels are shifted
@@ -29,37 +29,6 @@ from akd_jax.types import Array, Head
 
 _STUDENT = "student_logits"  # Every loss of logits has this parameter; it defines the rows.
 _Values = Callable[..., jax.Array]
-
-
-def masked_mean(values: Array, mask: Array, *, axis_name: str | None = None) -> jax.Array:
-    """Returns the mean of the values over the tokens that count; 0 if no token counts.
-
-        mean = sum_i m_i v_i / sum_i m_i
-
-    The values of other tokens may be infinite or NaN. The training step of this package takes such
-    a mean over all devices and accumulated parts; this function is for other training loops.
-
-    Args:
-      values: one value per token, [...], such as [B, L] for B texts of L tokens.
-      mask: which tokens count, bool [...].
-      axis_name: the axis of the devices whose tokens belong to the batch; None for one device. Both
-        sums run over all devices, and the mean is the same on each. The mean over the devices
-        (`jax.lax.pmean`) of their gradients is the gradient of the batch.
-
-    Returns:
-      float32 [].
-
-    Raises:
-      ValueError: the mask is not boolean, or has another shape than the values.
-    """
-    values, shape = jnp.asarray(values, jnp.float32), jnp.shape(mask)
-    if shape != values.shape:
-        raise ValueError(f"mask: expected the values' shape {values.shape}, got {shape}")
-    mask = checks.broadcast_mask("mask", mask, values.shape)
-    total, count = jnp.where(mask, values, 0).sum(), mask.sum(dtype=jnp.float32)
-    if axis_name is not None:
-        total, count = jax.lax.psum((total, count), axis_name)
-    return total / jnp.maximum(count, 1)
 
 
 def chunked(loss: _Values, *, chunks: int = 16) -> _Values:

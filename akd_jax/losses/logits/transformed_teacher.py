@@ -65,9 +65,9 @@ def wttm(
 ) -> jax.Array:
     """Returns `ttm` times sum_c p_c^gamma of its row, with p = softmax(z_t) (WTTM).
 
-    The factor is largest, C^(1 - gamma), where the teacher is least certain. The weight depends on
-    gamma and on the networks: the authors use 4 with gamma 0.2 for a VGG-13 that teaches a VGG-8,
-    as an addition to CRD.
+    For gamma < 1, the factor is largest, C^(1 - gamma), where the teacher is least certain. The
+    weight depends on gamma and on the networks: the authors use 4 with gamma 0.2 for a VGG-13 that
+    teaches a VGG-8, as an addition to CRD.
 
     Source: Zheng and Yang, "Knowledge Distillation Based on Transformed Teacher Matching", ICLR
     2024, https://arxiv.org/abs/2402.11148.

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 
 from akd_jax import checks
 from akd_jax.losses.binding import UNNAMED, Layers, layer_names, value_weights
-from akd_jax.losses.features.distances import unit_rows
-from akd_jax.losses.rows import flatten, gather_rows, prepare_rows
+from akd_jax.losses.rows import flatten, gather_rows, prepare_rows, unit_rows
 from akd_jax.types import Array, Batch, Clock, Outputs, Term
 
 
@@ -52,7 +51,7 @@ def crd_in_batch(
       axis_name: the axis of the devices whose examples belong to the batch; None for one device.
 
     Returns:
-      float32 [B], in nats; at most about log B for features that say nothing of the examples.
+      float32 [B], in nats; log B if the features of all examples are equal.
 
     Raises:
       ValueError: the features differ in width, they or the weights are not of the same examples, or

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 
 from akd_jax import checks
 from akd_jax.losses.binding import UNNAMED, Layers, layer_names, value_weights
-from akd_jax.losses.features.distances import unit_rows
-from akd_jax.losses.features.randomness import example_keys
+from akd_jax.losses.randomness import example_keys
 from akd_jax.losses.relations.contrastive import Projections
-from akd_jax.losses.rows import divide, gather_rows, sum_devices
+from akd_jax.losses.rows import divide, gather_rows, sum_devices, unit_rows
 from akd_jax.types import UNLABELLED, Batch, Clock, Outputs, Term
 
 _EPSILON = 1e-7

@@ -7,8 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from akd_jax.losses.features.distances import unit_rows
-from akd_jax.losses.rows import divide, gather_rows, prepare_rows, sum_devices, weighted_mean
+from akd_jax.losses.rows import (
+    divide,
+    gather_rows,
+    prepare_rows,
+    sum_devices,
+    unit_rows,
+    weighted_mean,
+)
 from akd_jax.types import Array
 
 

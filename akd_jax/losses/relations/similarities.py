@@ -23,8 +23,7 @@ import jax.numpy as jnp
 
 from akd_jax import checks
 from akd_jax.losses.binding import UNNAMED, Layers, layer_names, value_weights
-from akd_jax.losses.features.distances import unit_rows
-from akd_jax.losses.rows import divide, flatten, gather_rows, prepare_rows, weighted_mean
+from akd_jax.losses.rows import divide, flatten, gather_rows, prepare_rows, unit_rows, weighted_mean
 from akd_jax.types import Array, Batch, Clock, Outputs, Term
 
 _PKT_EPSILON = 1e-7

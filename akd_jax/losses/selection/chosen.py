@@ -8,11 +8,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from akd_jax import checks
 from akd_jax.losses.binding import value_weights
-from akd_jax.losses.features.randomness import example_keys, shared_key
 from akd_jax.losses.logits.divergences import kl
 from akd_jax.losses.logits.ensembles import average_teachers
 from akd_jax.losses.logits.labels import supervised
+from akd_jax.losses.randomness import example_keys, shared_key
 from akd_jax.types import Batch, Clock, Outputs, Term
 
 Rule = Literal["weighted", "random", "random_teacher", "lowest_error"]
@@ -35,9 +36,12 @@ class ChosenTeachers(nn.Module):
         """Returns the logits of the teachers, [K, B, C].
 
         Raises:
-          ValueError: there are fewer than two names, one occurs twice, or the batch has no ids.
+          ValueError: there are fewer than two names, one occurs twice, the batch has no ids, or an
+            option is out of range.
         """
         check_option("fallback", self.fallback, Fallback)
+        check_share("weight", self.weight)
+        checks.check_values("folds", self.folds, "at least 0", lambda x: x >= 0)
         if len(set(self.teachers)) < max(2, len(self.teachers)):
             raise ValueError(
                 "teachers: expected at least two different names, got"
@@ -177,6 +181,11 @@ def check_option(name: str, value: str, options: Any) -> None:
     known = get_args(options)
     if value not in known:
         raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raises ValueError unless a value is from 0 to 1."""
+    checks.check_values(name, value, "a number from 0 to 1", lambda x: (x >= 0) & (x <= 1))
 
 
 def fold_names(name: str, folds: int) -> list[str]:

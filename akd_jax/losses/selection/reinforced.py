@@ -7,11 +7,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from akd_jax.losses.features.randomness import example_keys, shared_key
+from akd_jax.losses.randomness import example_keys, shared_key
 from akd_jax.losses.rows import divide, sum_devices
 from akd_jax.losses.selection.chosen import (
     ChosenTeachers,
     check_option,
+    check_share,
     draw,
     label_errors,
     records_of,
@@ -74,10 +75,12 @@ class ReinforcedSelection(ChosenTeachers):
         """Creates the policy and the running mean of the reward.
 
         Raises:
-          ValueError: the settings do not fit each other.
+          ValueError: a setting is out of range, or the settings do not fit each other.
         """
         check_option("reward", self.reward, Reward)
         check_option("baseline", self.baseline, Baseline)
+        check_share("gamma", self.gamma)
+        check_share("momentum", self.momentum)
         if self.before_update and self.reward == "r3":
             raise ValueError("reward: expected r1 or r2 before the update, got r3; choose another")
         if self.baseline == "batch" and self.reward == "r3":

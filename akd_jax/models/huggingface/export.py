@@ -7,7 +7,7 @@ import numpy as np
 from flax import traverse_util
 
 from akd_jax.host.errors import InputError, require
-from akd_jax.host.files import Path
+from akd_jax.host.files import Path, not_writable
 from akd_jax.models import tokenizer
 from akd_jax.models.decoder import Decoder
 from akd_jax.models.encoder import Encoder
@@ -61,7 +61,7 @@ def write_folder(
         (output / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (output / WEIGHTS).write_bytes(weights)
     except OSError as error:
-        raise _not_writable(output, error) from None
+        raise not_writable(output, error) from None
 
 
 def write_translation_folder(
@@ -84,7 +84,7 @@ def write_translation_folder(
     try:
         marian.write_folder(output, source.local_path, module.config, variables)
     except OSError as error:
-        raise _not_writable(output, error) from None
+        raise not_writable(output, error) from None
 
 
 def write_decoder_folder(
@@ -108,7 +108,8 @@ def write_decoder_folder(
     """
     assert isinstance(module, Decoder), "expected a decoder"
     _create(output)
-    own = json.loads(tokenizer_file.read_text(encoding="utf-8"))
+    content = tokenizer_file.read_text(encoding="utf-8")
+    own = json.loads(content)
     names_by_id = {token["id"]: token["content"] for token in own["added_tokens"]}
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -118,12 +119,12 @@ def write_decoder_folder(
     }
     try:
         gpt2.write_folder(output, module.config, variables, target)
-        (output / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
+        (output / "tokenizer.json").write_text(content, encoding="utf-8")
         (output / "tokenizer_config.json").write_text(
             json.dumps(settings, indent=2) + "\n", encoding="utf-8"
         )
     except OSError as error:
-        raise _not_writable(output, error) from None
+        raise not_writable(output, error) from None
 
 
 def _create(output: Path) -> None:
@@ -135,7 +136,7 @@ def _create(output: Path) -> None:
                 f"{output}: expected a new or empty folder, got one with files; choose another"
             )
     except OSError as error:
-        raise _not_writable(output, error) from None
+        raise not_writable(output, error) from None
 
 
 def _copy_tokenizers(output: Path, source: Folder) -> None:
@@ -145,10 +146,4 @@ def _copy_tokenizers(output: Path, source: Folder) -> None:
             if (source.local_path / name).exists():
                 (output / name).write_bytes((source.local_path / name).read_bytes())
     except OSError as error:
-        raise _not_writable(output, error) from None
-
-
-def _not_writable(output: Path, error: OSError) -> InputError:
-    return InputError(
-        f"{output}: expected a folder that can be written, got: {error}; choose another"
-    )
+        raise not_writable(output, error) from None

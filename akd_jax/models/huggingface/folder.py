@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from akd_jax.host.errors import InputError
+from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path, absolute, as_path, local_copy, readable_path
 from akd_jax.host.settings import problem_message
 from akd_jax.models import tokenizer
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # tokenizers is an optional package.
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = f"{WEIGHTS}.index.json"
+_PICKLE = "pytorch_model.bin"
 _FILES = (CONFIG, WEIGHTS, WEIGHTS_INDEX, *tokenizer.FILES)
 
 
@@ -32,7 +33,7 @@ def is_folder(path: Path) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """A Hugging Face folder with an encoder, of which all layers or some are used.
+    """A Hugging Face folder; of an encoder, all layers or some are used.
 
     Attributes:
       path: path of the folder.
@@ -176,6 +177,40 @@ class Folder:
     def load_tokenizers(self) -> "tuple[Tokenizer, Tokenizer]":
         """Returns the tokenizers of sources and targets of a translation model."""
         return tokenizer.load_sides(self.local_path)
+
+
+def open_weights(folder: Folder, class_name: str) -> Any:
+    """Opens the weights of a folder, as a context.
+
+    Args:
+      folder: the folder.
+      class_name: the class of transformers that reads the model, for messages.
+
+    Raises:
+      InputError: there is no complete safetensors file, or the package safetensors is missing.
+    """
+    safetensors = require("safetensors", "text")
+    path, file = folder.path, folder.path / WEIGHTS
+    if not file.exists() and (path / _PICKLE).exists():
+        raise InputError(
+            f"{file}: expected safetensors, got only {_PICKLE}, which can run any code and is not"
+            f" read; if you trust it, convert it: {class_name}.from_pretrained({str(path)!r})"
+            f".save_pretrained({str(path)!r})"
+        )
+    if (path / WEIGHTS_INDEX).exists():
+        raise InputError(
+            f"{file}: expected one file, got weights in several files; merge them with"
+            f" transformers: {class_name}.from_pretrained({str(path)!r}).save_pretrained(FOLDER,"
+            " max_shard_size='100GB')"
+        )
+    if not file.exists():
+        raise InputError(f"{file}: expected the weights of the model, got no file; fetch it")
+    try:
+        return safetensors.safe_open(folder.local_path / WEIGHTS, framework="numpy")
+    except (safetensors.SafetensorError, OSError) as error:
+        raise InputError(
+            f"{file}: expected a complete safetensors file, got: {error}; fetch it again"
+        ) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

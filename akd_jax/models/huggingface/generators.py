@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from akd_jax.host.errors import InputError, require
-from akd_jax.host.files import Path, local_copy
+from akd_jax.host.errors import InputError
+from akd_jax.host.files import Path
 from akd_jax.host.settings import problem_message
-from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder
+from akd_jax.models.huggingface.folder import CONFIG, Folder
 
 _Config = TypeVar("_Config")
 
@@ -86,23 +86,3 @@ def build_config(
         raise InputError(
             f"{folder / CONFIG}: {message}; fetch the {CONFIG} of the model again"
         ) from None
-
-
-def open_weights(folder: Path, class_name: str) -> Any:
-    """Opens the weights of a folder, as a context.
-
-    Args:
-      folder: the folder.
-      class_name: the class of transformers that converts older files.
-
-    Raises:
-      InputError: the file is missing, or the package safetensors is not installed.
-    """
-    safetensors = require("safetensors", "text")
-    path = folder / WEIGHTS
-    if not path.exists():
-        raise InputError(
-            f"{path}: expected the weights of the model, got no file; convert an older file by"
-            f" {class_name}.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
-        )
-    return safetensors.safe_open(local_copy(folder, (CONFIG, WEIGHTS)) / WEIGHTS, framework="numpy")

@@ -12,7 +12,7 @@ from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path
 from akd_jax.models.decoder import DecoderConfig
 from akd_jax.models.huggingface import generators
-from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder
+from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder, open_weights
 from akd_jax.models.huggingface.names import ParameterPath
 from akd_jax.types import TargetVocabulary, Variables
 
@@ -73,7 +73,7 @@ class Gpt2Weights:
           InputError: see `match`.
         """
         path = self.folder.path
-        with generators.open_weights(path, _CLASS) as file:
+        with open_weights(self.folder, _CLASS) as file:
             tensors = _match(path / WEIGHTS, file, shapes, read_config(path).vocabulary)
             variables = {}
             for parameter, name in tensors.items():
@@ -90,7 +90,7 @@ class Gpt2Weights:
     def match(self, shapes: Variables) -> None:
         """Raises InputError if tensors are missing or have other shapes; reads no values."""
         path = self.folder.path
-        with generators.open_weights(path, _CLASS) as file:
+        with open_weights(self.folder, _CLASS) as file:
             _match(path / WEIGHTS, file, shapes, read_config(path).vocabulary)
 
 

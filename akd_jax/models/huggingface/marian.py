@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from flax import traverse_util
 from akd_jax.host.errors import InputError, require
 from akd_jax.host.files import Path
 from akd_jax.models.huggingface import generators
-from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder
+from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder, open_weights
 from akd_jax.models.huggingface.names import ParameterPath, convert_kernel, torch_shape
 from akd_jax.models.seq2seq import Seq2SeqConfig
 from akd_jax.types import Variables
@@ -80,7 +81,7 @@ class MarianWeights:
 
     def match(self, shapes: Variables) -> None:
         """Raises InputError if tensors are missing or have other shapes; reads no values."""
-        with generators.open_weights(self.folder.path, _CLASS) as file:
+        with open_weights(self.folder, _CLASS) as file:
             _match(self.folder.path / WEIGHTS, file, shapes)
 
 
@@ -122,7 +123,7 @@ def read_weights(folder: Path, shapes: Variables) -> dict[ParameterPath, np.ndar
     Raises:
       InputError: tensors are missing or have other shapes.
     """
-    with generators.open_weights(folder, _CLASS) as file:
+    with open_weights(Folder(folder), _CLASS) as file:
         variables = {}
         for parameter, name in _match(folder / WEIGHTS, file, shapes).items():
             value = file.get_tensor(name).astype(np.float32)
@@ -154,7 +155,19 @@ def _match(path: Path, file: Any, shapes: Variables) -> dict[ParameterPath, str]
                 " of one model"
             )
         names[parameter] = name
+    further = _layers(stored) - _layers(names.values())
+    if further:
+        raise InputError(
+            f"{path}: expected the layers that {CONFIG} describes, got tensors of {min(further)}"
+            " too; fetch the files of one model"
+        )
     return names
+
+
+def _layers(tensors: Iterable[str]) -> set[str]:
+    """Returns the layers whose tensors are among those of these names."""
+    pattern = r"(model\.(?:encoder|decoder)\.layers\.\d+)\."
+    return {match[1] for name in tensors if (match := re.match(pattern, name))}
 
 
 def write_folder(output: Path, source: Path, config: Seq2SeqConfig, variables: Variables) -> None:

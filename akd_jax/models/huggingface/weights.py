@@ -8,13 +8,13 @@ import numpy as np
 from absl import logging
 from flax import traverse_util
 
-from akd_jax.host.errors import InputError, require
+from akd_jax.host.errors import InputError
 from akd_jax.models.huggingface import names
-from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, WEIGHTS_INDEX, Folder
+from akd_jax.models.huggingface.folder import CONFIG, WEIGHTS, Folder, open_weights
 from akd_jax.models.huggingface.names import ParameterPath
 from akd_jax.types import Task, Variables
 
-_PICKLE = "pytorch_model.bin"
+_CLASS = "AutoModelForSequenceClassification"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Weights:
         order = _label_order(self.folder.labels(), self.task.labels)
         rows = order or list(range(self.task.outputs))
         variables = {}
-        with _open_weights(self.folder) as file:
+        with open_weights(self.folder, _CLASS) as file:
             stored_names = _stored_names(file)
             for path, name in tensors.items():
                 value = file.get_tensor(stored_names[name]).astype(np.float32)
@@ -68,7 +68,7 @@ class Weights:
             and the head does not fit the task.
         """
         family = self.folder.family
-        with _open_weights(self.folder) as file:
+        with open_weights(self.folder, _CLASS) as file:
             stored = {
                 name: tuple(file.get_slice(stored_name).get_shape())
                 for name, stored_name in _stored_names(file).items()
@@ -172,32 +172,6 @@ def _label_order(names: Sequence[str], wanted: Sequence[str]) -> list[int] | Non
         if unique and {normalise(name) for name in wanted} == set(normalised):
             return [normalised.index(normalise(name)) for name in wanted]
     return None
-
-
-def _open_weights(folder: Folder) -> Any:
-    """Opens the weights of a folder."""
-    safetensors = require("safetensors", "text")
-    path, file = folder.path, folder.path / WEIGHTS
-    if not file.exists() and (path / _PICKLE).exists():
-        raise InputError(
-            f"{file}: expected safetensors, got only {_PICKLE}, which can run any code and is not"
-            " read; if you trust it, convert it: AutoModelForSequenceClassification"
-            f".from_pretrained({str(path)!r}).save_pretrained({str(path)!r})"
-        )
-    if (path / WEIGHTS_INDEX).exists():
-        raise InputError(
-            f"{file}: expected one file, got weights in several files; merge them with"
-            f" transformers: AutoModel.from_pretrained({str(path)!r}).save_pretrained(FOLDER,"
-            " max_shard_size='100GB')"
-        )
-    if not file.exists():
-        raise InputError(f"{file}: expected the weights of the model, got no file; fetch it")
-    try:
-        return safetensors.safe_open(folder.local_path / WEIGHTS, framework="numpy")
-    except (safetensors.SafetensorError, OSError) as error:
-        raise InputError(
-            f"{file}: expected a complete safetensors file, got: {error}; fetch it again"
-        ) from None
 
 
 def _stored_names(file: Any) -> dict[str, str]:

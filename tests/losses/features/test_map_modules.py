@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from akd_jax import losses
-from akd_jax.losses.features.randomness import example_keys
+from akd_jax.losses.randomness import example_keys
 from akd_jax.teachers.live import StoredTeacher
 from akd_jax.types import Batch, Outputs
 from experiments.benchmarks.losses.modules import (

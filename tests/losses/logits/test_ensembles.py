@@ -81,6 +81,9 @@ def test_excluded_classes_stay_excluded():
 def test_wrong_options_are_refused():
     with pytest.raises(ValueError, match=r"weights: expected shape \(3,\) or \(4, 3\) for 3 teach"):
         losses.average_teachers(LOGITS, np.ones(4, np.float32))
+    for weights in ([0.0, 0.0, 0.0], [1.0, -1.0, 1.0]):
+        with pytest.raises(ValueError, match="weights: expected weights of at least 0 that are"):
+            losses.average_teachers(LOGITS, np.float32(weights))
     with pytest.raises(ValueError, match="average: expected 'probabilities' or 'logits'"):
         losses.average_teachers(LOGITS, average="median")
     with pytest.raises(ValueError, match="temperature: expected finite values greater than 0"):

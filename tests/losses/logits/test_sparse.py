@@ -263,6 +263,10 @@ TOP = TopK.of(Z_T, 3)
             r"teacher_top_k: expected .* for each of the rows \(3,\), got shapes \(4, 3\) and",
         ),
         (
+            lambda: losses.top_k_kl(Z_S, TOP.replace(log_sum_exp=TOP.log_sum_exp[:, None])),
+            r"teacher_top_k: expected one log_sum_exp for each of the rows .*, got shape \(4, 1\)",
+        ),
+        (
             lambda: losses.logistic_ranking(Z_S, Z_T[:, :6]),
             r"teacher_top_k: expected the student's shape \(4, 7\) .* TopK, got \(4, 6\)",
         ),

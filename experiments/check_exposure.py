@@ -1,4 +1,4 @@
-"""Student and teacher complete the beginnings of each other's texts.
+"""Student and teacher complete the prefixes of each other's texts.
 
 python -m experiments.check_exposure --workdir=DIR --split=test
 
@@ -70,8 +70,8 @@ def completed_texts(
     def write(pair: Mapping[str, Model], batch: Batch, *, axis_name: str | None) -> Any:
         del axis_name
 
-        def texts_of(network: str, beginning: tuple[Any, Any] | None) -> Any:
-            decode = functools.partial(greedy, writing=writing, beginning=beginning)
+        def texts_of(network: str, prefix: tuple[Any, Any] | None) -> Any:
+            decode = functools.partial(greedy, writing=writing, prefix=prefix)
             return generate(pair[network], batch.inputs, length, decode)
 
         written = {}

@@ -24,8 +24,8 @@ def vocabulary(tokenizer: "Tokenizer", target: TargetVocabulary) -> text.Vocabul
     """Returns the vocabulary of texts that are continued.
 
     The last column of a text is the completion; the others are the prompt, with spaces between
-    them. Of a text that is too long, the prompt loses its beginning, up to a quarter of all tokens,
-    and then the completion its end.
+    them. If a text is too long, the start of the prompt is removed until the text fits or the
+    prompt has a quarter of all tokens; then the end of the completion is removed.
 
     Args:
       tokenizer: the tokenizer of all columns.

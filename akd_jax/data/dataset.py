@@ -17,14 +17,20 @@ UNLABELLED_SPLIT = "unlabelled"  # The split of examples without labels.
 REWARD_SPLIT = "reward"  # Validation examples that do not choose the best student.
 
 
+def test_split(group: str) -> str:
+    """Returns the name of the test split of a group, such as a domain or a task."""
+    return f"test_{group}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Examples:
     """The examples of one split.
 
     Attributes:
-      inputs: an array [N, ...] or a tree of such arrays. Texts are str [N, 1], and pairs of texts
-        str [N, 2], until they are tokenised.
-      labels: class indices, int32 [N]; or regression targets, float32 [N].
+      inputs: an array [N, ...] or a tree of such arrays. Texts are str [N, columns] until they are
+        tokenised.
+      labels: class indices, int32 [N]; regression targets, float32 [N]; or the tokens to predict,
+        int32 [N, L].
       groups: the group of each example, such as its domain, str [N]; None if there are no groups.
     """
 
@@ -149,11 +155,11 @@ class Dataset:
         """The rows of the test split that make up the test split of each group, by its name.
 
         The split test_GROUP has the examples of the test split in this group. Other additional
-        test splits have examples of their own, and are no parts.
+        test splits have other examples, and are not parts of it.
         """
         groups = self.splits["test"].groups
         names = () if groups is None else dict.fromkeys(groups)
-        rows = {f"test_{name}": np.flatnonzero(groups == name) for name in names}
+        rows = {test_split(name): np.flatnonzero(groups == name) for name in names}
         return {name: of_group for name, of_group in rows.items() if name in self.splits}
 
 
@@ -215,7 +221,7 @@ def hold_out(
             "config.dataset.validation_size: expected at least 1 example, because the data set has"
             " no validation split, got 0; set the number of training examples to hold out"
         )
-    left = len(source.train) - validation_size
+    left, wanted = len(source.train) - validation_size, f"train_size={train_size}"
     if train_fraction < 1:
         if train_size:
             raise InputError(
@@ -223,10 +229,11 @@ def hold_out(
                 f" {train_fraction:g} and {train_size} examples; set one of them"
             )
         train_size = max(1, round(train_fraction * left))
+        wanted = f"train_fraction={train_fraction:g}"
     if left < 1 or train_size > left:
         raise InputError(
             f"config.dataset: expected at least {validation_size + max(train_size, 1)} training"
-            f" examples for validation_size={validation_size} and train_size={train_size}, got"
+            f" examples for validation_size={validation_size} and {wanted}, got"
             f" {len(source.train)}; reduce one of the sizes"
         )
     # The validation split comes first, so that it does not depend on train_size.

@@ -48,12 +48,11 @@ class Vocabulary:
 
     Attributes:
       key: name or digest of the tokenisation; those that give the same tokens have the same key.
-      tokenise: maps texts, str [N, 1] or pairs [N, 2], and a length L to their tokens [N, L], or a
+      tokenise: maps texts, str [N, columns], and a length L to their tokens [N, L], or a
         tree of `Tokens`, and to whether each text was truncated, bool [N].
       kind: the kind of the columns that it tokenises.
       limit: the number of codes that exist, of letters of a transcript, or of tokens that a network
-        has embeddings for; 0 for none. Vocabularies with the same key but other limits are not
-        equal, so that none reads the other's tokens.
+        has embeddings for; 0 for none.
       label: maps texts and a length L to the tokens to predict, int32 [N, L], for networks that
         generate texts; None for the labels of the data set.
     """

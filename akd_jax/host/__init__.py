@@ -1,1 +1,1 @@
-"""What the machine gives: files, processes, signals, checkpoints and records."""
+"""The machine: files, processes, signals, checkpoints and records."""

@@ -9,7 +9,7 @@ from types import ModuleType
 
 
 class InputError(ValueError):
-    """Invalid input of the user; raised before anything is compiled or written."""
+    """An error that the user can correct: invalid input, or a folder that cannot be written."""
 
 
 class DivergedError(ArithmeticError):

@@ -51,8 +51,8 @@ def listen(number: signal.Signals = signal.SIGTERM) -> Iterator[None]:
 def stop_requested() -> bool:
     """Whether a stop was requested.
 
-    With several processes, all of them must call this the same number of times. JAX agrees on
-    one call from which on it returns true in every process.
+    With several processes, all of them must call this the same number of times. JAX chooses one
+    call; from that call on, the result is true in every process.
     """
     if processes.count() > 1 and multihost_utils.reached_preemption_sync_point(next(_sync_points)):
         _stop_requested.set()

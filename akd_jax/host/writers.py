@@ -21,7 +21,7 @@ _REFRESH_SECONDS = 0.1  # Between two changes of the progress bar's text.
 
 
 class Terminal:
-    """What the process shows of its progress.
+    """The output of a process in the terminal.
 
     Attributes:
       output: 'text', bars and tables; 'quiet', only errors and warnings; or 'json', the records of

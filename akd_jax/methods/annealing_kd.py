@@ -1,9 +1,8 @@
 """Annealing-KD (Jafari et al., EACL 2021, https://arxiv.org/abs/2104.07163).
 
-The defaults are those of the paper. Other settings of stage I remedy what was seen to hold it back:
-a learning rate that does not fall before the sharp logits come, errors that are weighted by the
-teacher's probabilities, and logits without a mean or with the variance 1. Stage II can keep the
-teacher as a part of its loss.
+The defaults are those of the paper. Stage I has other settings: a learning rate that stays high
+until the sharp logits come, errors that are weighted by the teacher's probabilities, and logits
+without their mean or with the variance 1. Stage II can keep the teacher as a part of its loss.
 """
 
 import dataclasses

@@ -25,7 +25,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from akd_jax import losses, models
-from akd_jax.data.readers.streams import SCORE, test_split
+from akd_jax.data.dataset import test_split
+from akd_jax.data.readers.streams import SCORE
 from akd_jax.host.errors import InputError
 from akd_jax.host.settings import NonNegative, NonNegativeInt, Positive, PositiveInt, Section
 from akd_jax.methods.base import MethodSpec, RunSettings, teacher_recipe

@@ -203,10 +203,10 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
         'plain_cnn:16 M 16 M FC', a plain CNN with these layers;
         'simkd:64,resnet:8', a student of the method simkd: a network whose last map is transferred
         to the 64 channels of a teacher's;
-        'huggingface:DIR', the encoder of a Hugging Face folder;
-        'huggingface:DIR,every=3', every third layer of this encoder;
+        'huggingface:DIR', the encoder, the translation model of Marian or the GPT-2 of a Hugging
+        Face folder;
+        'huggingface:DIR,every=3', every third layer of an encoder;
         'huggingface:DIR,first=2', its first two layers;
-        'huggingface:DIR', a translation model of Marian, or GPT-2, in a Hugging Face folder;
         'decoder:2x64', a decoder like GPT-2 with 2 layers of width 64;
         'transformer:4000,2+2x256', an encoder-decoder with 2 layers of width 256 on each side, for
         vocabularies of up to 4,000 tokens;
@@ -222,8 +222,8 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
       dtype: dtype of the computation; parameters, statistics and logits are float32.
 
     Returns:
-      A module that maps inputs [B, ...] or `Tokens` to `Outputs`, with the keyword arguments
-      `train` and `axis_name`.
+      A module that maps inputs [B, ...], `Tokens` or a mapping of them to `Outputs`, with the
+      keyword arguments `train` and `axis_name`.
 
     Raises:
       InputError: the name is unknown, the model does not accept the argument, or a package that

@@ -51,7 +51,7 @@ class DecoderConfig(LayerConfig):
 
 
 class Cache(struct.PyTreeNode):
-    """What a decoder keeps while it writes; the first axis of all arrays is that of the texts.
+    """The state of incremental decoding; the first axis of all arrays is that of the texts.
 
     Attributes:
       seen: keys and values [B, heads, P + T, D / heads] of each layer: those of the prompt, and of

@@ -1,9 +1,9 @@
 """MobileNetV2 for small images (Sandler et al., CVPR 2018, https://arxiv.org/abs/1801.04381).
 
 It is the network of the CIFAR-100 tables of Tian et al., ICLR 2020,
-https://arxiv.org/abs/1910.10699. Where it differs from the original, and so has other parameters:
-ReLU instead of ReLU6; a 1x1 convolution also in the block without expansion; channels that are
-rounded down and not to a multiple of 8; no dropout; and stride 1 in the second row of the table.
+https://arxiv.org/abs/1910.10699. It differs from the original: it has ReLU instead of ReLU6; a 1x1
+convolution also in the block without expansion; channels that are rounded down and not to a
+multiple of 8; no dropout; and stride 1 in the second row of the table.
 """
 
 import functools

@@ -2,7 +2,8 @@
 
 Three things make it fast on CPUs. The gates are separate arrays, because XLA does not vectorise
 elementwise functions of slices. The derivatives of the elementwise functions are computed for all
-positions at once. And so are the gradients of the kernels, in place of sums that a loop adds to.
+positions at once. The gradients of the kernels are also computed in one product, and not summed in
+the loop.
 """
 
 import dataclasses

@@ -17,7 +17,7 @@ from akd_jax.training.stage import Evaluate, Select, Stage, StageContext
 
 
 def stage_select(plan: Plan, stage: Stage) -> Select:
-    """Returns the score that selects the best student of a stage, and 'max' or 'min'."""
+    """Returns the score that selects the best student of a stage, and 'max', 'min' or 'last'."""
     return stage.select or (plan.dataset.task.metric, "max")
 
 

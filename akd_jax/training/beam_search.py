@@ -72,13 +72,13 @@ def beam_search(
         ended = chosen(ended, parents) | (words == writing.end)
 
         def of_parents(old: jax.Array, new: jax.Array) -> jax.Array:
-            # What a step returns as it was, such as the source's states, all beams of a row share.
+            # The beams share arrays that a step returns unchanged, such as the source's states.
             return new if new is old else fold(chosen(unfold(new), parents))
 
         cache = jax.tree.map(of_parents, before, after)
         return position + 1, tokens, scores, ended, cache
 
-    def goes_on(state: tuple) -> jax.Array:
+    def is_unfinished(state: tuple) -> jax.Array:
         position, _, _, ended, _ = state
         return (position < writing.length - 1) & ~jnp.all(ended)
 
@@ -89,7 +89,7 @@ def beam_search(
     scores = jnp.where(jnp.arange(beams) == 0, 0.0, MINUS_INFINITY) * jnp.ones((rows, 1))
     cache = jax.tree.map(lambda x: jnp.repeat(x, beams, axis=0), cache)
     start = (jnp.int32(0), tokens, scores, jnp.zeros(shape, bool), cache)
-    _, tokens, scores, _, _ = jax.lax.while_loop(goes_on, extend, start)
+    _, tokens, scores, _, _ = jax.lax.while_loop(is_unfinished, extend, start)
     # The start token does not count.
     lengths = (tokens[:, :, 1:] != writing.pad).sum(axis=-1).astype(jnp.float32)
     scores = scores / jnp.maximum(lengths, 1) ** length_penalty

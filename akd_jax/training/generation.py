@@ -118,7 +118,7 @@ def greedy(
     cache: Any,
     rows: int,
     writing: Writing,
-    beginning: tuple[Array, Array] | None = None,
+    prefix: tuple[Array, Array] | None = None,
 ) -> jax.Array:
     """Generates the most probable token at each position.
 
@@ -127,8 +127,8 @@ def greedy(
       cache: the cache of sequences without a token.
       rows: B.
       writing: length and special tokens.
-      beginning: sequences [B, T] and the numbers of their tokens, with the start token, that are
-        taken as they are [B]; None to generate all tokens.
+      prefix: sequences [B, T], and the number of tokens of each that are kept, the start token
+        included, [B]; None to generate all tokens.
 
     Returns:
       The sequences, int32 [B, T].
@@ -136,9 +136,9 @@ def greedy(
 
     def choose(logits: jax.Array, position: jax.Array) -> jax.Array:
         best = maxima.argmax(logits)
-        if beginning is None:
+        if prefix is None:
             return best
-        tokens, lengths = map(jnp.asarray, beginning)
+        tokens, lengths = map(jnp.asarray, prefix)
         return jnp.where(position + 1 < lengths, tokens[:, position + 1], best)
 
     return _write(step, cache, rows, writing, choose)
@@ -212,13 +212,13 @@ def _write(
         tokens = tokens.at[:, position + 1].set(words)
         return position + 1, tokens, ended | (words == writing.end), cache
 
-    def goes_on(state: tuple) -> jax.Array:
+    def is_unfinished(state: tuple) -> jax.Array:
         position, _, ended, _ = state
         return (position < writing.length - 1) & ~jnp.all(ended)
 
     tokens = jnp.full((rows, writing.length), writing.pad, jnp.int32).at[:, 0].set(writing.start)
     start = (jnp.int32(0), tokens, jnp.zeros(rows, bool), cache)
-    _, tokens, _, _ = jax.lax.while_loop(goes_on, extend, start)
+    _, tokens, _, _ = jax.lax.while_loop(is_unfinished, extend, start)
     return tokens
 
 

@@ -31,7 +31,8 @@ class StageResult:
     """The result of a stage.
 
     Attributes:
-      best: the student's variables after the epoch with the best validation score.
+      best: the student's variables after the epoch that was selected, by default the one with the
+        best validation score.
       last: the student's variables after the last epoch.
       loss_variables: the variables of the loss after the last epoch.
       progress: the progress at the end of the stage.

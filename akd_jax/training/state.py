@@ -261,7 +261,7 @@ def _split(variables: Variables) -> tuple[Any, dict[str, Any]]:
 def changed_shapes(before: Any, after: Any) -> list[tuple[str, str, str]]:
     """Returns the path, and the type and shape in both trees, of each array that differs in them.
 
-    In place of an array that does not exist stands 'absent' before, and 'none' after.
+    An array that does not exist is 'absent' in the first tree, and 'none' in the second.
     """
     old, new = _array_shapes(before), _array_shapes(after)
     return [

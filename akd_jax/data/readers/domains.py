@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from akd_jax.data.dataset import Examples, Source, concatenate
+from akd_jax.data.dataset import Examples, Source, concatenate, test_split
 from akd_jax.data.readers import tsv
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path
@@ -53,7 +53,7 @@ def load(data_dir: Path | None, labels: Mapping[str, str] | None = None) -> Sour
         validation=dev,
         task=Task(tuple(labels.values()), codes=tuple(labels)),
         normalise=None,
-        others={f"test_{name}": splits["test"] for name, splits in domains.items()},
+        others={test_split(name): splits["test"] for name, splits in domains.items()},
         columns=columns,
     )
 

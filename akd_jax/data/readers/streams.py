@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from akd_jax.data import sequences
-from akd_jax.data.dataset import Examples, Source, concatenate
+from akd_jax.data.dataset import Examples, Source, concatenate, test_split
 from akd_jax.data.readers import domains, tsv
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path
@@ -87,11 +87,6 @@ def load(data_dir: Path | None, options: StreamOptions | None = None) -> Source:
         columns=COLUMNS,
         tokenizers=tokenizers,
     )
-
-
-def test_split(name: str) -> str:
-    """Returns the name of the test split of a task."""
-    return f"test_{name}"
 
 
 def task_names(data_dir: Path, options: StreamOptions) -> list[str]:

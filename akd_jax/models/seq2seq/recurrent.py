@@ -61,7 +61,7 @@ class RecurrentConfig:
 
 
 class RecurrentCache(struct.PyTreeNode):
-    """What a decoder keeps while it writes; the first axis of all arrays is that of the texts.
+    """The state of incremental decoding; the first axis of all arrays is that of the texts.
 
     Attributes:
       memory: the states of the source, [B, S, H].

@@ -26,7 +26,7 @@ from akd_jax.types import SOURCE, TARGET, Outputs, Tokens
 
 
 class Cache(struct.PyTreeNode):
-    """What a decoder keeps while it writes; the first axis of all arrays is that of the texts.
+    """The state of incremental decoding; the first axis of all arrays is that of the texts.
 
     Attributes:
       memory: keys and values [B, heads, S, D / heads] of the source, for each layer.

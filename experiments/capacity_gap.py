@@ -276,6 +276,7 @@ def main() -> None:
     result = study(_TRIALS.value, _SEEDS.value)
     records.write(folder / "capacity_gap.json", result)
     draw(result).savefig(folder / "capacity_gap.png", dpi=110)
+    cli.print_on_primary(f"Record and picture: {folder}")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def _terms(variants: Mapping[str, Any], variant: str) -> dict[str, dict[str, Any
         names = [name for name, x in variants.items() if x.get("method") == "compose"]
         raise InputError(
             "--variants: expected variants with the method compose among"
-            f" {', '.join(names) or 'none'}, got {variant!r}"
+            f" {', '.join(names) or 'none'}, got {variant!r}; correct it"
         )
     return fields["compose"]
 
@@ -144,7 +144,9 @@ def _numbers(flag: flags.FlagHolder) -> list[float]:
     try:
         return [float(number) for number in flag.value]
     except ValueError:
-        raise InputError(f"--{flag.name}: expected numbers, got {','.join(flag.value)}") from None
+        raise InputError(
+            f"--{flag.name}: expected numbers, got {','.join(flag.value)}; correct them"
+        ) from None
 
 
 def main() -> None:

@@ -77,7 +77,9 @@ def compare_methods(
       DivergedError: all methods diverged. A method that diverges beside others has no scores.
     """
     if not methods or len(set(methods)) < len(methods):
-        raise InputError(f"--methods: expected different names, got {', '.join(methods) or 'none'}")
+        raise InputError(
+            f"--methods: expected different names, got {', '.join(methods) or 'none'}; correct them"
+        )
     plans = {method: make_plan(row_config(config, method)) for method in methods}
     # The last seed must be in range as well.
     make_plan(row_config(config, methods[0], seed=config.seed + seeds - 1))

@@ -79,7 +79,7 @@ def main() -> None:
     runs = [run for run in runs if (run / METRICS).exists()]
     if not runs:
         raise InputError(
-            f"--workdir: expected a run, or a row with its seeds, got none in {workdir}"
+            f"--workdir: expected a run, or a row with its seeds, got none in {workdir}; give one"
         )
     draw([html_report.read_metrics(run) for run in runs], _TITLE.value or "").savefig(
         output, dpi=110

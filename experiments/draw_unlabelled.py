@@ -78,7 +78,10 @@ def main() -> None:
     workdir, output = options.path(_WORKDIR), options.path(_OUTPUT)
     comparison = records.read(workdir / html_report.COMPARISON)
     if comparison is None:
-        raise InputError(f"--workdir: expected a finished comparison, got none in {workdir}")
+        raise InputError(
+            f"--workdir: expected a finished comparison, got none in {workdir}; run"
+            " experiments.compare first"
+        )
     draw(comparison, _TITLE.value or "").savefig(output, dpi=110)
     print(f"Picture: {output}")
 

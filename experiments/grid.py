@@ -159,7 +159,7 @@ def row_config(config: ConfigDict, row: str, **changes: Any) -> ConfigDict:
         if row not in METHODS and variants:
             raise InputError(
                 f"--methods: expected methods among {', '.join(METHODS)} or variants among"
-                f" {', '.join(variants)}, got {row!r}"
+                f" {', '.join(variants)}, got {row!r}; correct it"
             )
         fields.method = row
         return fields

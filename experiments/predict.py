@@ -149,13 +149,15 @@ def read_examples(plan: Plan, path: Path) -> Examples:
         with path.open("rb") as file:
             images = np.lib.format.read_array(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: expected a .npy file of images, got: {error}") from None
+        raise InputError(
+            f"{path}: expected a .npy file of images, got: {error}; write it by numpy.save"
+        ) from None
     shape = ", ".join(map(str, expected.shape[1:]))
     fits = images.shape[1:] == expected.shape[1:] and images.dtype == expected.dtype
     if not fits or not images.size:
         raise InputError(
             f"{path}: expected images {expected.dtype} [N, {shape}], got {images.dtype}"
-            f" {list(images.shape)}"
+            f" {list(images.shape)}; convert them"
         )
     return Examples(images, np.zeros(len(images), np.int32))
 
@@ -173,7 +175,9 @@ def _tokenise(plan: Plan, texts: np.ndarray, name: str, field: str) -> Examples:
 
 def _read_recordings(plan: Plan, path: Path) -> Examples:
     """Reads a recording, or those that a CSV file names, as codes of the data set's codebook."""
-    book = codebook.load(readable_path("config.dataset", plan.settings.dataset.data_dir) / CODEBOOK)
+    book = codebook.load(
+        readable_path("config.dataset.data_dir", plan.settings.dataset.data_dir) / CODEBOOK
+    )
     files = {f"{path}": path}
     if path.suffix.lower() == ".csv":
         rows = speech.read_csv(path, ("path",)).rows

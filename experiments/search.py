@@ -101,7 +101,9 @@ def search_settings(
       DivergedError: all trials of a row diverged.
     """
     if not rows or len(set(rows)) < len(rows):
-        raise InputError(f"--methods: expected different names, got {', '.join(rows) or 'none'}")
+        raise InputError(
+            f"--methods: expected different names, got {', '.join(rows) or 'none'}; correct them"
+        )
     spaces = {row: read_space(config, row) for row in rows}
     plans = {row: make_plan(row_config(config, row)) for row in rows}
     numbers = range(config.seed, config.seed + seeds)

@@ -78,7 +78,8 @@ def load(config: DatasetConfig) -> Dataset:
     """
     if config.name not in DATASETS:
         raise InputError(
-            f"config.dataset.name: expected one of {', '.join(DATASETS)}, got {config.name!r}"
+            f"config.dataset.name: expected one of {', '.join(DATASETS)}, got {config.name!r};"
+            " correct it"
         )
     folder = readable_path("config.dataset.data_dir", config.data_dir) if config.data_dir else None
     if config.name in _WITH_OPTIONS:

@@ -113,13 +113,13 @@ def build(config: RunSettings, task: Task) -> Method:
     if epochs >= config.student.epochs:
         raise InputError(
             f"config.annealing_kd.stage_1.epochs: expected fewer than config.student.epochs ="
-            f" {config.student.epochs}, got {epochs}; stage II trains for the remaining epochs"
+            f" {config.student.epochs}, got {epochs}; reduce it, since stage II trains for the rest"
         )
     tau_max = settings.max_temperature
     if tau_max > epochs:
         raise InputError(
             f"config.annealing_kd.max_temperature: expected 1 to {epochs}, the epochs of stage I,"
-            f" got {tau_max}; each temperature needs at least one epoch"
+            f" got {tau_max}; reduce it, since each temperature needs an epoch"
         )
     if task.regression:
         check_plain_targets(settings.stage_1, "a regression")

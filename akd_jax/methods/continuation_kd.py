@@ -85,14 +85,14 @@ def build(config: RunSettings, task: Task) -> Method:
     if tau_max > epochs:
         raise InputError(
             "config.continuation_kd.max_temperature: expected 1 to"
-            f" {epochs}, the student's epochs, got {tau_max}; each temperature needs at least one"
-            " epoch"
+            f" {epochs}, the student's epochs, got {tau_max}; reduce it, since each temperature"
+            " needs an epoch"
         )
     if min(settings.psi_epochs, settings.psi_until) >= epochs:
         raise InputError(
             "config.continuation_kd: expected psi_epochs or psi_until below the student's"
             f" {epochs} epochs, got {settings.psi_epochs} and"
-            f" {settings.psi_until}; otherwise psi never reaches 1"
+            f" {settings.psi_until}; reduce one, otherwise psi never reaches 1"
         )
     phi = schedules.annealing_factor(tau_max)
     psi = schedules.mixing_weight(settings.psi_epochs, settings.psi_until)

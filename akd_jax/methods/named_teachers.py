@@ -104,7 +104,8 @@ def _examples_of(field: str, group: str, *, fold: int = 0, folds: int = 0) -> St
             if group not in known:
                 raise InputError(
                     f"config.{field}.group: expected one of the groups of the training examples,"
-                    f" {', '.join(known) or 'of which there are none'}, got {group!r}"
+                    f" {', '.join(known) or 'of which there are none'}, got {group!r};"
+                    " correct it"
                 )
             assert train.groups is not None, "expected groups"
             chosen &= train.groups == group

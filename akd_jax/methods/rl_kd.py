@@ -195,8 +195,8 @@ def _check(config: RunSettings, settings: Config, task: Task) -> None:
         return
     if settings.sentence_encoder and _SENTENCE in settings.teachers:
         raise InputError(
-            f"config.rl_kd.teachers: expected other names than {_SENTENCE}, which is that of"
-            " config.rl_kd.sentence_encoder; rename the teacher"
+            f"config.rl_kd.teachers: expected names other than {_SENTENCE}, that of the network of"
+            f" config.rl_kd.sentence_encoder, got {_SENTENCE}; rename the teacher"
         )
     if settings.reward == "r3" and settings.before_update:
         raise InputError(

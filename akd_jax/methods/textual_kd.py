@@ -122,7 +122,7 @@ def build(config: RunSettings, task: Task) -> Method:
     if task.regression and settings.logits.distance == "kl":
         raise InputError(
             "config.textual_kd.logits.distance: expected 'l1' in a regression, which has no class"
-            " probabilities, got 'kl'"
+            " probabilities, got 'kl'; set it to 'l1'"
         )
     teachers: dict[str, Recipe] = {}
     pretrained = textual_pretraining.recipe(

@@ -49,7 +49,9 @@ def _without_argument(
 
     def build(argument: str, num_classes: int, dtype: Any) -> nn.Module:
         if argument:
-            raise InputError(f"{name}:{argument}: expected {name} without an argument")
+            raise InputError(
+                f"expected {name} without an argument, got '{name}:{argument}'; leave it out"
+            )
         return kind(num_classes=num_classes, dtype=dtype)
 
     return build
@@ -132,7 +134,7 @@ def number_of_codes(spec: str) -> int:
     """
     name, _, argument = spec.partition(":")
     if name != "speech":
-        raise InputError(f"expected speech:CODES,LAYERSxWIDTH, got {spec!r}")
+        raise InputError(f"expected speech:CODES,LAYERSxWIDTH, got {spec!r}; correct the network")
     return speech.build(argument, 1, jnp.float32).codes
 
 
@@ -232,6 +234,7 @@ def build(spec: str, num_classes: int, dtype: Any = jnp.float32) -> nn.Module:
     name, _, argument = spec.partition(":")
     if name not in MODELS:
         raise InputError(
-            f"expected NAME:ARGUMENT with a name among {', '.join(MODELS)}, got {spec!r}"
+            f"expected NAME:ARGUMENT with a name among {', '.join(MODELS)}, got {spec!r}; correct"
+            " the name"
         )
     return MODELS[name](argument, num_classes, dtype)

@@ -116,6 +116,6 @@ def build(width: str, num_classes: int, dtype: Any) -> MobileNetV2:
     if width not in map(str, WIDTHS):
         raise InputError(
             f"mobilenetv2:{width}: expected a width among {', '.join(map(str, WIDTHS))}, got"
-            f" {width!r}"
+            f" {width!r}; choose one of them"
         )
     return MobileNetV2(width=float(width), num_classes=num_classes, dtype=dtype)

@@ -94,6 +94,7 @@ def build(depth: str, num_classes: int, dtype: Any) -> VGG:
     """
     if depth not in CONVOLUTIONS:
         raise InputError(
-            f"vgg:{depth}: expected a depth among {', '.join(CONVOLUTIONS)}, got {depth!r}"
+            f"vgg:{depth}: expected a depth among {', '.join(CONVOLUTIONS)}, got {depth!r};"
+            " choose one of them"
         )
     return VGG(CONVOLUTIONS[depth], num_classes=num_classes, dtype=dtype)

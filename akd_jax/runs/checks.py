@@ -50,7 +50,7 @@ def check_methods(
     if views and top_k > dataset.task.outputs:
         raise InputError(
             f"config.teacher.stored_top_k: expected 0 to {dataset.task.outputs}, the number of"
-            f" logits, got {top_k}"
+            f" logits, got {top_k}; reduce it"
         )
     if views and dataset.task.target is not None:
         raise InputError(

@@ -48,7 +48,7 @@ def run(
     plan = make_plan(run_config)
     settings = plan.settings
     if not str(workdir):
-        raise InputError("workdir: expected a folder, got an empty name")
+        raise InputError("workdir: expected a folder, got an empty name; give one")
     folder = absolute(workdir)
     if settings.teacher.views:
         outputs_folder = stored_folder(plan, folder)

@@ -164,4 +164,6 @@ def _predicts_labels(plan: Plan, name: str) -> bool:
 def check_split(plan: Plan, split: str) -> None:
     """Raises InputError if the data set has no split of this name."""
     if split not in plan.dataset.splits:
-        raise InputError(f"split: expected one of {', '.join(plan.dataset.splits)}, got {split!r}")
+        raise InputError(
+            f"split: expected one of {', '.join(plan.dataset.splits)}, got {split!r}; correct it"
+        )

@@ -105,7 +105,10 @@ def _sum_over_parts(
         return function(collections, batch, key)
     rows = len(batch.weights)
     if rows % parts:
-        raise ValueError(f"batch: expected a multiple of {parts} rows per device, got {rows}")
+        raise ValueError(
+            f"batch: expected a multiple of {parts} rows per device, got {rows}; change the size of"
+            " the batch or the number of parts"
+        )
     split = jax.tree.map(lambda x: x.reshape(parts, rows // parts, *x.shape[1:]), batch)
     first = jax.tree.map(lambda x: x[0], split)
     result, _ = jax.eval_shape(function, collections, first, key)

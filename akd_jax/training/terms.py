@@ -172,7 +172,7 @@ def _check_term(name: str, term: Any, rows: int) -> None:
     if values[:1] != (rows,):
         raise ValueError(
             f"loss term {name!r}: expected values for the {rows} examples, [{rows}] or"
-            f" [{rows}, L], got shape {values}"
+            f" [{rows}, L], got shape {values}; return one value per example or token"
         )
     if jnp.shape(term.scale) != ():
         raise ValueError(

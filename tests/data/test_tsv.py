@@ -164,7 +164,7 @@ def test_unknown_label_is_reported_with_its_line(tmp_path, name):
     assert_parts(
         message, f"{tmp_path / name}.tsv, line 3: expected one of 'neg', 'pos' as the label"
     )
-    assert message.endswith("got 'pos '")
+    assert message.endswith("got 'pos '; correct the row")
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff", "\ufeff\r\n"])

@@ -31,7 +31,9 @@ def load(data_dir: Path | None, labels: Mapping[str, str] | None = None) -> Sour
       InputError: there are no two such subfolders, or a file is missing or malformed.
     """
     if data_dir is None:
-        raise InputError("config.dataset.data_dir: expected the folder of the domains; set it")
+        raise InputError(
+            "config.dataset.data_dir: expected the folder of the domains, got none; set it"
+        )
     names = sorted(path.parent.name for path in data_dir.glob("*/train.tsv"))
     if len(names) < 2:
         raise InputError(

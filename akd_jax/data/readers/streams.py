@@ -52,7 +52,9 @@ def load(data_dir: Path | None, options: StreamOptions | None = None) -> Source:
         task.
     """
     if data_dir is None:
-        raise InputError("config.dataset.data_dir: expected the folder of the stream; set it")
+        raise InputError(
+            "config.dataset.data_dir: expected the folder of the stream, got none; set it"
+        )
     names = task_names(data_dir, options or StreamOptions())
     tables = {name: domains.read_domain(data_dir, COLUMNS, name) for name in names}
     examples = {

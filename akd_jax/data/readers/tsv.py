@@ -138,7 +138,7 @@ def read(
                 continue
             raise InputError(
                 f"{path}, line {number}: expected at least {max(indices) + 1} columns separated by"
-                f" tabs, got {len(cells)}: {line[:60]!r}"
+                f" tabs, got {len(cells)}: {line[:60]!r}; correct the row"
             )
         if equal_lengths and len(cells) != width:
             raise InputError(
@@ -170,7 +170,8 @@ def examples(table: Table, labels: Mapping[str, str]) -> Examples:
             some = ", ".join(map(repr, list(labels)[:10])) + (" ..." if len(labels) > 10 else "")
             expected = f"one of {some}" if labels else "a finite number"
             raise InputError(
-                f"{table.path}, line {number}: expected {expected} as the label, got {row[-1]!r}"
+                f"{table.path}, line {number}: expected {expected} as the label, got {row[-1]!r};"
+                " correct the row"
             )
         targets.append(target)
     return Examples(texts(table, -1), np.array(targets, np.int32 if labels else np.float32))
@@ -200,7 +201,7 @@ def classes(tables: Sequence[Table]) -> dict[str, str]:
     if len(names) < 2 or "" in names:
         raise InputError(
             f"{tables[0].path}: expected at least two different labels and no empty one, got"
-            f" {', '.join(map(repr, sorted(names)[:3]))}"
+            f" {', '.join(map(repr, sorted(names)[:3]))}; correct the labels"
         )
     numbers = all(re.fullmatch("-?[0-9]+", name) for name in names)
     order = sorted(names, key=lambda name: (int(name), name) if numbers else (0, name))

@@ -57,7 +57,8 @@ class Folder:
         match = re.fullmatch("(every|first)=([1-9][0-9]*)", option)
         if not path or (separator and match is None):
             raise InputError(
-                f"expected {name}:DIR, {name}:DIR,every=N or {name}:DIR,first=N, got {argument!r}"
+                f"expected {name}:DIR, {name}:DIR,every=N or {name}:DIR,first=N, got {argument!r};"
+                " correct it"
             )
         if not (readable_path(name, path) / CONFIG).is_file():
             raise InputError(

@@ -25,7 +25,6 @@ def set_rows(
     rates: tuple[float, float],
     stage_1_rates: tuple[float, float],
     temperatures: tuple[int, ...],
-    optimizers: tuple[str, ...] = (),
 ) -> None:
     """Sets the rows and the ranges of their settings.
 
@@ -34,20 +33,18 @@ def set_rows(
       rates: the smallest and the largest learning rate of losses with labels.
       stage_1_rates: those of squared errors of logits.
       temperatures: the choices of tau_max; none exceeds 0.3 of the epochs.
-      optimizers: the choices of the optimizer of stage I; empty to keep it.
     """
     epochs = config.student.epochs
     shares = tuple(round(share * epochs) for share in _SHARES)
-    labels: dict[str, Any] = {"optimizer": {"learning_rate": ["log", *rates]}}
+    schedule = ["choice", "constant", "step", "cosine"]
+    labels: dict[str, Any] = {"optimizer": {"learning_rate": ["log", *rates], "schedule": schedule}}
     kd = {"temperature": ["log", 1.0, 10.0], "weight": ["linear", 0.5, 1.0]}
     optimizer: dict[str, Any] = {
         "learning_rate": ["log", *stage_1_rates],
-        "schedule": ["choice", "constant", "step", "cosine"],
+        "schedule": schedule,
         "restart_each_temperature": ["choice", False, True],
         "clip_norm": ["choice", 0.0, 1.0],
     }
-    if optimizers:
-        optimizer["name"] = ["choice", *optimizers]
     stage_1 = {
         "epochs": ["choice", *shares],
         "optimizer": optimizer,
@@ -97,7 +94,12 @@ def set_rows(
                 "student": labels,
                 "annealing_kd": {
                     "max_temperature": ["choice", *temperatures],
-                    "stage_1": {"optimizer": {"learning_rate": ["log", *stage_1_rates]}},
+                    "stage_1": {
+                        "optimizer": {
+                            "learning_rate": ["log", *stage_1_rates],
+                            "schedule": schedule,
+                        }
+                    },
                 },
             },
             "continuation_kd": {
@@ -107,7 +109,7 @@ def set_rows(
                     "psi_until": ["choice", *shares],
                     "optimizer": {
                         "learning_rate": ["log", *stage_1_rates],
-                        "schedule": ["choice", "constant", "step", "cosine"],
+                        "schedule": schedule,
                     },
                 },
             },

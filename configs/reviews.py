@@ -83,7 +83,7 @@ def get_config() -> ConfigDict:
     default.set_optimizers(
         config,
         name="adamw",
-        learning_rate=1e-3,  # Of 5e-4, 1e-3 and 2e-3, by validation accuracy of `labels`.
+        learning_rate=1e-3,  # The rows `labels` of 5e-4 to 2e-3 differ by 0.2 points of validation.
         weight_decay=0.01,
         clip_norm=1.0,
         schedule="linear",

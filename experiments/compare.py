@@ -128,7 +128,7 @@ def _summary(
         for method, results in grid.results.items()
     }
     return {
-        "title": f"{_title(plans)} on {plan.settings.dataset.name}, {seeds} seeds",
+        "title": f"{_title(plans)} on {plan.settings.dataset.name}, {seeds} seed{'s' * (seeds > 1)}",
         "metric": task.metric,
         "references": list(references),
         "methods": entries,

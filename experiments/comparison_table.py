@@ -240,8 +240,8 @@ def notes(
     least, most = min(updates.values()), max(updates.values())
     count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     sentences = [
-        f"Scores are in percent: mean ± standard deviation over {seeds} seeds, on {examples:,}"
-        f" test examples. Every student was trained for {count} updates.",
+        f"Scores are in percent: {_of_seeds(seeds)}, on {examples:,} test examples. Every student"
+        f" was trained for {count} updates.",
         f"test: {task.metric} of the checkpoint with the best validation score. last step:"
         f" {task.metric} of the last checkpoint."
         if not task.group_metrics
@@ -253,7 +253,7 @@ def notes(
         " significant. With few seeds, an interval that barely excludes 0 is weak evidence.",
         _describe_parts(task.metric),
         "n: number of seeds. s: mean training time of a student in seconds. teacher s: time in"
-        " seconds to compute and store what the teacher says, once for all students. It is 0 if"
+        " seconds to compute and store the teacher's outputs, once for all students. It is 0 if"
         " nothing is stored: then s includes the teacher.",
     ]
     if most > 1.1 * least:
@@ -287,6 +287,10 @@ def _summary(values: Sequence[float | None]) -> dict[str, Any]:
         return {"mean": None, "std": None, "values": list(values)}
     deviation = stdev(finite) if len(finite) > 1 else None
     return {"mean": mean(finite), "std": deviation, "values": finite}
+
+
+def _of_seeds(seeds: int) -> str:
+    return f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
 
 
 def _largest(p_values: Sequence[float]) -> str:

@@ -128,7 +128,8 @@ def _summary(
         for method, results in grid.results.items()
     }
     return {
-        "title": f"{_title(plans)} on {plan.settings.dataset.name}, {seeds} seed{'s' * (seeds > 1)}",
+        "title": f"{_title(plans)} on {plan.settings.dataset.name},"
+        f" {seeds} seed{'s' * (seeds > 1)}",
         "metric": task.metric,
         "references": list(references),
         "methods": entries,

@@ -1,41 +1,19 @@
 """The documentation: its site is built without a broken link, and its code runs."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
 from tests.support.launching import GUARD_SECONDS, ROOT
-from tests.support.pages import code_of
-from tests.test_readme import SHARED_SETTINGS, SHORTER
+from tests.support.pages import SHORTER, code_of, run_code
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TRAINING = ("akd_jax.run(", "akd_jax.predict(")  # Calls that take long, or need a run.
 
-
 # tests/experiments/test_predict_export.py and tests/runs/test_text.py run the code of exports.
 BLOCKS = [(x.name, code) for x in PAGES if x.name != "export.md" for code in code_of(x)]
 TRAINED = [(name, code) for name, code in BLOCKS if any(call in code for call in TRAINING)]
-
-
-def run(code, folder):
-    script = folder / "code.py"
-    script.write_text(code)
-    done = subprocess.run(
-        [sys.executable, script],
-        cwd=folder,
-        env={
-            "PYTHONPATH": str(ROOT),
-            "JAX_PLATFORMS": "cpu",
-            **{name: os.environ[name] for name in SHARED_SETTINGS},
-        },
-        capture_output=True,
-        text=True,
-        timeout=GUARD_SECONDS,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_the_site_has_no_broken_links_and_a_reference(tmp_path):
@@ -54,7 +32,7 @@ def test_the_site_has_no_broken_links_and_a_reference(tmp_path):
 def test_the_code_of_the_pages_runs(tmp_path):
     codes = [code for _, code in BLOCKS if not any(call in code for call in TRAINING)]
     assert len(codes) >= 3
-    output = run("\n".join(codes), tmp_path)
+    output = run_code("\n".join(codes), tmp_path)
     assert "{'ce': (1.0, (8,)), 'kd': (0.55" in output
     assert "(5, 10)" in output
 
@@ -62,5 +40,5 @@ def test_the_code_of_the_pages_runs(tmp_path):
 @pytest.mark.slow  # tests/test_readme.py trains the same in the quickstart and the custom method.
 def test_the_code_of_the_pages_that_trains_runs(tmp_path):
     assert [name for name, _ in TRAINED] == ["customise.md", "index.md", "index.md"]
-    output = run("\n".join([SHORTER, *(code for _, code in TRAINED)]), tmp_path)
+    output = run_code("\n".join([SHORTER, *(code for _, code in TRAINED)]), tmp_path)
     assert "student" in output

@@ -1,8 +1,5 @@
 import collections
-import os
 import re
-import subprocess
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,60 +7,19 @@ import pytest
 
 from akd_jax import losses
 from akd_jax.types import Batch, Clock, Outputs
-from tests.support.launching import GUARD_SECONDS, ROOT
-from tests.support.pages import code_of
+from tests.support.launching import ROOT
+from tests.support.pages import SHORTER, code_of, run_code
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICKSTART, COMPOSED, CUSTOM_LOSS, CUSTOM_METHOD = code_of(ROOT / "README.md")
-
-SHARED_SETTINGS = (
-    "JAX_DISABLE_MOST_OPTIMIZATIONS",
-    "XLA_FLAGS",
-    "JAX_COMPILATION_CACHE_DIR",
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
-)
-# The examples train with the settings of the demo, cut down to seconds.
-SHORTER = """
-from configs import digits
-
-get_config = digits.get_config
-
-
-def get_small_config(method):
-    config = get_config(method)
-    config.batch_size = 100
-    config.teacher.epochs = 5
-    config.student.epochs = 10
-    config.annealing_kd.stage_1.epochs = 6
-    config.continuation_kd.psi_until = 8
-    return config
-
-
-digits.get_config = get_small_config
-"""
 
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
     """The output of the three examples, run in a new process and an empty folder."""
     folder = tmp_path_factory.mktemp("readme")
-    script = folder / "examples.py"
-    script.write_text("\n".join([SHORTER, QUICKSTART, CUSTOM_LOSS, CUSTOM_METHOD]))
-    done = subprocess.run(
-        [sys.executable, script],
-        cwd=folder,
-        env={
-            "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "error",
-            "JAX_PLATFORMS": "cpu",
-            **{name: os.environ[name] for name in SHARED_SETTINGS},
-        },
-        capture_output=True,
-        text=True,
-        timeout=GUARD_SECONDS,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    code = "\n".join([SHORTER, QUICKSTART, CUSTOM_LOSS, CUSTOM_METHOD])
+    return run_code(code, folder, PYTHONWARNINGS="error")
 
 
 def test_quickstart_trains_predicts_and_evaluates(output):

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from akd_jax.data.readers import streams, tsv
 from akd_jax.host.files import as_path
 from experiments.preparation import debian, mixed_tasks, pronunciations, pypi, task_files
 from experiments.prepare import prepare_dataset
@@ -12,8 +11,8 @@ from tests.experiments.test_prepare_streams import wheel
 from tests.support import vader
 from tests.support.errors import error_of
 from tests.support.gettext_files import write_catalog
+from tests.support.tasks import SIZES, answers_by_question
 
-SIZES = {"test": 4, "dev": 3, "train": 20}
 LABELS = {
     "Save file": "Datei speichern",
     "_Open File...": "Datei öffnen",
@@ -48,16 +47,6 @@ def packages(monkeypatch, tmp_path):
     monkeypatch.setattr(mixed_tasks, "_SIZES", SIZES)
 
 
-def answers_of(folder, task):
-    rows = [
-        row
-        for split in SIZES
-        for row in tsv.read(folder / task / f"{split}.tsv", streams.COLUMNS).rows.values()
-    ]
-    assert len({row[0] for row in rows}) == len(rows) == sum(SIZES.values())
-    return {row[0]: row[2] for row in rows}
-
-
 def test_three_tasks_with_their_own_metrics(tmp_path):
     folder = as_path(str(tmp_path / "data"))
     line = prepare_dataset("mixed_tasks", folder)
@@ -65,12 +54,12 @@ def test_three_tasks_with_their_own_metrics(tmp_path):
     metrics = [json.loads((folder / x / "metric.json").read_text()) for x in mixed_tasks.TASKS]
     names = ("phoneme_accuracy", "sentence_chrf", "exact_match")
     assert metrics == [{"metric": name} for name in names]
-    german = answers_of(folder, "german")
+    german = answers_by_question(folder, "german")
     others = {label: answer for label, answer in german.items() if not label.startswith("Label")}
     # Catalogs are sorted, so that 'Save File:' comes before 'Save file', which counts as the same.
     assert others.items() <= {"Save File:": "Sichern", "Open File...": "Datei öffnen"}.items()
     assert all(german[x] == x.replace("Label", "Text") for x in german.keys() - others.keys())
-    sentiment = answers_of(folder, "sentiment")
+    sentiment = answers_by_question(folder, "sentiment")
     for text, answer in sentiment.items():
         negative = text.startswith("review") and int(text.split()[-1]) % 2
         assert answer == ("negative" if negative else "positive")

@@ -9,13 +9,12 @@ import zipfile
 
 import pytest
 
-from akd_jax.data.readers import streams, tsv
+from akd_jax.data.readers import streams
 from akd_jax.host.files import as_path
 from experiments.preparation import debian, pronunciations, pypi, task_files
 from experiments.prepare import prepare_dataset
 from tests.support.errors import error_of
-
-SIZES = {"test": 4, "dev": 3, "train": 20}
+from tests.support.tasks import SIZES, answers_by_question
 
 
 def wheel():
@@ -52,16 +51,6 @@ def packages(monkeypatch, tmp_path):
     return entries
 
 
-def words_of(folder, task):
-    rows = [
-        row
-        for split in SIZES
-        for row in tsv.read(folder / task / f"{split}.tsv", streams.COLUMNS).rows.values()
-    ]
-    assert len({row[0] for row in rows}) == len(rows) == sum(SIZES.values())
-    return {row[0]: row[2] for row in rows}
-
-
 def test_phonemes_have_no_stress_or_syllables():
     given = {"ˈaːbn̩t": "aːbnt", "bɔ̃.ˈʒuʁ": "bɔ̃ʒuʁ", "t͡ʃaʊ̯": "tʃaʊ", "an.te": "ante", "ɪç": "ɪç"}
     assert {ipa: pronunciations.phonemes(ipa) for ipa in given} == given
@@ -71,10 +60,10 @@ def test_words_of_five_languages(packages, tmp_path):
     folder = as_path(str(tmp_path / "data"))
     line = prepare_dataset("pronunciations", folder)
     assert "of the tasks de, en, es, fr, sv" in line
-    english = words_of(folder, "en")
+    english = answers_by_question(folder, "en")
     assert all(answer in ("tɔɹ", "æbi", "kæt") for answer in english.values())
     assert "x-ray" not in english
-    german = words_of(folder, "de")
+    german = answers_by_question(folder, "de")
     assert german.get("abend", "aːbnt") == "aːbnt"  # The first pronunciation.
     assert all(len(word) <= 10 for word in german)
     assert json.loads((folder / "fr/metric.json").read_text()) == {"metric": "phoneme_accuracy"}

@@ -149,6 +149,8 @@ def test_examples_without_a_teacher_count_as_0_in_the_mean():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"weight": 1.5}, "weight: expected a number from 0 to 1, got 1.5"),
+        ({"folds": -1}, "folds: expected at least 0, got -1"),
         ({"rule": "best"}, "rule: expected one of weighted, random, random_teacher, lowest_error"),
         ({"weights": (1.0,)}, "weights: expected a number from 0 to inf for each of one, two, got"),
         ({"weights": (1.0, -0.5)}, "weights: expected a number from 0 to inf .*, got .*-0.5"),

@@ -318,6 +318,8 @@ def test_reward_before_the_update_is_that_of_the_student_that_the_update_starts_
         ({"reward": "r4"}, "reward: expected one of r1, r2, r3, got 'r4'"),
         ({"baseline": "mean"}, "baseline: expected one of batch, running, none, got 'mean'"),
         ({"fallback": "one"}, "fallback: expected one of all, none, got 'one'"),
+        ({"gamma": 1.5}, "gamma: expected a number from 0 to 1, got 1.5"),
+        ({"momentum": -0.1}, "momentum: expected a number from 0 to 1, got -0.1"),
         ({"reward": "r3"}, "baseline: expected running or none for the reward r3, .* got batch"),
     ],
 )

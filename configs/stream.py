@@ -20,7 +20,7 @@ labels of programs, and sentiment. `:reversed` has the reverse order. The rows o
 
   finetune, lamol, word_kd, seq_kd, seq_kd_soft, multitask   the variants of the method
   lamol_real     replay of the data's examples: a ceiling of replay
-  lamol_split, word_kd_split, seq_kd_soft_split   means of their own for new and replayed examples
+  lamol_split, word_kd_split, seq_kd_soft_split   separate means for new and replayed examples
 """
 
 from typing import Any

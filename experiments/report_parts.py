@@ -20,7 +20,7 @@ Part = dict[str, Any]  # A table with headers and rows, a picture in SVG, or a t
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of a report with a heading of its own.
+    """A part of a report with a heading.
 
     Attributes:
       heading: the heading; empty for none.

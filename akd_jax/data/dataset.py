@@ -95,7 +95,7 @@ class Source:
         see `akd_jax.data.codes`. Empty if all columns hold texts.
       unlabelled: examples without labels; None if there are none.
       tokenizers: the files of a tokenizer for each column, which need not exist; networks that
-        read each column in a vocabulary of its own use them.
+        read each column in a different vocabulary use them.
     """
 
     train: Examples

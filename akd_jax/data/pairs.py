@@ -1,4 +1,4 @@
-"""Pairs of texts, for networks that read each text in a vocabulary of its own."""
+"""Pairs of texts, for networks that read each text in a different vocabulary."""
 
 import functools
 from collections.abc import Mapping, Sequence

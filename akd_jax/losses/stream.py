@@ -35,7 +35,7 @@ class StreamLoss:
       teacher: the name of the teacher; empty for none.
       temperature: T, greater than 0.
       lm_weight: lambda, at least 0.
-      split_means: whether new and replayed rows have means of their own, so that the loss has four
+      split_means: whether new and replayed rows have separate means, so that the loss has four
         terms. Replayed tokens then weigh as much as all new ones together, as in the authors' code.
 
     Raises:

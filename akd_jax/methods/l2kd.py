@@ -1,4 +1,4 @@
-"""L2KD: a language model learns tasks one after another, each from a teacher of its own.
+"""L2KD: a language model learns tasks one after another, each from a separate teacher.
 
 Each example is read in two views: as a question with its answer (QA), and as a text that the model
 continues from the token of the task (LM). Before a task is learned, the model writes examples of
@@ -71,7 +71,7 @@ class Config(Section):
     )
     split_means: bool = Field(
         default=False,
-        description="Whether the losses of new and of replayed examples are means of their own, as"
+        description="Whether the losses of new and of replayed examples are separate means, as"
         " in the authors' code; if not, there is one mean over all tokens.",
     )
     order: Literal["given", "seed"] = Field(

@@ -8,7 +8,7 @@ A speech encoder over discrete codes learns from text models in steps. Each can 
 4. The whole network learns the labels and, with logits.weight above 0, the logits of a text
    classifier that reads the transcripts (FT-KD), on augmented recordings (DA).
 
-The steps 1 to 3 are networks of their own, which several runs can share; textual_pretraining.py
+The steps 1 to 3 are separate networks, which several runs can share; textual_pretraining.py
 builds them. The text classifier is the section `teacher`.
 
 Source: Kim, Kim, Lee and Ha, "Two-stage Textual Knowledge Distillation for End-to-End Spoken

@@ -20,7 +20,7 @@ _SPECIFICATION = re.compile(f"{_SIZE},{_SIZE}x{_SIZE}")
 class BiRnn(nn.Module):
     """The student of Gajbhiye et al.: a pair of texts, each read by a bidirectional GRU.
 
-    Each side has embeddings and a GRU of its own. With h_t for the 2 H states of position t after
+    Each side has its own embeddings and GRU. With h_t for the 2 H states of position t after
     dropout, g_t = W h_t + b, and a learned context vector c, a side becomes the vector
 
         v = sum_t a_t g_t,    a = softmax_t(c . g_t)

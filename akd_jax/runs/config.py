@@ -43,8 +43,8 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunSettings:
     name = fields.get("method")
     if isinstance(name, str) and name not in methods.METHODS:
         raise InputError(
-            f"config.method: expected one of {', '.join(methods.METHODS)}, got {name!r}; a method"
-            " of your own must be in akd_jax.methods.METHODS first"
+            f"config.method: expected one of {', '.join(methods.METHODS)}, got {name!r}; add a"
+            " custom method to akd_jax.methods.METHODS first"
         )
     try:
         return schema().model_validate(fields)

@@ -94,7 +94,7 @@ def restore_best(folder: Path, network: Network, plan: Plan) -> Variables:
 def store_name(stage: Stage, teacher: str) -> str:
     """Returns the name of a teacher's outputs on the training examples of a stage.
 
-    The stages without examples of their own share a store.
+    The stages that learn the training split share a store.
     """
     return teacher if stage.data is None else f"{teacher}.{stage.name}"
 
@@ -130,7 +130,7 @@ def stored_outputs(
 ) -> dict[str, stored.StoredOutputs]:
     """Loads the outputs of a stage's teachers for all views; computes missing views.
 
-    Unlabelled examples beside the training split have a store of their own, with all of them, so
+    Unlabelled examples beside the training split have a separate store, with all of them, so
     that runs with other numbers of them share it.
 
     Args:

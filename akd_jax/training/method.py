@@ -34,7 +34,7 @@ class Trained:
 
     Attributes:
       model: the network, in the form that `akd_jax.models.build` reads.
-      method: the method that trains it; it can have teachers of its own.
+      method: the method that trains it; it can have teachers too.
       seed: the seed of the initial parameters and of the order of the batches.
       settings: everything that its training depends on, as JSON values; a finished teacher is
         used again only if they match.
@@ -173,7 +173,7 @@ class Method:
             if name in chain:
                 raise InputError(
                     "teachers: expected recipes without a circle, got"
-                    f" {' <- '.join([*chain, name])}; give each teacher a name of its own"
+                    f" {' <- '.join([*chain, name])}; give each teacher a different name"
                 )
             if isinstance(recipe, Trained):
                 recipe.method._check_circles((*chain, name))
@@ -187,7 +187,7 @@ class Method:
             if known.setdefault(name, definition) != definition:
                 raise InputError(
                     f"teachers: expected one recipe for the teacher {name!r}, got two that differ;"
-                    " give each teacher a name of its own"
+                    " give each teacher a different name"
                 )
 
 

@@ -84,7 +84,7 @@ def evaluate_loss(
         if jnp.shape(result) != batch.weights.shape:
             raise ValueError(
                 f"loss: expected one value per example, shape {batch.weights.shape}, got shape"
-                f" {jnp.shape(result)}; return Terms for values with weights of their own"
+                f" {jnp.shape(result)}; return Terms for values with other weights"
             )
         return {UNNAMED: Term(result, batch.weights)}, changed
     _check_names(result)

@@ -11,7 +11,7 @@ from akd_jax.models import huggingface
 from akd_jax.models.tokenizer import END_OF_TEXT
 from experiments.preparation import tokenizers
 
-_MOST_QUESTIONS = 100  # That have a token of their own.
+_MOST_QUESTIONS = 100  # That have a separate token.
 
 
 @dataclasses.dataclass(frozen=True)

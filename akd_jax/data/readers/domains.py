@@ -20,7 +20,7 @@ def load(data_dir: Path | None, labels: Mapping[str, str] | None = None) -> Sour
 
     Each subfolder has train.tsv, dev.tsv and test.tsv, with the columns of `tsv.load`. The domain
     is the group of an example. The test split has the examples of all domains, and each domain has
-    a test split test_DOMAIN of its own.
+    a test split, test_DOMAIN.
 
     Args:
       data_dir: the folder.

@@ -38,7 +38,7 @@ def load(data_dir: Path | None, options: StreamOptions | None = None) -> Source:
     """Reads the tasks of a stream.
 
     The task is the group of an example. The test split has the examples of all tasks, and each task
-    has a test split test_TASK of its own. The file metric.json of a task names its metric, as in
+    has a test split, test_TASK. The file metric.json of a task names its metric, as in
     {"metric": "phoneme_accuracy"}; without it, the metric is 'exact_match'. The folder also has
     tokenizer.json, which `experiments.prepare` writes.
 

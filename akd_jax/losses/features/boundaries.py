@@ -27,7 +27,7 @@ class AB(nn.Module):
     'batch_stats', are updated but not used: the loss uses those of the batch, over all devices.
 
     The paper trains the student's layers up to this one, and the connector, with this loss only,
-    in a stage of its own, before it trains the whole student. The weight is 0.003 there for the
+    in a separate stage, before it trains the whole student. The weight is 0.003 there for the
     last group of a network, half of it for the group before, and so on; the same in RepDistiller.
 
     Source: Heo et al., "Knowledge Transfer via Distillation of Activation Boundaries Formed by

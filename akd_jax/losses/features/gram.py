@@ -111,7 +111,7 @@ class FSP(nn.Module):
 
     G is the `fsp_matrix` of two layers of one network, such as the first and the last layer of a
     group of blocks. The paper sums the squares over c and d; RepDistiller has their mean, with
-    pooling='average'. Both train the student with this loss only, in a stage of its own, before
+    pooling='average'. Both train the student with this loss only, in a separate stage, before
     they train it with labels. The weight 50 of RepDistiller's command has no effect: it multiplies
     0 in the second stage.
 

@@ -21,7 +21,7 @@ class Hint(nn.Module):
     of RepDistiller, whose weight is 100 next to a cross-entropy of weight 1, batch norm and ReLU
     follow the convolution. A ReLU cannot reach negative features: set relu=False for a teacher's
     features that were taken before its activation. The paper minimises ||r(F_s) - F_t||^2 / 2 in
-    a stage of its own.
+    a separate stage.
 
     The parameters of r are trained with the student and belong to the loss. The running statistics
     of its batch norm, in the collection 'batch_stats', are updated but not used: the loss uses

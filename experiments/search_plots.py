@@ -13,15 +13,22 @@ HISTORY, IMPORTANCE = "search_history.png", "search_importance.png"
 
 
 def draw_history(search: Mapping[str, Any]) -> Figure:
-    """Draws the score of each trial, and the best score so far as a line, for each row."""
+    """Draws the score of each trial, and the best score so far as a line, for each row.
+
+    A tenth of the trials, the worst ones, is below the picture.
+    """
     figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
+    axes, every = figure.subplots(), []
     for number, (row, entry) in enumerate(search["methods"].items()):
         scores = [math.nan if x["mean"] is None else x["mean"] for x in entry["trials"]]
         color = f"C{number}"
         axes.plot(range(1, len(scores) + 1), scores, "o", color=color, alpha=0.4, markersize=4)
+        every += scores
         best = np.fmax.accumulate(scores)
         axes.step(range(1, len(scores) + 1), best, color=color, where="post", label=row)
+    if drawn := [x for x in every if not math.isnan(x)]:
+        # Bad trials would hide the differences of the good ones.
+        axes.set_ylim(bottom=np.quantile(drawn, 0.1) - 0.01)
     axes.set_xlabel("trial")
     axes.set_ylabel(f"mean validation {search['metric']}")
     axes.grid(alpha=0.25)
@@ -42,6 +49,7 @@ def draw_importance(search: Mapping[str, Any]) -> Figure:
             names.append(f"{row}: {field}")
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
+    axes.margins(y=0.01)
     axes.set_xlabel("importance (PED-ANOVA)")
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -14,7 +14,8 @@ _HEADERS = ("trials", "diverged", "pruned")
 
 def title(search: Mapping[str, Any]) -> str:
     """Returns the title of the report of a search."""
-    return f"Search for settings of {', '.join(search['methods'])}"
+    rows = list(search["methods"])
+    return f"Search for settings of {', '.join(rows) if len(rows) < 5 else f'{len(rows)} methods'}"
 
 
 def summary(search: Mapping[str, Any]) -> str:
@@ -33,9 +34,9 @@ def sections(search: Mapping[str, Any]) -> list[Section]:
             "The best trial of each row by the mean validation score of its seeds, with Student's"
             f" 95 % interval. Each trial has the seeds {seeds}; settings are drawn by the sampler"
             f" {search['sampler']}. A best score of many trials is too high, so compare the best"
-            " settings with new seeds."
+            " settings with new seeds. They are:"
         ),
-        table(("", "best settings"), list(_best_settings(search).items())),
+        *(note(f"{row}: {settings}") for row, settings in _best_settings(search).items()),
     ]
     trials = [picture(search_plots.draw_history(search))]
     importance = []

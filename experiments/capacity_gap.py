@@ -1,6 +1,6 @@
 r"""Measures when annealing pays, on data whose Bayes rule is known and whose gap is a knob.
 
-python -m experiments.capacity_gap --output=DIR
+python -m experiments.capacity_gap --output=DIR --trials=24 --seeds=30
 
 The inputs are x ~ N(0, I) in 16 dimensions. A random network g with 64 tanh units and 8 outputs,
 each with mean 0 and variance 1 over x, gives the true logits s g(x), and the labels are drawn from
@@ -29,20 +29,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import flags
 from jax.typing import ArrayLike
 from matplotlib.figure import Figure
 from scipy import stats
 
 from akd_jax import losses
 from akd_jax.host import records
+from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path
 from akd_jax.types import Clock
 from experiments import cli, options
 
 _OUTPUT = options.output_flag()
-_TRIALS = flags.DEFINE_integer("trials", 24, "Number of trials of each method.", lower_bound=1)
-_SEEDS = flags.DEFINE_integer("seeds", 30, "Number of students of the table.", lower_bound=2)
+_TRIALS, _SEEDS = options.trials_flag(), options.seeds_flag()
 
 SHARPNESS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 INPUTS, HIDDEN, CLASSES = 16, 64, 8
@@ -272,6 +271,10 @@ def draw(result: Mapping[str, Any]) -> Figure:
 def main() -> None:
     """Runs the study and writes its record and its picture."""
     folder: Path = options.path(_OUTPUT)
+    if _SEEDS.value < 2:
+        raise InputError(
+            f"--seeds: expected at least 2 for intervals, got {_SEEDS.value}; set more"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     result = study(_TRIALS.value, _SEEDS.value)
     records.write(folder / "capacity_gap.json", result)

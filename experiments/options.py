@@ -109,6 +109,13 @@ def length_penalty_flag() -> flags.FlagHolder:
     return _shared(flags.DEFINE_float, "length_penalty", 0.0, description, lower_bound=0.0)
 
 
+def trials_flag() -> flags.FlagHolder:
+    """Defines --trials=N."""
+    return _shared(
+        flags.DEFINE_integer, "trials", 30, "Number of trials of each row.", lower_bound=1
+    )
+
+
 def seeds_flag() -> flags.FlagHolder:
     """Defines --seeds=N."""
     description = "Number of students of each row, whose seeds count up."

@@ -48,7 +48,7 @@ from experiments.tables import percent
 
 _CONFIG = options.config_flag()
 _METHODS = options.methods_flag()
-_TRIALS = flags.DEFINE_integer("trials", 30, "Number of trials of each row.", lower_bound=1)
+_TRIALS = options.trials_flag()
 _SAMPLER = flags.DEFINE_enum(
     "sampler", "random", ["random", "tpe"], "How the settings of a trial are drawn."
 )

@@ -46,6 +46,7 @@ from akd_jax.losses.relations.contrastive import InBatchCRD, crd_in_batch
 from akd_jax.losses.relations.crd import CRD
 from akd_jax.losses.relations.rkd import rkd_angle, rkd_distance
 from akd_jax.losses.relations.similarities import CC, correlation_congruence, pkt, sp
+from akd_jax.losses.rows import masked_mean
 from akd_jax.losses.selection import (
     REWARD_EXAMPLES,
     ReinforcedSelection,

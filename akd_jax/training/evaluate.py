@@ -15,6 +15,7 @@ from akd_jax.data import Batches
 from akd_jax.host import interrupts, processes
 from akd_jax.models.network import Model
 from akd_jax.training import parallel
+from akd_jax.training.stage import Evaluate
 from akd_jax.training.state import Prepare, prepare_batch
 from akd_jax.training.step import predict_step
 from akd_jax.training.terms import evaluate_loss
@@ -184,6 +185,28 @@ class MeanLoss:
         means = metrics.means(totals)
         loss = sum(float(scales[name]) * mean for name, mean in means.items())
         return {"loss": loss, **{name: mean for name, mean in means.items() if name}}
+
+
+@dataclasses.dataclass(frozen=True)
+class SeveralTasks:
+    """The evaluation of a model on several tasks.
+
+    Attributes:
+      tasks: maps the name of a task to its evaluation and the score that counts.
+    """
+
+    tasks: Mapping[str, tuple[Evaluate, str]]
+
+    def __call__(
+        self, model: Model, loss_variables: Variables | None = None, /
+    ) -> dict[str, float]:
+        """Returns 'mean', the mean of the scores that count, and NAME_SCORE of every task."""
+        scores: dict[str, float] = {}
+        for name, (evaluate, _) in self.tasks.items():
+            results = evaluate(model, loss_variables or {})
+            scores |= {f"{name}_{score}": value for score, value in results.items()}
+        counted = [scores[f"{name}_{score}"] for name, (_, score) in self.tasks.items()]
+        return {"mean": sum(counted) / len(counted), **scores}
 
 
 def finite_scores(scores: Mapping[str, float], label: str) -> dict[str, float | None]:

@@ -229,7 +229,7 @@ def set_fields(**fields):
                     "sentence_encoder": "sentence:here",
                 }
             ),
-            "rl_kd.teachers: expected other names than sentence_encoder, .* rename the teacher",
+            "rl_kd.teachers: expected names other than sentence_encoder, .* rename the teacher",
         ),
         (
             set_fields(uniform_epochs=2, policy_epochs=1),

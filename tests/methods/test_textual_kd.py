@@ -14,7 +14,7 @@ from akd_jax.methods.textual_pretraining import MaskCodes
 from akd_jax.models.network import Model
 from akd_jax.models.spans import SpanMask
 from akd_jax.runs import make_plan
-from akd_jax.runs.checks import prepare_changes
+from akd_jax.runs.checks import reads_prepared_inputs
 from akd_jax.types import Batch, Clock, Outputs
 from configs import speech
 from experiments.grid import row_config
@@ -189,8 +189,12 @@ def test_masks_change_what_students_read_but_not_text_encoders(config):
     method, network = plan.trained("sentence")
     initial = network.initial_variables(jax.random.key(0), plan.dataset.example)
     student, examples = Model(initial, network.apply), plan.dataset.splits["train"]
+    stage, sentence = method.stages[0], plan.teachers["sentence_encoder"]
+    encoder = Model(sentence.variable_shapes(plan.dataset.example), sentence.apply_shapes)
     changed = {
-        name: prepare_changes(method.stages[0], student, preprocess, examples, plan.dataset)
+        name: reads_prepared_inputs(
+            stage, student, {"sentence_encoder": encoder}, preprocess, examples, plan.dataset
+        )
         for name, preprocess in (
             ("student", plan.student.preprocess),
             ("encoder", plan.teachers["sentence_encoder"].preprocess),

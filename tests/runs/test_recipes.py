@@ -84,7 +84,8 @@ def test_every_stage_reads_its_own_teacher(config, tmp_path, monkeypatch):
         "featured:7",
     ]
     scores = {
-        name: {score: trained[name][score] for score in ("validation", "test")} for name in trained
+        name: {score: trained[name][score] for score in ("validation", "test", "parameters")}
+        for name in trained
     }
     assert (results["first"], results["second"]) == (scores["first"], scores["second"])
     assert trained["second"]["base"] == scores["base"]

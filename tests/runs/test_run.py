@@ -267,7 +267,9 @@ def test_takd_trains_an_assistant_that_other_runs_can_read(config, teacher_path,
     config.teacher.path = teacher_path
     results = runs.run(config, tmp_path / "first")
     assistant = records.read(tmp_path / "first/assistant/results.json")
-    assert results["assistant"] == {name: assistant[name] for name in ("validation", "test")}
+    assert results["assistant"] == {
+        name: assistant[name] for name in ("validation", "test", "parameters")
+    }
     teacher = records.read(Path(teacher_path) / "results.json")
     assert results["teacher"] == {name: teacher[name] for name in ("validation", "test")}
     assert not (tmp_path / "first/teacher").exists()

@@ -7,8 +7,8 @@ from akd_jax import losses, schedules
 from akd_jax.data import Batches, Examples
 from akd_jax.models.network import Model
 from akd_jax.teachers import LiveTeacher
-from akd_jax.training.evaluate import MeanLoss
-from akd_jax.types import Clock
+from akd_jax.training.evaluate import MeanLoss, Predictor, SeveralTasks, TaskMetrics
+from akd_jax.types import Clock, Task
 from tests.support.logits import cross_entropy
 from tests.support.steps import Linear
 
@@ -56,3 +56,16 @@ def test_mean_of_a_loss_that_is_an_array(batches):
     scores = MeanLoss(loss, {}, batches)(student)
     assert scores.keys() == {"loss"}
     np.testing.assert_allclose(scores["loss"], logits(student, batches)[:, 0].mean(), rtol=1e-5)
+
+
+def test_scores_of_several_tasks_have_the_mean_of_those_that_count(batches):
+    student, task = model(0), Task.numbered(3)
+    accuracy = TaskMetrics(Predictor(), batches, task)
+    loss = MeanLoss(losses.bind(losses.cross_entropy), {}, batches)
+    scores = SeveralTasks({"a": (accuracy, "accuracy"), "b": (loss, "loss")})(student)
+    correct = np.mean(logits(student, batches).argmax(axis=1) == batches.examples.labels)
+    ce = cross_entropy(logits(student, batches), batches.examples.labels).mean()
+    assert scores.keys() == {"mean", "a_accuracy", "b_loss"}
+    assert scores["a_accuracy"] == correct
+    np.testing.assert_allclose(scores["b_loss"], ce, rtol=1e-5)
+    np.testing.assert_allclose(scores["mean"], (correct + ce) / 2, rtol=1e-5)

@@ -102,8 +102,8 @@ def test_a_teacher_is_not_among_those_that_train_it():
     outer = trained("outer", teachers={"b": middle})
     message = error_of(Method, "m", (stage("s"),), {"a": outer})
     assert message == (
-        "teachers: expected recipes without a circle, got a <- b <- a; give each teacher a name of"
-        " its own"
+        "teachers: expected recipes without a circle, got a <- b <- a; give each teacher a"
+        " different name"
     )
 
 

@@ -100,6 +100,9 @@ def largest_logits(
     """Returns the k largest logits of the teacher in float32, divided by T, without a gradient.
 
     The sum over all logits of a `TopK` stays that of T = 1.
+
+    Raises:
+      ValueError: the logits are not of the student's rows and classes, or k is out of range.
     """
     checks.check_values("top_k", top_k, "at least 0", lambda k: k >= 0)
     rows, classes = jnp.shape(student_logits)[:-1], jnp.shape(student_logits)[-1]

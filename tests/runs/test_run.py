@@ -267,11 +267,10 @@ def test_takd_trains_an_assistant_that_other_runs_can_read(config, teacher_path,
     config.teacher.path = teacher_path
     results = runs.run(config, tmp_path / "first")
     assistant = records.read(tmp_path / "first/assistant/results.json")
-    assert results["assistant"] == {
-        name: assistant[name] for name in ("validation", "test", "parameters")
-    }
     teacher = records.read(Path(teacher_path) / "results.json")
-    assert results["teacher"] == {name: teacher[name] for name in ("validation", "test")}
+    for name, trained in (("assistant", assistant), ("teacher", teacher)):
+        fields = ("validation", "test", "parameters")
+        assert results[name] == {field: trained[field] for field in fields}
     assert not (tmp_path / "first/teacher").exists()
     temperature = config.kd.temperature
     assert [stage["temperatures"] for stage in results["stages"]] == [[temperature]]

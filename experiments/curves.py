@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 EpochRecords = list[dict[str, Any]]  # The lines of one run's metrics.jsonl, one per epoch.
 
+_AGREEMENT = "train_agreement"
 # Titles of schedules that have a symbol in the papers; others are named as in the records.
 _TITLES = {
     "temperature": "Temperature T",
@@ -16,9 +17,8 @@ _TITLES = {
     "psi": "Weight of the labels ψ",
     "learning_rate": "Learning rate",
     "train_loss": "Training loss of each stage",
-    "train_agreement": "Agreement with the teacher in training",
+    _AGREEMENT: "Agreement with the teacher in training",
 }
-_AGREEMENT = "train_agreement"
 _NOT_SCHEDULES = ("stage", "epoch", "step", "learning_rate", "examples_per_second")
 
 

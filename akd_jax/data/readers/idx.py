@@ -49,7 +49,7 @@ def load(data_dir: Path | None) -> Source:
 
     Raises:
       InputError: a file is missing or damaged, the numbers of images and labels differ, there is
-        no training image, or a test label does not occur in training.
+        no training image, or a test label is above those of training.
     """
     if data_dir is None:
         raise InputError(

@@ -74,7 +74,7 @@ def get_config(argument: str = "catalogs") -> ConfigDict:
         _use_paper_sizes(config)
     else:
         _use_small_sizes(config)
-    _set_rows(config, size, unlabelled)
+    set_rows(config, size, unlabelled)
     return config
 
 
@@ -105,7 +105,7 @@ def _use_paper_sizes(config: ConfigDict) -> None:
     config.teacher.optimizer.clip_norm = 1.0
 
 
-def _set_rows(config: ConfigDict, labelled: int, unlabelled: list[int]) -> None:
+def set_rows(config: ConfigDict, labelled: int, unlabelled: list[int]) -> None:
     """Sets the variants, and the stages of the annealing methods.
 
     Args:

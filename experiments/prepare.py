@@ -122,6 +122,12 @@ _CATALOGS = flags.DEFINE_list(
     "mt_quality: folders with Spanish catalogs of gettext, such as /usr/share/locale, separated by"
     " commas. By default, those of Debian packages are downloaded.",
 )
+_PACKAGES = flags.DEFINE_list(
+    "packages",
+    None,
+    "mt_quality: names of the Debian packages whose Spanish catalogs are downloaded. By default,"
+    " packages of 170 MB.",
+)
 _VOCABULARY_SIZE = flags.DEFINE_integer(
     "vocabulary_size",
     tokenizers.VOCABULARY_SIZE,
@@ -280,6 +286,7 @@ def main() -> None:
             **given,
             vocabulary_size=_VOCABULARY_SIZE.value,
             catalogs=[as_path(folder) for folder in _CATALOGS.value or ()],
+            packages=_PACKAGES.value or (),
         ),
         pair_options=pairs.PairOptions(
             **{name: flag.value for name, flag in _PAIR_OPTIONS.items()}

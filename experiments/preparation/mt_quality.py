@@ -55,6 +55,7 @@ class Options:
       test: number of test pairs.
       vocabulary_size: the largest number of tokens of each tokenizer.
       catalogs: folders with catalogs; with none, those of Debian packages are downloaded.
+      packages: names of the Debian packages; with none, those of `PACKAGES`.
     """
 
     train: int = 6_000
@@ -62,6 +63,7 @@ class Options:
     test: int = 2_000
     vocabulary_size: int = tokenizers.VOCABULARY_SIZE
     catalogs: Sequence[Path] = ()
+    packages: Sequence[str] = ()
 
 
 def prepare(data_dir: Path, options: Options) -> str:
@@ -83,7 +85,7 @@ def prepare(data_dir: Path, options: Options) -> str:
     apertium.check_program()
     score = _sentence_chrf()
     require("tokenizers", "text")
-    folders = _catalog_folders(data_dir, options.catalogs)
+    folders = _catalog_folders(data_dir, options)
     pairs = catalogs.read_pairs(catalogs.find(folders))
     _check_sizes(len(pairs), options)
     try:
@@ -111,11 +113,15 @@ def _sentence_chrf() -> Callable[[str, str], float]:
     )
 
 
-def _catalog_folders(data_dir: pathlib.Path, given: Sequence[Path]) -> list[pathlib.Path]:
+def _catalog_folders(data_dir: pathlib.Path, options: Options) -> list[pathlib.Path]:
     """Returns the given folders with catalogs, or those of packages that it downloads."""
-    if not given:
-        return sorted(debian.download(PACKAGES, data_dir / _CATALOGS).values())
-    folders = [pathlib.Path(folder) for folder in given]
+    if options.catalogs and options.packages:
+        raise InputError("expected --catalogs or --packages, got both; leave one out")
+    if not options.catalogs:
+        names = options.packages or PACKAGES.names
+        packages = dataclasses.replace(PACKAGES, names=names)
+        return sorted(debian.download(packages, data_dir / _CATALOGS).values())
+    folders = [pathlib.Path(folder) for folder in options.catalogs]
     for folder in folders:
         if not catalogs.find([folder]):
             raise InputError(

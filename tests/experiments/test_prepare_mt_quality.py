@@ -283,6 +283,17 @@ def test_catalogs_of_debian_packages_are_used_by_default(tmp_path, upper):
     assert readme.count(str(corpus / "catalogs")) == len(mt_quality.PACKAGES.names) == 35
 
 
+def test_packages_by_name_replace_the_default_ones(tmp_path, upper):
+    corpus = tmp_path / "corpus"
+    write_catalog(corpus / f"catalogs/gimp-data_1_all/usr/share/locale/{FILE}", texts(90))
+    options = Options(40, 20, 30, 300, packages=["gimp-data"])
+    line = prepare_dataset("mt_quality", corpus, quality=options)
+    assert "40 training, 20 validation, 30 test and 0 unlabelled pairs" in line
+    both = Options(catalogs=[tmp_path], packages=["gimp-data"])
+    message = error_of(lambda: prepare_dataset("mt_quality", corpus, quality=both))
+    assert message == "expected --catalogs or --packages, got both; leave one out"
+
+
 def test_missing_programs_of_debian_are_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     replace_program(monkeypatch, tmp_path / "bin", "apertium", "echo eng-spa")

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from ml_collections import config_dict
 
@@ -16,6 +18,7 @@ from configs import (
     cifar100,
     cifar100_benchmark,
     default,
+    demo,
     digits,
     fashion_mnist,
     fashion_teachers,
@@ -25,6 +28,8 @@ from configs import (
     stream,
     translation,
 )
+from experiments.grid import row_config
+from tests.support.launching import ROOT
 
 
 @pytest.mark.parametrize(
@@ -49,6 +54,7 @@ from configs import (
         (translation, "imitkd"),
         (translation, "gkd,iwslt14"),
         (stream, "base"),
+        (demo, "teachers"),
     ],
 )
 def test_shipped_configs_are_valid_and_survive_a_round_trip(module, argument):
@@ -79,6 +85,24 @@ def test_shipped_configs_are_valid_and_survive_a_round_trip(module, argument):
     models.build(parsed.student.model, task.outputs)
     models.build(parsed.teacher.model, task.outputs)
     models.build(parsed.takd.assistant.model, task.outputs)
+
+
+def test_rows_of_the_demos_in_the_makefile_are_valid():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = re.findall(r"--config=configs/demo\.py:(\S+) .*", makefile)
+    rows = {
+        re.search(r"demo\.py:(\w+)", line)[1]: re.search(r"--methods=(\S+)", line)[1].split(",")
+        for line in makefile.splitlines()
+        if "configs/demo.py" in line and "--methods" in line
+    }
+    assert len(commands) == 6 and len(rows) == 5  # The stream is pretrained first.
+    for system, names in rows.items():
+        config = demo.get_config("stream,runs/base" if system == "stream" else system)
+        for name in names:
+            assert name in config.variants
+            schema.parse(row_config(config, name))
+    with pytest.raises(ValueError, match="expected one of speech, quality"):
+        demo.get_config("images")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ A trial trains a student for each seed with settings that Optuna draws from conf
 ranges of each row. Its score is the mean validation score. The best trial of a row has the highest
 score. A trial that diverges is never the best. --sampler=tpe draws new settings near the best ones
 so far, and --prune leaves out the further seeds of a trial whose students so far are worse than the
-median.
+median. With --epochs_divisor=3, students train for a third of their epochs; search.json has the
+settings for all of them.
 
 Writes search.json, search.md, report.html and two pictures: the scores of the trials in their
 order, and how much each field matters. Then compare the best settings with other seeds:
@@ -18,6 +19,7 @@ python -m experiments.compare --config=configs/digits.py --methods=scratch,kd,an
 The same command resumes an interrupted search; one with more --trials continues it.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
@@ -43,7 +45,7 @@ from experiments.grid import (
 )
 from experiments.search_report import DIVERGED, FINISHED, PRUNED, summary
 from experiments.search_space import read_space
-from experiments.searched import SEARCH, with_row
+from experiments.searched import SEARCH, shortened, with_row
 from experiments.tables import percent
 
 _CONFIG = options.config_flag()
@@ -53,6 +55,9 @@ _SAMPLER = flags.DEFINE_enum(
     "sampler", "random", ["random", "tpe"], "How the settings of a trial are drawn."
 )
 _PRUNE = flags.DEFINE_bool("prune", False, "Whether bad trials train fewer seeds.")
+_EPOCHS_DIVISOR = flags.DEFINE_integer(
+    "epochs_divisor", 1, "By what the numbers of epochs of students are divided.", lower_bound=1
+)
 _EQUAL_UPDATES = options.equal_updates_flag()
 _SEEDS = options.seeds_flag()
 _WORKDIR = options.workdir_flag()
@@ -65,6 +70,17 @@ _STATES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Budget:
+    """What each row gets: numbers of trials and of epochs, seeds, and the way of drawing."""
+
+    trials: int
+    seeds: Sequence[int]
+    sampler: str
+    prune: bool
+    epochs_divisor: int
+
+
 def search_settings(
     config: ConfigDict,
     rows: Sequence[str],
@@ -74,6 +90,7 @@ def search_settings(
     *,
     sampler: str = "random",
     prune: bool = False,
+    epochs_divisor: int = 1,
     equal_updates: bool = True,
 ) -> dict[str, Any]:
     """Trains the students of all trials and chooses the best trial of each row.
@@ -91,6 +108,7 @@ def search_settings(
       sampler: 'random'; or 'tpe', Optuna's tree-structured Parzen estimator.
       prune: whether a trial ends when the mean of its students so far is below the median of the
         earlier trials after as many students. The first five trials are complete.
+      epochs_divisor: by what the numbers of epochs of students are divided.
       equal_updates: whether all rows must make about the same number of updates.
 
     Returns:
@@ -106,26 +124,18 @@ def search_settings(
         )
     spaces = {row: read_space(config, row) for row in rows}
     plans = {row: make_plan(row_config(config, row)) for row in rows}
-    numbers = range(config.seed, config.seed + seeds)
+    numbers = list(range(config.seed, config.seed + seeds))
+    budget = _Budget(trials, numbers, sampler, prune, epochs_divisor)
     make_plan(row_config(config, rows[0], seed=numbers[-1]))
     if equal_updates:
         check_equal_updates(plans)
     workdir = absolute(workdir)
-    key = {"sampler": sampler, "seeds": list(numbers), "prune": prune}
+    # A search with more trials continues one with fewer.
+    key = {name: x for name, x in dataclasses.asdict(budget).items() if name != "trials"}
     with records.lock_workdir(workdir, "hyperparameter search", key, subfolders=rows):
         config, teachers = share_teachers(config, plans, workdir)
         found = {
-            row: _search_row(
-                config,
-                row,
-                space,
-                trials,
-                numbers,
-                workdir,
-                teachers,
-                sampler=sampler,
-                prune=prune,
-            )
+            row: _search_row(config, row, space, budget, workdir, teachers)
             for row, space in spaces.items()
         }
         metric = next(iter(plans.values())).dataset.task.metric
@@ -138,25 +148,21 @@ def _search_row(
     config: ConfigDict,
     row: str,
     space: Mapping[str, BaseDistribution],
-    trials: int,
-    seeds: Sequence[int],
+    budget: _Budget,
     workdir: Path,
     teachers: Mapping[str, FinishedTeacher],
-    *,
-    sampler: str,
-    prune: bool,
 ) -> dict[str, Any]:
     """Runs the trials of a row; returns its entry of search.json."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pruner = optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner()
+    pruner = optuna.pruners.MedianPruner() if budget.prune else optuna.pruners.NopPruner()
     study = optuna.create_study(direction="maximize", pruner=pruner)
     entries: list[dict[str, Any]] = []
-    for number in range(trials):
-        study.sampler = _sampler(sampler, config.seed + number)
+    for number in range(budget.trials):
+        study.sampler = _sampler(budget.sampler, config.seed + number)
         trial = study.ask(dict(space))
         # All processes draw the same settings, since they know the same scores.
         folder = f"{row}/trial_{number}"
-        scores, state = _run_trial(config, row, trial, seeds, workdir, folder, teachers)
+        scores, state = _run_trial(config, row, trial, budget, workdir / folder, teachers)
         study.tell(trial, mean(scores) if state == FINISHED else None, _STATES[state])
         entries.append(
             {
@@ -172,7 +178,7 @@ def _search_row(
     finished = [entry for entry in entries if entry["state"] == FINISHED]
     if not finished:
         raise DivergedError(
-            f"{row}: expected a trial that does not diverge, got none of {trials}; change"
+            f"{row}: expected a trial that does not diverge, got none of {budget.trials}; change"
             f" config.search.{row}"
         )
     best = max(finished, key=lambda entry: entry["mean"])
@@ -194,19 +200,19 @@ def _run_trial(
     config: ConfigDict,
     row: str,
     trial: optuna.Trial,
-    seeds: Sequence[int],
-    workdir: Path,
-    folder: str,
+    budget: _Budget,
+    folder: Path,
     teachers: Mapping[str, FinishedTeacher],
 ) -> tuple[list[float], str]:
     """Trains the students of a trial; returns their validation scores and the trial's state."""
     trial_config = with_row(config, row, trial.params)
     scores: list[float] = []
-    for number, seed in enumerate(seeds):
-        run_config = row_config(trial_config, row, seed=seed)
-        check_run_folder(run_config, workdir / folder / f"seed_{seed}")
+    for number, seed in enumerate(budget.seeds):
+        run_config = shortened(row_config(trial_config, row, seed=seed), budget.epochs_divisor)
+        run_folder = folder / f"seed_{seed}"
+        check_run_folder(run_config, run_folder)
         try:
-            result = runs.run(run_config, workdir / folder / f"seed_{seed}", loaded=teachers)
+            result = runs.run(run_config, run_folder, loaded=teachers)
         except DivergedError:
             return scores, DIVERGED
         score = result[STUDENT]["validation"]
@@ -214,7 +220,7 @@ def _run_trial(
             return scores, DIVERGED
         scores.append(score)
         trial.report(mean(scores), number)
-        if number + 1 < len(seeds) and trial.should_prune():
+        if number + 1 < len(budget.seeds) and trial.should_prune():
             return scores, PRUNED
     return scores, FINISHED
 
@@ -263,6 +269,7 @@ def main() -> None:
         workdir,
         sampler=_SAMPLER.value,
         prune=_PRUNE.value,
+        epochs_divisor=_EPOCHS_DIVISOR.value,
         equal_updates=_EQUAL_UPDATES.value,
     )
     text = summary(search)

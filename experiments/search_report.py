@@ -28,12 +28,14 @@ def summary(search: Mapping[str, Any]) -> str:
 def sections(search: Mapping[str, Any]) -> list[Section]:
     """Returns the sections of the report of a search, without what ran."""
     seeds = ", ".join(map(str, search["seeds"]))
+    divisor = search.get("epochs_divisor", 1)
+    shorter = f" Its students have their epochs divided by {divisor}." if divisor > 1 else ""
     best = [
         table(_headers(search), _best_scores(search)),
         note(
             "The best trial of each row by the mean validation score of its seeds, with Student's"
             f" 95 % interval. Each trial has the seeds {seeds}; settings are drawn by the sampler"
-            f" {search['sampler']}. A best score of many trials is too high, so compare the best"
+            f" {search['sampler']}.{shorter} A best score of many trials is too high, so compare the best"
             " settings with new seeds. They are:"
         ),
         *(note(f"{row}: {settings}") for row, settings in _best_settings(search).items()),

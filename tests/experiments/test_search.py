@@ -178,6 +178,27 @@ def test_searches_that_do_not_fit_a_comparison_are_refused(config, tmp_path, mon
     assert "seeds" in error
 
 
+def test_students_of_a_shorter_search_have_a_share_of_the_epochs(config, tmp_path, monkeypatch):
+    used = []
+    scripted(monkeypatch, lambda config: used.append(config) or 0.5)
+    config.student.epochs, config.annealing_kd.stage_1.epochs = 9, 5
+    config.takd.assistant.epochs, config.student.optimizer.warmup_epochs = 8, 1
+    config.search.annealing_kd = {"annealing_kd": {"stage_1": {"epochs": ["choice", 4]}}}
+    found = search_settings(config, ["annealing_kd"], 1, 1, tmp_path, epochs_divisor=3)
+    (one,) = used
+    assert (one.student.epochs, one.annealing_kd.stage_1.epochs) == (3, 1)  # 4 / 3 is about 1.
+    assert one.student.optimizer.warmup_epochs == 1  # Never less, unless there is none.
+    assert one.annealing_kd.stage_1.optimizer.warmup_epochs == 0
+    assert (one.teacher.epochs, one.takd.assistant.epochs) == (2, 8)  # Trained once for all.
+    # The settings are those of a whole training.
+    assert found["methods"]["annealing_kd"]["best"]["settings"] == {
+        "annealing_kd.stage_1.epochs": 4
+    }
+    assert found["epochs_divisor"] == 3
+    search_plots.write(found, tmp_path)
+    assert "epochs divided by 3" in html_report.write(tmp_path).read_text(encoding="utf-8")
+
+
 def test_rows_with_more_updates_need_a_flag(config, tmp_path):
     config.variants = ConfigDict({"long": {"method": "scratch", "student": {"epochs": 4}}})
     rows = ["scratch", "long"]

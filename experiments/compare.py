@@ -18,7 +18,7 @@ from akd_jax.host import processes, records
 from akd_jax.host.errors import DivergedError, InputError
 from akd_jax.host.files import Path, absolute
 from akd_jax.runs import Plan, evaluation, make_plan
-from experiments import cli, comparison_table, html_report, options, searched
+from experiments import cli, comparison_scores, comparison_table, html_report, options, searched
 from experiments.grid import (
     Grid,
     check_equal_updates,
@@ -110,7 +110,7 @@ def _summary(
     entries = {
         method: {
             "runs": grid.folders[method],
-            **comparison_table.summarize_runs(grid.results[method], task.metric),
+            **comparison_scores.summarize_runs(grid.results[method], task.metric),
             **scores,
         }
         for method, scores in statistics(grid, plans, workdir, references).items()
@@ -151,7 +151,7 @@ def _label_scores(
     task, labels = plan.dataset.task, plan.dataset.splits["test"].labels
     logits, of_teacher = test_logits(grid, workdir), teacher_test_logits(grid, plans)
     return {
-        method: comparison_table.score_predictions(
+        method: comparison_scores.score_predictions(
             own,
             {name: logits[name] for name in references if name != method},
             labels,
@@ -171,7 +171,7 @@ def _text_scores(
     sources, targets = evaluation.sources(plan, "test"), evaluation.references(plan, "test")
     task, groups = plan.dataset.task, evaluation.groups(plan, "test")
     scores = {
-        method: comparison_table.score_texts(
+        method: comparison_scores.score_texts(
             own,
             {name: texts[name] for name in references if name != method},
             sources,
@@ -183,7 +183,7 @@ def _text_scores(
     }
     if task.group_metrics:
         for method, entry in scores.items():
-            entry["parts"] |= comparison_table.score_streams(grid.results[method])
+            entry["parts"] |= comparison_scores.score_streams(grid.results[method])
     return scores
 
 

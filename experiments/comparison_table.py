@@ -1,15 +1,10 @@
-"""Scores, table and notes of a comparison of methods."""
+"""The table of a comparison of methods, and the notes below it."""
 
 from collections.abc import Collection, Mapping, Sequence
-from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
-
 from akd_jax.metrics import generation
-from akd_jax.runs import STUDENT
 from akd_jax.types import Task
-from experiments import score_matrix, statistics
 
 _OF_CLASSES = (
     "agreement: share of the test examples to which student and teacher assign the same class. ECE:"
@@ -17,8 +12,9 @@ _OF_CLASSES = (
 )
 # What the columns of generated texts are, by the main metric.
 _PARTS = {
-    "bleu": "Texts are decoded greedily. chrf: chrF of the same texts. 9-15 words: BLEU of the"
-    " sources with so many words, and so on. BLEU is sacreBLEU's, {bleu}; chrF too, {chrf}.",
+    "bleu": "Texts are decoded greedily. chrf: chrF of the same texts. chrf vs: like vs, of chrF."
+    " 9-15 words: BLEU of the sources with so many words, and so on. BLEU is sacreBLEU's, {bleu};"
+    " chrF too, {chrf}.",
     "rouge1": "Texts are decoded greedily. rouge2, rouge_l: ROUGE-2 and ROUGE-L of the same texts.",
     "score": "Texts are decoded greedily. test: the mean over the tasks of the last model's scores."
     " exact_match: the share of texts that equal the answer. after learning: the mean score of each"
@@ -27,145 +23,6 @@ _PARTS = {
     " largest score so far minus the last one. malformed: the share of the generated examples of"
     " earlier tasks that could not be read.",
 }
-
-
-def summarize_runs(results: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
-    """Returns one method's scores and training times over its seeds.
-
-    Args:
-      results: the contents of results.json of each run.
-      metric: the main metric of the task, for the additional test splits.
-    """
-    seconds = [sum(stage["seconds"] for stage in result["stages"]) for result in results]
-    # The time to store outputs of teachers, and to make the examples of stages.
-    cache_seconds = [
-        sum(cache["seconds"] for cache in result.get("teacher_cache", {}).values())
-        + sum(stage.get("data_seconds", 0.0) for stage in result["stages"])
-        for result in results
-    ]
-    return {
-        "n": len(results),
-        **{
-            score: _summary([result[STUDENT][score] for result in results])
-            for score in ("validation", "test", "test_last")
-        },
-        "other_tests": {
-            split: _summary([result[STUDENT]["metrics"][split][metric] for result in results])
-            for split in results[0][STUDENT]["metrics"]
-            if split != "test"
-        },
-        "seconds": round(mean(seconds), 2),
-        # The first run stores the logits, and the others read them.
-        "teacher_seconds": round(max(cache_seconds), 2),
-    }
-
-
-def score_predictions(
-    logits: Sequence[np.ndarray],
-    references: Mapping[str, Sequence[np.ndarray]],
-    labels: np.ndarray,
-    task: Task,
-    teacher_logits: np.ndarray | None,
-) -> dict[str, Any]:
-    """Returns the statistics of one method's predictions on the test split of N examples.
-
-    Args:
-      logits: [N, C] of each of the method's students.
-      references: the same for the methods to compare with, by name.
-      labels: [N].
-      task: the task, whose metric is compared.
-      teacher_logits: [N, C], or None if no method has a teacher.
-
-    Returns:
-      'calibration_error' and 'agreement' with the teacher, of classes only; 'against', which maps
-      each reference to the confidence interval of the difference; and, if the metric is Pearson's
-      correlation, 'williams', which maps each reference to the p value of each seed.
-    """
-    scores: dict[str, Any] = {}
-    if not task.regression:
-        scores["calibration_error"] = _summary(
-            [statistics.expected_calibration_error(student, labels) for student in logits]
-        )
-    if teacher_logits is not None and not task.regression:
-        scores["agreement"] = _summary(
-            [statistics.agreement(student, teacher_logits) for student in logits]
-        )
-    scores["against"] = {
-        name: list(
-            statistics.paired_bootstrap(
-                statistics.difference(logits, reference, labels, task),
-                seeds=len(logits),
-                examples=len(labels),
-            )
-        )
-        for name, reference in references.items()
-    }
-    if task.metric == "pearson":
-        scores["williams"] = {
-            name: [
-                statistics.williams(one[:, 0], other[:, 0], labels)[1]
-                for one, other in zip(logits, reference, strict=True)
-            ]
-            for name, reference in references.items()
-        }
-    return scores
-
-
-def score_streams(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the statistics of streams of tasks, see `score_matrix.scores`.
-
-    Args:
-      results: the contents of results.json of each run.
-    """
-    scores = [score_matrix.scores(result) for result in results]
-    return {name: _summary([of_seed[name] for of_seed in scores]) for name in scores[0]}
-
-
-def score_texts(
-    texts: Sequence[Sequence[str]],
-    others: Mapping[str, Sequence[Sequence[str]]],
-    sources: Sequence[str],
-    references: Sequence[str],
-    task: Task,
-    groups: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Returns the statistics of the texts that one method's students generate for N sources.
-
-    Args:
-      texts: N texts of each of the method's students.
-      others: the same for the methods to compare with, by name.
-      sources: N texts.
-      references: N texts, the right ones.
-      task: the task, whose metric is compared.
-      groups: the group of each source, if the metric is a mean over groups.
-
-    Returns:
-      'against', which maps each other method to the confidence interval of the difference; and
-      'parts': chrF, and BLEU of the sources of several lengths; or ROUGE-2 and ROUGE-L; or the
-      share of exact matches.
-    """
-    against = {
-        name: list(
-            statistics.paired_bootstrap(
-                statistics.text_difference(texts, other, references, task, groups),
-                seeds=len(texts),
-                examples=len(references),
-            )
-        )
-        for name, other in others.items()
-    }
-    if task.metric != "bleu":
-        names = ("exact_match",) if task.group_metrics else ("rouge2", "rouge_l")
-        values = [generation.scores(student, references, names) for student in texts]
-        return {"against": against, "parts": {x: _summary([v[x] for v in values]) for x in names}}
-    parts = {"chrf": _summary([generation.chrf(student, references) for student in texts])}
-    by_length = [
-        generation.bleu_by_source_length(student, references, sources) for student in texts
-    ]
-    for name, part in by_length[0].items():
-        if part.rows:
-            parts[f"{name} words"] = _summary([lengths[name].bleu for lengths in by_length])
-    return {"against": against, "parts": parts}
 
 
 def table(
@@ -184,8 +41,10 @@ def table(
     """
     splits = list(next(iter(entries.values()))["other_tests"])
     tested = references if any("williams" in entry for entry in entries.values()) else ()
+    of_chrf = references if any("chrf_against" in entry for entry in entries.values()) else ()
     headers = ["", "test", *splits, "last step", *(f"vs {name}" for name in references)]
     headers += [f"p vs {name}" for name in tested]
+    headers += [f"chrf vs {name}" for name in of_chrf]
     parts = list(next(iter(entries.values())).get("parts", ()))
     headers += [*(parts or ["agreement", "ECE"]), "n", "s", "teacher s"]
     blank = [""] * (len(headers) - 2)
@@ -195,18 +54,15 @@ def table(
         if teacher["test"] is not None  # Networks that do not predict the labels have no scores.
     ]
     for method, entry in entries.items():
-        intervals = [
-            " to ".join(f"{100 * end:+.2f}" for end in entry["against"].get(name, ()))
-            for name in references
-        ]
         rows.append(
             [
                 method,
                 _percent(entry["test"]),
                 *(_percent(entry["other_tests"][split]) for split in splits),
                 _percent(entry["test_last"]),
-                *intervals,
+                *(_interval(entry["against"], name) for name in references),
                 *(_largest(entry["williams"].get(name, ())) for name in tested),
+                *(_interval(entry["chrf_against"], name) for name in of_chrf),
                 *(_percent(entry["parts"][part]) for part in parts),
                 *(
                     _percent(entry[score]) if score in entry else ""
@@ -280,17 +136,13 @@ def _describe_parts(metric: str) -> str:
     return _PARTS[metric].format(**signatures)
 
 
-def _summary(values: Sequence[float | None]) -> dict[str, Any]:
-    """Returns mean and standard deviation; both are None if a score is, since it was not finite."""
-    finite = [value for value in values if value is not None]
-    if len(finite) < len(values):
-        return {"mean": None, "std": None, "values": list(values)}
-    deviation = stdev(finite) if len(finite) > 1 else None
-    return {"mean": mean(finite), "std": deviation, "values": finite}
-
-
 def _of_seeds(seeds: int) -> str:
     return f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+
+
+def _interval(against: Mapping[str, Sequence[float]], name: str) -> str:
+    """Returns the interval of the difference to a method as text; empty if there is none."""
+    return " to ".join(f"{100 * end:+.2f}" for end in against.get(name, ()))
 
 
 def _largest(p_values: Sequence[float]) -> str:

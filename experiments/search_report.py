@@ -35,8 +35,8 @@ def sections(search: Mapping[str, Any]) -> list[Section]:
         note(
             "The best trial of each row by the mean validation score of its seeds, with Student's"
             f" 95 % interval. Each trial has the seeds {seeds}; settings are drawn by the sampler"
-            f" {search['sampler']}.{shorter} A best score of many trials is too high, so compare the best"
-            " settings with new seeds. They are:"
+            f" {search['sampler']}.{shorter} A best score of many trials is too high, so compare"
+            " the best settings with new seeds. They are:"
         ),
         *(note(f"{row}: {settings}") for row, settings in _best_settings(search).items()),
     ]

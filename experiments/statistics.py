@@ -170,11 +170,11 @@ def text_difference(
       groups: the group of each row, if the metric is a mean over groups.
 
     Raises:
-      ValueError: see `bleu_difference`.
+      ValueError: see `corpus_difference`.
       InputError: the package of the metric is not installed.
     """
     if task.metric == "bleu":
-        return bleu_difference(texts, others, references)
+        return corpus_difference(texts, others, references)
 
     def rows(hypotheses: Sequence[str]) -> np.ndarray:
         if task.group_metrics:
@@ -185,19 +185,21 @@ def text_difference(
     return lambda indices: gaps[:, indices].mean(axis=1)
 
 
-def bleu_difference(
+def corpus_difference(
     hypotheses: Sequence[Sequence[str]],
     others: Sequence[Sequence[str]],
     references: Sequence[str],
+    metric: str = "bleu",
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns a function from rows to the differences of two methods' corpus BLEU by seed.
+    """Returns a function from rows to the differences of two methods' corpus scores by seed.
 
-    The texts are tokenised once; BLEU of drawn rows comes from the sum of their n-gram counts.
+    The n-grams are counted once; the score of drawn rows comes from the sum of their counts.
 
     Args:
       hypotheses: N texts of each student of one method.
       others: N texts of each student of the other method, in the same order of seeds.
       references: N texts.
+      metric: 'bleu' or 'chrf'.
 
     Returns:
       A function that maps indices of rows to the differences [seeds], from -1 to 1.
@@ -211,18 +213,16 @@ def bleu_difference(
         raise ValueError(
             f"expected equal numbers of students, got {len(hypotheses)} and {len(others)}"
         )
+    count, score_of_counts = generation.COUNTED[metric]
     # [method, seed, row, count]. Sums of float64 are exact here, and its matrix products are fast.
     counts = np.array(
-        [
-            [generation.bleu_counts(student, references) for student in students]
-            for students in (hypotheses, others)
-        ],
+        [[count(student, references) for student in students] for students in (hypotheses, others)],
         np.float64,
     )
 
     def score(indices: np.ndarray) -> np.ndarray:
         times_drawn = np.bincount(indices, minlength=len(references)).astype(np.float64)
-        one, other = np.apply_along_axis(generation.bleu_of_counts, -1, times_drawn @ counts)
+        one, other = np.apply_along_axis(score_of_counts, -1, times_drawn @ counts)
         return one - other
 
     return score

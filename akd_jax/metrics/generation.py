@@ -6,6 +6,7 @@ or if the numbers of rows differ. They import sacreBLEU and rouge-score on first
 `InputError` if the package is not installed.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from akd_jax.host.errors import require
 from akd_jax.metrics import answers
 
 ORDERS = 4  # BLEU counts n-grams of 1 to 4 tokens.
+_CHARS = 6  # chrF counts n-grams of 1 to 6 characters.
 
 
 class Part(NamedTuple):
@@ -188,6 +190,49 @@ def bleu_of_counts(counts: np.ndarray) -> float:
         smooth_method="exp",
     )
     return score.score / 100
+
+
+def chrf_counts(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Returns what chrF counts in each row; the sum over rows determines their corpus chrF.
+
+    Returns:
+      int64 [N, 18]: for n = 1 to 6 the numbers of n-grams of the hypothesis, of n-grams of the
+      reference, and of those that match; of characters without spaces. The first of the three is 0
+      if the reference has no n-gram.
+    """
+    ngrams = require("sacrebleu.metrics.helpers", "text").extract_all_char_ngrams
+
+    def count(hypothesis: Counter[str], reference: Counter[str]) -> list[int]:
+        counted = hypothesis.total() if reference else 0
+        return [counted, reference.total(), (hypothesis & reference).total()]
+
+    return np.array(
+        [
+            [count(*pair) for pair in zip(ngrams(one, _CHARS), ngrams(other, _CHARS), strict=True)]
+            for one, other in zip(*answers.paired(hypotheses, references), strict=True)
+        ],
+        np.int64,
+    ).reshape(-1, 3 * _CHARS)
+
+
+def chrf_of_counts(counts: np.ndarray) -> float:
+    """Returns the corpus chrF, from 0 to 1, of a sum [18] of rows of `chrf_counts`.
+
+    Lengths of n-grams that the hypotheses or the references do not have are left out.
+    """
+    by_length = counts.reshape(_CHARS, 3)
+    of_hypotheses, of_references, matches = by_length[(by_length[:, :2] > 0).all(axis=1)].T
+    if not matches.any():
+        return 0.0
+    precision, recall = (matches / of_hypotheses).mean(), (matches / of_references).mean()
+    return float(5 * precision * recall / (4 * precision + recall))
+
+
+# Metrics of a corpus: what they count in each row, and the score of a sum of rows.
+COUNTED: Mapping[str, tuple[Callable[..., np.ndarray], Callable[[np.ndarray], float]]] = {
+    "bleu": (bleu_counts, bleu_of_counts),
+    "chrf": (chrf_counts, chrf_of_counts),
+}
 
 
 def _corpus_score(metric: str, hypotheses: Sequence[str], references: Sequence[str]) -> Any:

@@ -20,7 +20,7 @@ from akd_jax.runs import config as schema
 from akd_jax.runs import make_plan
 from akd_jax.training.method import Method
 from akd_jax.training.stage import Stage
-from experiments import comparison_table, html_report
+from experiments import comparison_scores, comparison_table, html_report
 from experiments.compare import compare_methods
 from experiments.report_figures import calibration, draw_lengths, draw_predictions
 from tests.support.configs import small_config
@@ -293,7 +293,7 @@ def test_deviation_of_one_seed_is_none():
     metrics = {"test": {"accuracy": 0.25}, "test_far": {"accuracy": 0.75}}
     score = {"validation": 0.5, "test": 0.25, "test_last": 0.125, "metrics": metrics}
     results = [{"student": score, "stages": [{"seconds": 1.0}, {"seconds": 2.5}]}]
-    summary = comparison_table.summarize_runs(results, "accuracy")
+    summary = comparison_scores.summarize_runs(results, "accuracy")
     assert summary["other_tests"] == {"test_far": {"mean": 0.75, "std": None, "values": [0.75]}}
     assert summary["test"] == {"mean": 0.25, "std": None, "values": [0.25]}
     assert (summary["n"], summary["seconds"], summary["teacher_seconds"]) == (1, 3.5, 0)
@@ -304,7 +304,7 @@ def test_mean_with_a_score_that_was_not_finite_is_none():
     others = {"validation": 0.5, "test_last": 0.125, "metrics": metrics}
     runs_scores = ({**others, "test": test} for test in (0.25, None))
     results = [{"student": scores, "stages": [{"seconds": 1.0}]} for scores in runs_scores]
-    entry = comparison_table.summarize_runs(results, "accuracy")
+    entry = comparison_scores.summarize_runs(results, "accuracy")
     assert entry["test"] == {"mean": None, "std": None, "values": [0.25, None]}
     table = comparison_table.table({"kd": {**entry, "against": {}}}, (), {}, [])
     assert table["headers"][:4] == ["", "test", "test_far", "last step"]

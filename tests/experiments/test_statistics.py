@@ -151,7 +151,7 @@ def direct_difference(hypotheses, others, references):
 
 def test_difference_of_bleu_is_that_of_the_drawn_rows():
     hypotheses, others, references = systems(students=3)
-    score = statistics.bleu_difference(hypotheses, others, references)
+    score = statistics.corpus_difference(hypotheses, others, references)
     direct = direct_difference(hypotheses, others, references)
     rng = np.random.default_rng(0)
     for rows in (np.arange(25), np.full(25, 9), *rng.integers(25, size=(5, 25))):
@@ -159,8 +159,20 @@ def test_difference_of_bleu_is_that_of_the_drawn_rows():
     assert (score(np.arange(25)) > 0.05).all()
 
 
+def test_difference_of_chrf_is_that_of_the_drawn_rows():
+    hypotheses, others, references = systems(students=2)
+    score = statistics.corpus_difference(hypotheses, others, references, "chrf")
+    for rows in (np.arange(25), np.random.default_rng(1).integers(25, size=25)):
+        of_rows = [
+            sacrebleu.corpus_chrf([x[row] for row in rows], [[references[row] for row in rows]])
+            for x in (*hypotheses, *others)
+        ]
+        one, two, three, four = (of_row.score / 100 for of_row in of_rows)
+        np.testing.assert_allclose(score(rows), [one - three, two - four], rtol=1e-9)
+
+
 def bleu_interval(hypotheses, others, references, **options):
-    difference = statistics.bleu_difference(hypotheses, others, references)
+    difference = statistics.corpus_difference(hypotheses, others, references)
     return statistics.paired_bootstrap(difference, len(hypotheses), len(references), **options)
 
 

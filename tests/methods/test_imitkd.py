@@ -216,7 +216,10 @@ def test_comparison_of_texts(root, config, tmp_path):
     assert comparison["metric"] == "bleu"
     assert "chrf" in comparison["headers"]
     entry = comparison["methods"]["imitkd"]
-    assert len(entry["against"]["scratch"]) == 2
+    assert len(entry["against"]["scratch"]) == len(entry["chrf_against"]["scratch"]) == 2
+    cells = dict(zip(comparison["headers"], comparison["rows"][-1], strict=True))
+    low, high = entry["chrf_against"]["scratch"]
+    assert cells["chrf vs scratch"] == f"{100 * low:+.2f} to {100 * high:+.2f}"
     assert entry["parts"]["chrf"]["mean"] is not None
     assert any("Texts are decoded greedily" in note for note in comparison["notes"])
 

@@ -20,6 +20,7 @@ TEXT_METRICS = (
     generation.rouge_l,
     generation.length_ratio,
     generation.bleu_counts,
+    generation.chrf_counts,
 )
 
 
@@ -183,6 +184,24 @@ def test_bleu_of_the_sum_of_counts_is_corpus_bleu():
     for rows in (slice(0, 40), slice(0, 1), slice(5, 9), slice(20, 23)):
         assert generation.bleu_of_counts(counts[rows].sum(axis=0)) == pytest.approx(
             sacrebleu.corpus_bleu(hypotheses[rows], [references[rows]]).score / 100, rel=1e-12
+        )
+
+
+def test_chrf_of_the_sum_of_counts_is_corpus_chrf():
+    hypotheses, references = corpus(rows=40, seed=2)
+    # Without long n-grams, with spaces, without any character, and without a match.
+    hypotheses += ["ab", "a b  c", "", "xyz", "some words"]
+    references += ["abc", "ab c", "some words", "abc", ""]
+    counts = generation.chrf_counts(hypotheses, references)
+    assert counts.shape == (45, 18)
+    for rows in (
+        slice(0, 45),
+        slice(0, 1),
+        slice(20, 23),
+        *(slice(i, i + 1) for i in range(40, 45)),
+    ):
+        assert generation.chrf_of_counts(counts[rows].sum(axis=0)) == pytest.approx(
+            sacrebleu.corpus_chrf(hypotheses[rows], [references[rows]]).score / 100, rel=1e-12
         )
 
 

@@ -45,6 +45,7 @@ from tests.support.launching import ROOT
         (fashion_mnist, "kd,plain_cnn"),
         (fashion_mnist, "takd,small"),
         (fashion_mnist, "small"),
+        (fashion_mnist, "kd,all"),
         (fashion_teachers, None),
         (reviews, None),
         (speech, "augmentation"),

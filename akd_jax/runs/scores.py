@@ -122,10 +122,11 @@ def warn_if_no_better_than_constant(
     if constant is not None and score <= constant:
         logging.warning(
             "%s: validation %s %.3f is no better than a constant predictor, which reaches up"
-            " to %.3f; try a learning rate below %g",
+            " to %.3f; try another learning rate than %g, or more epochs than %d",
             label,
             metric,
             score,
             constant,
             stage.optimizer.learning_rate,
+            stage.epochs,
         )

@@ -38,7 +38,7 @@ from akd_jax.host import records
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import Path
 from akd_jax.types import Clock
-from experiments import cli, options
+from experiments import cli, options, pictures
 
 _OUTPUT = options.output_flag()
 _TRIALS, _SEEDS = options.trials_flag(), options.seeds_flag()
@@ -249,8 +249,7 @@ def _mean(scores: np.ndarray) -> tuple[float, float]:
 
 def draw(result: Mapping[str, Any]) -> Figure:
     """Draws the gain over scratch against the sharpness of the teacher."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = pictures.new_axes()
     entries = result["results"]
     sharpness = [entry["sharpness"] for entry in entries]
     for number, method in enumerate(METHODS[1:]):
@@ -262,9 +261,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
     axes.set_xticks(sharpness, [f"{s:g}" for s in sharpness])
     axes.set_xlabel("sharpness s of the teacher's logits")
     axes.set_ylabel("gain over scratch, in points of accuracy")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    pictures.add_legend(figure)
     return figure
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from akd_jax.host.errors import InputError
 from akd_jax.host.writers import METRICS
-from experiments import cli, html_report, options
+from experiments import cli, html_report, options, pictures
 from experiments.curves import EpochRecords
 
 _WORKDIR = options.workdir_flag()
@@ -47,8 +47,7 @@ def draw(seeds: Sequence[EpochRecords], title: str) -> Figure:
             f" {', '.join(str(len(run)) for run in drawn)} epochs; finish the comparison first"
         )
     epochs = [epoch for epoch, _ in drawn[0]]
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = pictures.new_axes()
     for number, field in enumerate(_rates(rated[0][0])):
         values = np.array([[record[field] for record in run] for run in rated])
         color, style = f"C{number}", ("-", "--", "-.", ":")[number % 4]
@@ -61,9 +60,7 @@ def draw(seeds: Sequence[EpochRecords], title: str) -> Figure:
     axes.set_ylabel("share of the examples that a teacher teaches")
     axes.set_title(title)
     axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    pictures.add_legend(figure)
     return figure
 
 

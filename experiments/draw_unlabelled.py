@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
-from experiments import cli, html_report, options
+from experiments import cli, html_report, options, pictures
 
 _WORKDIR = options.workdir_flag()
 _OUTPUT = options.output_flag()
@@ -45,8 +45,7 @@ def draw(comparison: Mapping[str, Any], title: str) -> Figure:
             "--workdir: expected a comparison with rows such as kd and kd_6000, got"
             f" {', '.join(comparison['methods'])}; compare such rows"
         )
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = pictures.new_axes()
     for number, (name, rows) in enumerate(lines.items()):
         sizes = sorted(rows)
         axes.errorbar(
@@ -67,9 +66,7 @@ def draw(comparison: Mapping[str, Any], title: str) -> Figure:
     axes.set_xlabel("unlabelled examples")
     axes.set_ylabel(f"test {comparison['metric']}")
     axes.set_title(title)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    pictures.add_legend(figure)
     return figure
 
 

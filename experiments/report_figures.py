@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from akd_jax.metrics import generation
+from experiments import pictures
 
 _BINS = 10
 _MOST_CLASSES = 20  # More bars of classes cannot be told apart.
@@ -48,8 +49,7 @@ def draw_predictions(
         axes[1].set_xticks(range(classes), names, rotation=rotation, fontsize=8)
         axes[1].set_title("Accuracy of each class", fontsize=11)
     for axis in axes:
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        pictures.set_frame(axis)
     return figure
 
 
@@ -63,8 +63,7 @@ def draw_lengths(
       references: the N texts of the data.
       sources: the N sources.
     """
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = pictures.new_axes(height=4)
     for number, (name, of_row) in enumerate(texts.items()):
         parts = generation.bleu_by_source_length(of_row, references, sources)
         scores = {
@@ -81,8 +80,6 @@ def draw_lengths(
     axes.set_xlabel("words of the source")
     axes.set_ylabel("BLEU")
     axes.legend(fontsize=8, frameon=False)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from akd_jax.host.files import Path
+from experiments import pictures
 
 HISTORY, IMPORTANCE = "search_history.png", "search_importance.png"
 
@@ -17,8 +18,8 @@ def draw_history(search: Mapping[str, Any]) -> Figure:
 
     A tenth of the trials, the worst ones, is below the picture.
     """
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes, every = figure.subplots(), []
+    figure, axes = pictures.new_axes()
+    every: list[float] = []
     for number, (row, entry) in enumerate(search["methods"].items()):
         scores = [math.nan if x["mean"] is None else x["mean"] for x in entry["trials"]]
         color = f"C{number}"
@@ -31,17 +32,15 @@ def draw_history(search: Mapping[str, Any]) -> Figure:
         axes.set_ylim(bottom=np.quantile(drawn, 0.1) - 0.01)
     axes.set_xlabel("trial")
     axes.set_ylabel(f"mean validation {search['metric']}")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    pictures.add_legend(figure)
     return figure
 
 
 def draw_importance(search: Mapping[str, Any]) -> Figure:
     """Draws the share of each field in what makes a trial good, for each row."""
     rows = {row: x["importance"] for row, x in search["methods"].items() if x["importance"]}
-    figure = Figure(figsize=(7, 0.8 + 0.3 * sum(map(len, rows.values()))), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = pictures.new_axes(height=0.8 + 0.3 * sum(map(len, rows.values())))
+    axes.grid(visible=False)
     names: list[str] = []
     for number, (row, shares) in enumerate(rows.items()):
         for field, share in shares.items():
@@ -51,7 +50,6 @@ def draw_importance(search: Mapping[str, Any]) -> Figure:
     axes.invert_yaxis()
     axes.margins(y=0.01)
     axes.set_xlabel("importance (PED-ANOVA)")
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

@@ -25,6 +25,7 @@ def set_rows(
     rates: tuple[float, float],
     stage_1_rates: tuple[float, float],
     temperatures: tuple[int, ...],
+    weight_decays: tuple[float, float] | None = None,
 ) -> None:
     """Sets the rows and the ranges of their settings.
 
@@ -33,15 +34,23 @@ def set_rows(
       rates: the smallest and the largest learning rate of losses with labels.
       stage_1_rates: those of squared errors of logits.
       temperatures: the choices of tau_max; none exceeds 0.3 of the epochs.
+      weight_decays: the smallest and the largest weight decay; None to search none.
     """
     epochs = config.student.epochs
     shares = tuple(round(share * epochs) for share in _SHARES)
     schedule = ["choice", "constant", "step", "cosine"]
-    labels: dict[str, Any] = {"optimizer": {"learning_rate": ["log", *rates], "schedule": schedule}}
-    kd = {"temperature": ["log", 1.0, 10.0], "weight": ["linear", 0.5, 1.0]}
-    optimizer: dict[str, Any] = {
+    decay = {} if weight_decays is None else {"weight_decay": ["log", *weight_decays]}
+    labels: dict[str, Any] = {
+        "optimizer": {"learning_rate": ["log", *rates], "schedule": schedule, **decay}
+    }
+    of_errors: dict[str, Any] = {
         "learning_rate": ["log", *stage_1_rates],
         "schedule": schedule,
+        **decay,
+    }
+    kd = {"temperature": ["log", 1.0, 10.0], "weight": ["linear", 0.5, 1.0]}
+    optimizer: dict[str, Any] = {
+        **of_errors,
         "restart_each_temperature": ["choice", False, True],
         "clip_norm": ["choice", 0.0, 1.0],
     }
@@ -94,12 +103,7 @@ def set_rows(
                 "student": labels,
                 "annealing_kd": {
                     "max_temperature": ["choice", *temperatures],
-                    "stage_1": {
-                        "optimizer": {
-                            "learning_rate": ["log", *stage_1_rates],
-                            "schedule": schedule,
-                        }
-                    },
+                    "stage_1": {"optimizer": of_errors},
                 },
             },
             "continuation_kd": {
@@ -107,10 +111,7 @@ def set_rows(
                     "max_temperature": ["choice", *temperatures],
                     "psi_epochs": ["choice", *shares, 2 * epochs],
                     "psi_until": ["choice", *shares],
-                    "optimizer": {
-                        "learning_rate": ["log", *stage_1_rates],
-                        "schedule": schedule,
-                    },
+                    "optimizer": of_errors,
                 },
             },
         }

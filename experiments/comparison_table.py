@@ -12,11 +12,11 @@ _OF_CLASSES = (
 )
 # What the columns of generated texts are, by the main metric.
 _PARTS = {
-    "bleu": "Texts are decoded greedily. chrf: chrF of the same texts. chrf vs: like vs, of chrF."
+    "bleu": "chrf: chrF of the same texts. chrf vs: like vs, of chrF."
     " 9-15 words: BLEU of the sources with so many words, and so on. BLEU is sacreBLEU's, {bleu};"
     " chrF too, {chrf}.",
-    "rouge1": "Texts are decoded greedily. rouge2, rouge_l: ROUGE-2 and ROUGE-L of the same texts.",
-    "score": "Texts are decoded greedily. test: the mean over the tasks of the last model's scores."
+    "rouge1": "rouge2, rouge_l: ROUGE-2 and ROUGE-L of the same texts.",
+    "score": "test: the mean over the tasks of the last model's scores."
     " exact_match: the share of texts that equal the answer. after learning: the mean score of each"
     " task right after it was learned. teachers: the mean score of each teacher on its own task,"
     " which must not be below it. forgetting: the mean over the tasks before the last one of the"
@@ -83,6 +83,7 @@ def notes(
     examples: int,
     task: Task,
     teachers: Mapping[str, Any],
+    beams: int = 1,
 ) -> list[str]:
     """Returns sentences that explain the columns of the table.
 
@@ -92,6 +93,7 @@ def notes(
       examples: number of test examples.
       task: the task, whose metric is the score.
       teachers: 'test' score and training 'seconds' of each teacher, by name.
+      beams: the number of beams of the test texts, if the outputs are texts.
     """
     least, most = min(updates.values()), max(updates.values())
     count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
@@ -107,6 +109,7 @@ def notes(
         "vs: 95 % confidence interval of the difference to that method, from a paired bootstrap"
         " over seeds and test examples. If an interval contains 0, the difference is not"
         " significant. With few seeds, an interval that barely excludes 0 is weak evidence.",
+        *([_describe_decoding(beams)] if task.target else []),
         _describe_parts(task.metric),
         "n: number of seeds. s: mean training time of a student in seconds. teacher s: time in"
         " seconds to compute and store the teacher's outputs, once for all students. It is 0 if"
@@ -124,6 +127,12 @@ def notes(
         times = ", ".join(f"{name} {teacher['seconds']} s" for name, teacher in teachers.items())
         sentences.append(f"Training time of the shared teachers: {times}.")
     return sentences
+
+
+def _describe_decoding(beams: int) -> str:
+    if beams == 1:
+        return "Texts are decoded greedily."
+    return f"Texts are decoded with {beams} beams, but greedily for last step and for teachers."
 
 
 def _describe_parts(metric: str) -> str:

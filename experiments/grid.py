@@ -107,12 +107,14 @@ def test_logits(grid: Grid, workdir: Path) -> dict[str, list[np.ndarray]]:
     }
 
 
-def test_texts(grid: Grid, workdir: Path) -> dict[str, list[list[str]]]:
+def test_texts(grid: Grid, workdir: Path, beams: int) -> dict[str, list[list[str]]]:
     """Returns the texts that each method's students generate for the N test examples."""
 
     def texts(folder: Path) -> list[str]:
-        stored = _stored_predictions(folder)
-        return (stored if isinstance(stored, Texts) else runs.generate(folder)[STUDENT]).texts
+        stored = _stored_predictions(folder) if beams == 1 else None
+        if not isinstance(stored, Texts):
+            stored = runs.generate(folder, beams=beams)[STUDENT]
+        return stored.texts
 
     return {
         method: [texts(workdir / folder) for folder in folders]

@@ -121,6 +121,12 @@ def test_comparison_without_stored_predictions_computes_them(copied, shared, sma
         assert "delete the file" in error_of(compare_methods, small, METHODS, 2, copied)
 
 
+def test_labels_have_no_beams(small, tmp_path):
+    error = error_of(lambda: compare_methods(small, METHODS, 2, tmp_path, beams=5))
+    assert error.startswith("--beams: expected 1 for a task whose outputs are no texts, got 5")
+    assert not list(tmp_path.iterdir())
+
+
 def test_finished_comparison_trains_nothing(shared, small):
     folder, comparison = shared
     before = modification_times(folder)

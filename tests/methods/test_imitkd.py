@@ -221,7 +221,17 @@ def test_comparison_of_texts(root, config, tmp_path):
     low, high = entry["chrf_against"]["scratch"]
     assert cells["chrf vs scratch"] == f"{100 * low:+.2f} to {100 * high:+.2f}"
     assert entry["parts"]["chrf"]["mean"] is not None
-    assert any("Texts are decoded greedily" in note for note in comparison["notes"])
+    assert "Texts are decoded greedily." in comparison["notes"]
+    results = runs.evaluate(tmp_path / "imitkd/seed_0")
+    assert entry["test"]["mean"] == results["student"]["bleu"]
+
+    by_beams = compare_methods(config, ["scratch", "imitkd"], 1, tmp_path, beams=3)
+    assert any("decoded with 3 beams" in note for note in by_beams["notes"])
+    texts = runs.generate(tmp_path / "imitkd/seed_0", beams=3)["student"].texts
+    targets = evaluation.references(runs.load(tmp_path / "imitkd/seed_0")[0], "test")
+    expected = sacrebleu.corpus_bleu(texts, [targets]).score / 100
+    assert by_beams["methods"]["imitkd"]["test"]["mean"] == pytest.approx(expected)
+    assert by_beams["methods"]["imitkd"]["test_last"] == entry["test_last"]
 
 
 @pytest.mark.parametrize("method", ["seq_kd", "imitkd", "gkd"])

@@ -33,7 +33,7 @@ def set_rows(
       config: the configuration, with the epochs of the student.
       rates: the smallest and the largest learning rate of losses with labels.
       stage_1_rates: those of squared errors of logits.
-      temperatures: the choices of tau_max; none exceeds 0.3 of the epochs.
+      temperatures: the choices of tau_max; none exceeds the rounded 0.3 of the epochs.
       weight_decays: the smallest and the largest weight decay; None to search none.
     """
     epochs = config.student.epochs

@@ -3,7 +3,7 @@ r"""Fashion-MNIST with the paper's networks and settings, or smaller variants fo
 python -m experiments.compare --config=configs/fashion_mnist.py:small \
     --methods=scratch,kd,takd,annealing_kd,continuation_kd --seeds=3 --workdir=runs/fashion_small
 
-`small` has 10,000 images, and `all` has all 60,000 with a larger teacher and student. Both have no
+`small` has 10,000 images, and `all` has all 60,000 with a larger student. Both have no
 augmentation. A smaller student is --config.student.model="plain_cnn:FC32 FC".
 
 The files are read from the folder of Debian's package dataset-fashion-mnist, or from

@@ -69,6 +69,6 @@ def get_config(argument: str = "annealing_kd") -> ConfigDict:
         rates=(0.003, 0.1),
         stage_1_rates=(0.003, 0.1),
         temperatures=(2, 3, 6),
-        weight_decays=(1e-4, 1e-2),
+        weight_decays=None if variant else (1e-4, 1e-2),
     )
     return config

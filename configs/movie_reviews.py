@@ -35,7 +35,7 @@ def get_config(argument: str = "annealing_kd") -> ConfigDict:
       argument: METHOD or METHOD,LAYERS.
     """
     method, _, layers = argument.partition(",")
-    if layers not in ("", "1", "2", "3"):
+    if layers not in ("", "1", "2", "3") or argument.endswith(","):
         raise ValueError(f"expected METHOD, or METHOD,LAYERS with 1 to 3 layers, got {argument!r}")
     minilm = minilm_folder()
     config = glue.get_config(f"sst2,{method}")

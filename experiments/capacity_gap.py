@@ -275,8 +275,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     result = study(_TRIALS.value, _SEEDS.value)
     records.write(folder / "capacity_gap.json", result)
-    draw(result).savefig(folder / "capacity_gap.png", dpi=110)
-    cli.print_on_primary(f"Record and picture: {folder}")
+    pictures.save(draw(result), folder / "capacity_gap.png")
 
 
 if __name__ == "__main__":

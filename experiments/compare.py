@@ -6,7 +6,8 @@ python -m experiments.compare --config=configs/digits.py --methods=scratch,kd,an
 All methods make about the same number of student updates, up to half an epoch, unless
 --equal_updates=False. For a given seed, those that train on the same examples see the same batches.
 The same command resumes an interrupted comparison and reuses its finished runs. Texts are decoded
-greedily; the command with --beams=5 scores the finished runs again, by beam search.
+greedily; the command with --beams=5 scores the finished runs again by beam search, and replaces
+the table, comparison.json and the report.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -85,10 +86,8 @@ def compare_methods(
             f"--methods: expected different names, got {', '.join(methods) or 'none'}; correct them"
         )
     plans = {method: make_plan(row_config(config, method)) for method in methods}
-    if beams > 1 and next(iter(plans.values())).dataset.task.target is None:
-        raise InputError(
-            f"--beams: expected 1 for a task whose outputs are no texts, got {beams}; leave it out"
-        )
+    if next(iter(plans.values())).dataset.task.target is None:
+        options.require_greedy(beams)
     # The last seed must be in range as well.
     make_plan(row_config(config, methods[0], seed=config.seed + seeds - 1))
     if equal_updates:
@@ -123,7 +122,7 @@ def _summary(
         method: {
             "runs": grid.folders[method],
             **comparison_scores.summarize_runs(grid.results[method], task.metric),
-            **of_method,
+            **of_method,  # Of texts also 'test', which replaces that of greedy decoding.
         }
         for method, of_method in scores.items()
     }
@@ -143,6 +142,7 @@ def _summary(
         "title": f"{_title(plans)} on {plan.settings.dataset.name},"
         f" {seeds} seed{'s' * (seeds > 1)}",
         "metric": task.metric,
+        **({"beams": beams} if task.target else {}),
         "references": list(references),
         "methods": entries,
         "diverged": dict(grid.diverged),

@@ -12,7 +12,7 @@ _OF_CLASSES = (
 )
 # What the columns of generated texts are, by the main metric.
 _PARTS = {
-    "bleu": "chrf: chrF of the same texts. chrf vs: like vs, of chrF."
+    "bleu": "chrf: chrF of the same texts. chrf vs: the same interval for chrF."
     " 9-15 words: BLEU of the sources with so many words, and so on. BLEU is sacreBLEU's, {bleu};"
     " chrF too, {chrf}.",
     "rouge1": "rouge2, rouge_l: ROUGE-2 and ROUGE-L of the same texts.",
@@ -132,7 +132,11 @@ def notes(
 def _describe_decoding(beams: int) -> str:
     if beams == 1:
         return "Texts are decoded greedily."
-    return f"Texts are decoded with {beams} beams, but greedily for last step and for teachers."
+    return (
+        f"The texts of test, of vs and of the columns of scores after it are decoded with {beams}"
+        " beams. Those of last step, of the teachers, of other test splits and of earlier tasks are"
+        " decoded greedily."
+    )
 
 
 def _describe_parts(metric: str) -> str:

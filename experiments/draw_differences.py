@@ -3,7 +3,8 @@
 python -m experiments.draw_differences --comparisons=FILE,FILE --reference=kd \
     --output=docs/differences.png
 
-Each comparison is one panel, whose title is the name of its file. A row is a point with the 95 %
+Each comparison is one panel. Its title is the name of the file, or that of the folder of a file
+comparison.json. A row is a point with the 95 %
 interval of its difference to the reference. If an interval contains 0, the difference is not
 significant.
 """
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from akd_jax.host import records
 from akd_jax.host.errors import InputError
 from akd_jax.host.files import absolute, as_path
-from experiments import cli, options, pictures
+from experiments import cli, html_report, options, pictures
 
 _COMPARISONS = flags.DEFINE_list("comparisons", None, "Files comparison.json, separated by commas.")
 _REFERENCE = flags.DEFINE_string("reference", "kd", "Row that the others are compared with.")
@@ -32,7 +33,8 @@ def draw(comparisons: Mapping[str, Mapping[str, Any]], reference: str) -> Figure
       reference: the name of the row that the others are compared with.
 
     Raises:
-      InputError: a comparison does not compare its rows with the reference.
+      InputError: a comparison does not compare its rows with the reference, or has a score that is
+        not finite.
     """
     rows: Sequence[str] = list(
         dict.fromkeys(row for comparison in comparisons.values() for row in comparison["methods"])
@@ -42,11 +44,11 @@ def draw(comparisons: Mapping[str, Mapping[str, Any]], reference: str) -> Figure
     figure.set_layout_engine("constrained")
     panels = figure.subplots(1, len(comparisons), sharey=True, squeeze=False)[0]
     for axes, (title, comparison) in zip(panels, comparisons.items(), strict=True):
-        if reference not in comparison["references"]:
+        references = comparison.get("references", ())
+        if reference not in references:
             raise InputError(
                 f"--comparisons: expected {title} to compare its rows with {reference}, got"
-                f" comparisons with {', '.join(comparison['references']) or 'none'}; choose"
-                " another --reference"
+                f" comparisons with {', '.join(references) or 'none'}; choose another --reference"
             )
         pictures.set_frame(axes)
         axes.axvline(0, color="0.5", linewidth=1)
@@ -54,6 +56,11 @@ def draw(comparisons: Mapping[str, Mapping[str, Any]], reference: str) -> Figure
             entry = comparison["methods"].get(row)
             if entry is None:
                 continue
+            if entry["test"]["mean"] is None:
+                raise InputError(
+                    f"--comparisons: expected finite scores, got none of {row} in {title}; leave it"
+                    " out"
+                )
             low, high = (100 * end for end in entry["against"][reference])
             mean = 100 * (entry["test"]["mean"] - comparison["methods"][reference]["test"]["mean"])
             color = "C7" if low <= 0 <= high else "C2" if low > 0 else "C3"
@@ -68,19 +75,22 @@ def draw(comparisons: Mapping[str, Mapping[str, Any]], reference: str) -> Figure
 
 def main() -> None:
     """Draws the picture and writes it."""
-    comparisons = {}
-    for name in _COMPARISONS.value or []:
+    comparisons: dict[str, Mapping[str, Any]] = {}
+    for name in _COMPARISONS.value or [""]:
         path = absolute(as_path(name))
-        comparison = records.read(path)
+        comparison = records.read(path) if name else None
         if comparison is None or "methods" not in comparison:
             raise InputError(
-                f"--comparisons: expected a file comparison.json, got {path}; run"
+                f"--comparisons: expected a file comparison.json, got {name or 'none'}; run"
                 " experiments.compare first"
             )
-        comparisons[path.stem] = comparison
-    output = options.path(_OUTPUT)
-    draw(comparisons, _REFERENCE.value).savefig(output, dpi=110)
-    print(f"Picture: {output}")
+        title = path.parent.name if path.name == html_report.COMPARISON else path.stem
+        if title in comparisons:
+            raise InputError(
+                f"--comparisons: expected files with different names, got {title} twice; rename one"
+            )
+        comparisons[title] = comparison
+    pictures.save(draw(comparisons, _REFERENCE.value), options.path(_OUTPUT))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 python -m experiments.draw_ideas --output=docs
 
 Writes idea_translation.png, idea_teachers.png, idea_stream.png, idea_quality.png and
-idea_speech.png. Teachers are blue, students green, and data white; a dashed arrow is a draw or a
-reward, through which no gradient flows.
+idea_speech.png. Teachers are blue, students green, data white, and losses, policies and rewards
+orange; a dashed arrow is a draw or a reward, through which no gradient flows.
 """
 
 import dataclasses
@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from akd_jax.host.errors import InputError
-from experiments import cli, options
+from experiments import cli, options, pictures
 
 _OUTPUT = options.output_flag()
 
@@ -53,13 +52,13 @@ class Idea:
 IDEAS = {
     "translation": Idea(
         {
-            "source": Box("source", 1.2, 1.3),
-            "data": Box("text of the data", 4.2, 2.2),
-            "written": Box("text that the\nstudent writes", 4.2, 0.4, "student"),
-            "context": Box("context", 7.2, 1.3),
-            "teacher": Box("teacher", 9.9, 2.2, "teacher"),
-            "student": Box("student", 9.9, 0.4, "student"),
-            "loss": Box("loss of the\nnext token", 12.6, 1.3, "loss"),
+            "source": Box("source", 1.2, 1.6),
+            "data": Box("text of the data", 4.2, 2.8),
+            "written": Box("text that the\nstudent writes", 4.2, 0.5, "student"),
+            "context": Box("context", 7.2, 1.6),
+            "teacher": Box("teacher", 9.6, 1.6, "teacher"),
+            "student": Box("student", 9.6, 0.6, "student"),
+            "loss": Box("loss of the\nnext token", 13.2, 2.5, "loss"),
         },
         [
             Arrow("source", "data"),
@@ -68,11 +67,12 @@ IDEAS = {
             Arrow("written", "context", "with 1 - β", dashed=True),
             Arrow("context", "teacher"),
             Arrow("context", "student"),
-            Arrow("teacher", "loss", "best word, or\nprobabilities"),
+            Arrow("data", "loss", "its next word, after its own words"),
+            Arrow("teacher", "loss", "best word, after\nthe student's words"),
             Arrow("student", "loss"),
         ],
-        13.8,
-        2.7,
+        14.4,
+        3.3,
     ),
     "teachers": Idea(
         {
@@ -114,20 +114,21 @@ IDEAS = {
     ),
     "quality": Idea(
         {
-            "labelled": Box("pairs with scores", 1.4, 2.2),
+            "labelled": Box("pairs with scores", 1.4, 1.4),
             "unlabelled": Box("pairs without scores", 1.4, 0.4),
-            "teacher": Box("teacher:\na large encoder", 4.9, 2.2, "teacher"),
-            "scores": Box("scores of all pairs", 8.2, 1.3),
-            "student": Box("student: two small\nrecurrent encoders", 11.4, 1.3, "student"),
+            "teacher": Box("teacher:\na large encoder", 4.9, 2.5, "teacher"),
+            "scores": Box("scores of all pairs", 8.2, 0.9),
+            "student": Box("student: two small\nrecurrent encoders", 11.4, 0.9, "student"),
         },
         [
             Arrow("labelled", "teacher", "fine-tunes"),
+            Arrow("labelled", "scores"),
             Arrow("unlabelled", "scores"),
             Arrow("teacher", "scores", "predicts once"),
             Arrow("scores", "student", "squared\nerror"),
         ],
         12.7,
-        2.7,
+        3.1,
     ),
     "speech": Idea(
         {
@@ -137,6 +138,7 @@ IDEAS = {
             "classifier": Box("classifier of\ntranscripts", 8.4, 2.3, "teacher"),
             "encoder": Box("student: encoder\nof codes", 4.4, 0.5, "student"),
             "intent": Box("student: encoder\nand head", 8.4, 0.5, "student"),
+            "text": Box("transcript of\nthe recording", 11.4, 2.3),
             "label": Box("intent", 11.4, 0.5),
         },
         [
@@ -144,6 +146,7 @@ IDEAS = {
             Arrow("recording", "encoder"),
             Arrow("sentence", "encoder", "1. its vector (PT-KD)"),
             Arrow("encoder", "intent", "initialises"),
+            Arrow("text", "classifier"),
             Arrow("classifier", "intent", "2. its logits (FT-KD)"),
             Arrow("label", "intent"),
         ],
@@ -203,11 +206,8 @@ def draw(idea: Idea) -> Figure:
 def main() -> None:
     """Draws the pictures and writes them into a folder."""
     folder = options.path(_OUTPUT)
-    if not folder.is_dir():
-        raise InputError(f"--output: expected a folder, got {folder}; create it")
     for name, idea in IDEAS.items():
-        draw(idea).savefig(folder / f"idea_{name}.png", dpi=90)
-    print(f"Pictures: {folder}")
+        pictures.save(draw(idea), folder / f"idea_{name}.png")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from akd_jax.host.errors import InputError
 from akd_jax.methods import annealing_kd
 from akd_jax.training.evaluate import Predictor
 from akd_jax.types import Clock
-from experiments import cli, options
+from experiments import cli, options, pictures
 
 _WORKDIR = options.workdir_flag()
 _OUTPUT = options.output_flag()
@@ -89,9 +89,7 @@ def main() -> None:
         int(test.labels[index]),
         plan.settings.section(annealing_kd.Config).max_temperature,
     )
-    output = options.path(_OUTPUT)
-    figure.savefig(output, dpi=110)
-    print(f"Picture: {output}")
+    pictures.save(figure, options.path(_OUTPUT))
 
 
 if __name__ == "__main__":

@@ -71,17 +71,15 @@ def _rates(record: dict) -> list[str]:
 
 def main() -> None:
     """Draws the picture and writes it."""
-    workdir, output = options.path(_WORKDIR), options.path(_OUTPUT)
+    workdir = options.path(_WORKDIR)
     runs = [workdir] if (workdir / METRICS).exists() else sorted(workdir.glob("seed_*"))
     runs = [run for run in runs if (run / METRICS).exists()]
     if not runs:
         raise InputError(
             f"--workdir: expected a run, or a row with its seeds, got none in {workdir}; give one"
         )
-    draw([html_report.read_metrics(run) for run in runs], _TITLE.value or "").savefig(
-        output, dpi=110
-    )
-    print(f"Picture: {output}")
+    figure = draw([html_report.read_metrics(run) for run in runs], _TITLE.value or "")
+    pictures.save(figure, options.path(_OUTPUT))
 
 
 if __name__ == "__main__":

@@ -72,15 +72,14 @@ def draw(comparison: Mapping[str, Any], title: str) -> Figure:
 
 def main() -> None:
     """Draws the picture and writes it."""
-    workdir, output = options.path(_WORKDIR), options.path(_OUTPUT)
+    workdir = options.path(_WORKDIR)
     comparison = records.read(workdir / html_report.COMPARISON)
     if comparison is None:
         raise InputError(
             f"--workdir: expected a finished comparison, got none in {workdir}; run"
             " experiments.compare first"
         )
-    draw(comparison, _TITLE.value or "").savefig(output, dpi=110)
-    print(f"Picture: {output}")
+    pictures.save(draw(comparison, _TITLE.value or ""), options.path(_OUTPUT))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""The common look of pictures with axes."""
+"""The common look of pictures with axes, and their files."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from akd_jax.host.files import Path, not_writable
 
 
 def new_axes(width: float = 7, height: float = 4.2) -> tuple[Figure, Axes]:
@@ -16,6 +18,20 @@ def set_frame(axes: Axes) -> None:
     """Draws a grid, and only the left and the lower line of the frame."""
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a picture as PNG, and prints its path.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    try:
+        with path.open("wb") as file:
+            figure.savefig(file, dpi=110, format="png")
+    except OSError as error:
+        raise not_writable(path, error, "file") from None
+    print(f"Picture: {path}")
 
 
 def add_legend(figure: Figure) -> None:

@@ -7,8 +7,8 @@ A trial trains a student for each seed with settings that Optuna draws from conf
 ranges of each row. Its score is the mean validation score. The best trial of a row has the highest
 score. A trial that diverges is never the best. --sampler=tpe draws new settings near the best ones
 so far, and --prune leaves out the further seeds of a trial whose students so far are worse than the
-median. With --epochs_divisor=3, students train for a third of their epochs; search.json has the
-settings for all of them.
+median. With --epochs_divisor=3, students train for a third of their epochs, with fewer temperatures
+where a third has not enough epochs for them; search.json has the settings for all epochs.
 
 Writes search.json, search.md, report.html and two pictures: the scores of the trials in their
 order, and how much each field matters. Then compare the best settings with other seeds:
@@ -45,7 +45,8 @@ from experiments.grid import (
 )
 from experiments.search_report import DIVERGED, FINISHED, PRUNED, summary
 from experiments.search_space import read_space
-from experiments.searched import SEARCH, shortened, with_row
+from experiments.searched import SEARCH, with_row
+from experiments.short_runs import shortened
 from experiments.tables import percent
 
 _CONFIG = options.config_flag()
@@ -56,7 +57,7 @@ _SAMPLER = flags.DEFINE_enum(
 )
 _PRUNE = flags.DEFINE_bool("prune", False, "Whether bad trials train fewer seeds.")
 _EPOCHS_DIVISOR = flags.DEFINE_integer(
-    "epochs_divisor", 1, "By what the numbers of epochs of students are divided.", lower_bound=1
+    "epochs_divisor", 1, "Divisor of the students' numbers of epochs.", lower_bound=1
 )
 _EQUAL_UPDATES = options.equal_updates_flag()
 _SEEDS = options.seeds_flag()
@@ -108,7 +109,7 @@ def search_settings(
       sampler: 'random'; or 'tpe', Optuna's tree-structured Parzen estimator.
       prune: whether a trial ends when the mean of its students so far is below the median of the
         earlier trials after as many students. The first five trials are complete.
-      epochs_divisor: by what the numbers of epochs of students are divided.
+      epochs_divisor: divisor of the students' numbers of epochs.
       equal_updates: whether all rows must make about the same number of updates.
 
     Returns:
@@ -123,7 +124,7 @@ def search_settings(
             f"--methods: expected different names, got {', '.join(rows) or 'none'}; correct them"
         )
     spaces = {row: read_space(config, row) for row in rows}
-    plans = {row: make_plan(row_config(config, row)) for row in rows}
+    plans = {row: make_plan(shortened(row_config(config, row), epochs_divisor)) for row in rows}
     numbers = list(range(config.seed, config.seed + seeds))
     budget = _Budget(trials, numbers, sampler, prune, epochs_divisor)
     make_plan(row_config(config, rows[0], seed=numbers[-1]))

@@ -29,7 +29,7 @@ def sections(search: Mapping[str, Any]) -> list[Section]:
     """Returns the sections of the report of a search, without what ran."""
     seeds = ", ".join(map(str, search["seeds"]))
     divisor = search.get("epochs_divisor", 1)
-    shorter = f" Its students have their epochs divided by {divisor}." if divisor > 1 else ""
+    shorter = f" Students train for 1/{divisor} of their epochs." if divisor > 1 else ""
     best = [
         table(_headers(search), _best_scores(search)),
         note(

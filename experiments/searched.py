@@ -25,34 +25,6 @@ def with_row(config: ConfigDict, row: str, settings: Settings) -> ConfigDict:
     return config
 
 
-def shortened(config: ConfigDict, divisor: int) -> ConfigDict:
-    """Returns a configuration whose students train for fewer epochs.
-
-    All numbers of epochs are divided and rounded, to 1 at least. Those of networks with a path stay
-    as they are, since these are trained once for all students.
-
-    Args:
-      config: the configuration of a run.
-      divisor: at least 1.
-    """
-    fields = traverse_util.flatten_dict(config.to_dict(), sep=".")
-
-    def is_divided(field: str, value: Any) -> bool:
-        section, _, name = field.rpartition(".")
-        counts_epochs = name.endswith("epochs") or name == "psi_until"
-        return counts_epochs and bool(value) and f"{section}.path" not in fields
-
-    config = changed(config)
-    config.update_from_flattened_dict(
-        {
-            field: max(1, round(value / divisor))
-            for field, value in fields.items()
-            if is_divided(field, value)
-        }
-    )
-    return config
-
-
 def use_best(config: ConfigDict, rows: Sequence[str], seeds: int, folder: Path) -> ConfigDict:
     """Returns a configuration whose rows have the best settings of a finished search.
 

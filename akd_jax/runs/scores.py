@@ -122,7 +122,7 @@ def warn_if_no_better_than_constant(
     if constant is not None and score <= constant:
         logging.warning(
             "%s: validation %s %.3f is no better than a constant predictor, which reaches up"
-            " to %.3f; try another learning rate than %g, or more epochs than %d",
+            " to %.3f; try another learning rate (now %g) or more epochs (now %d)",
             label,
             metric,
             score,

@@ -119,7 +119,8 @@ def _catalog_folders(data_dir: pathlib.Path, options: Options) -> list[pathlib.P
         raise InputError("expected --catalogs or --packages, got both; leave one out")
     if not options.catalogs:
         names = options.packages or PACKAGES.names
-        packages = dataclasses.replace(PACKAGES, names=names)
+        given = bool(options.packages)  # A package that the user names must be there.
+        packages = dataclasses.replace(PACKAGES, names=names, all_required=given)
         return sorted(debian.download(packages, data_dir / _CATALOGS).values())
     folders = [pathlib.Path(folder) for folder in options.catalogs]
     for folder in folders:

@@ -123,7 +123,7 @@ def test_comparison_without_stored_predictions_computes_them(copied, shared, sma
 
 def test_labels_have_no_beams(small, tmp_path):
     error = error_of(lambda: compare_methods(small, METHODS, 2, tmp_path, beams=5))
-    assert error.startswith("--beams: expected 1 for a task whose outputs are no texts, got 5")
+    assert error.startswith("--beams: expected 1 for a run that generates no texts, got 5")
     assert not list(tmp_path.iterdir())
 
 

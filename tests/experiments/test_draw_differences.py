@@ -47,3 +47,37 @@ def test_files_that_are_no_comparisons_are_refused(tmp_path, run_launcher):
     path.write_text(json.dumps(comparison(best=(0.6, 0.02, 0.15))))
     assert run_launcher(draw_differences.main, f"--comparisons={path}", output).code == 0
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"methods": {}}, "expected digits to compare its rows with kd, got comparisons with none"),
+        (
+            {
+                **comparison(),
+                "methods": {"kd": {"test": {"mean": 0.5}}, "bad": {"test": {"mean": None}}},
+            },
+            "expected finite scores, got none of bad in digits; leave it out",
+        ),
+    ],
+)
+def test_comparisons_that_cannot_be_drawn_are_refused(tmp_path, run_launcher, content, message):
+    path = tmp_path / "digits.json"
+    path.write_text(json.dumps(content))
+    output = f"--output={tmp_path / 'a.png'}"
+    assert message in run_launcher(draw_differences.main, f"--comparisons={path}", output).stderr
+
+
+def test_comparisons_have_the_names_of_their_folders(tmp_path, run_launcher):
+    paths = [tmp_path / name / "comparison.json" for name in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_text(json.dumps(comparison(best=(0.6, 0.02, 0.15))))
+    output = f"--output={tmp_path / 'a.png'}"
+    both = f"--comparisons={paths[0]},{paths[1]}"
+    assert run_launcher(draw_differences.main, both, output).code == 0
+    twice = f"--comparisons={paths[0]},{paths[0]}"
+    ended = run_launcher(draw_differences.main, twice, output)
+    assert "expected files with different names, got a twice" in ended.stderr
+    assert "got none; run" in run_launcher(draw_differences.main, "--comparisons=", output).stderr

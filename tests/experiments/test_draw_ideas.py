@@ -30,7 +30,7 @@ def test_boxes_are_inside_of_the_picture_and_do_not_overlap(name):
 def test_a_folder_that_does_not_exist_is_refused(tmp_path, run_launcher):
     ended = run_launcher(draw_ideas.main, f"--output={tmp_path / 'none'}")
     assert ended.code == 1
-    assert "expected a folder, got" in ended.stderr
+    assert "expected a file that can be written, got: No such file" in ended.stderr
     ended = run_launcher(draw_ideas.main, f"--output={tmp_path}")
     assert ended.code == 0
     pictures = {path.name for path in tmp_path.iterdir()}

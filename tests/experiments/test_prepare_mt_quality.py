@@ -283,7 +283,7 @@ def test_catalogs_of_debian_packages_are_used_by_default(tmp_path, upper):
     assert readme.count(str(corpus / "catalogs")) == len(mt_quality.PACKAGES.names) == 35
 
 
-def test_packages_by_name_replace_the_default_ones(tmp_path, upper):
+def test_packages_by_name_replace_the_default_ones(tmp_path, monkeypatch, upper):
     corpus = tmp_path / "corpus"
     write_catalog(corpus / f"catalogs/gimp-data_1_all/usr/share/locale/{FILE}", texts(90))
     options = Options(40, 20, 30, 300, packages=["gimp-data"])
@@ -292,6 +292,13 @@ def test_packages_by_name_replace_the_default_ones(tmp_path, upper):
     both = Options(catalogs=[tmp_path], packages=["gimp-data"])
     message = error_of(lambda: prepare_dataset("mt_quality", corpus, quality=both))
     assert message == "expected --catalogs or --packages, got both; leave one out"
+    # A name that the user gives must be right.
+    unknown = "echo E: Unable to locate package x >&2; exit 100"
+    replace_program(monkeypatch, tmp_path / "bin", "apt-get", unknown)
+    replace_program(monkeypatch, tmp_path / "bin", "dpkg-deb", "exit 0")
+    options = Options(40, 20, 30, 300, packages=["gimp-data", "gimp-daat"])
+    message = error_of(lambda: prepare_dataset("mt_quality", corpus, quality=options))
+    assert "packages gimp-data, gimp-daat, got no gimp-daat" in message
 
 
 def test_missing_programs_of_debian_are_reported(tmp_path, monkeypatch):

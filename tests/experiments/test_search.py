@@ -1,5 +1,6 @@
 """The search for settings: its trials, its resume, and the comparison of the best settings."""
 
+import functools
 import json
 
 import numpy as np
@@ -8,6 +9,8 @@ from ml_collections.config_dict import ConfigDict
 
 from akd_jax import runs
 from akd_jax.host.errors import DivergedError
+from akd_jax.runs.setup import read_config
+from configs import digits, fashion_mnist, language_names
 from experiments import html_report, search, search_plots, search_report
 from experiments.compare import compare_methods
 from experiments.search import search_settings
@@ -181,22 +184,46 @@ def test_searches_that_do_not_fit_a_comparison_are_refused(config, tmp_path, mon
 def test_students_of_a_shorter_search_have_a_share_of_the_epochs(config, tmp_path, monkeypatch):
     used = []
     scripted(monkeypatch, lambda config: used.append(config) or 0.5)
-    config.student.epochs, config.annealing_kd.stage_1.epochs = 9, 5
+    config.student.epochs, config.annealing_kd.stage_1.epochs = 9, 4
     config.takd.assistant.epochs, config.student.optimizer.warmup_epochs = 8, 1
+    config.teacher.epochs, config.teacher.optimizer.warmup_epochs = 6, 3
     config.search.annealing_kd = {"annealing_kd": {"stage_1": {"epochs": ["choice", 4]}}}
     found = search_settings(config, ["annealing_kd"], 1, 1, tmp_path, epochs_divisor=3)
     (one,) = used
     assert (one.student.epochs, one.annealing_kd.stage_1.epochs) == (3, 1)  # 4 / 3 is about 1.
     assert one.student.optimizer.warmup_epochs == 1  # Never less, unless there is none.
     assert one.annealing_kd.stage_1.optimizer.warmup_epochs == 0
-    assert (one.teacher.epochs, one.takd.assistant.epochs) == (2, 8)  # Trained once for all.
+    # Trained once for all.
+    assert (one.teacher.epochs, one.teacher.optimizer.warmup_epochs) == (6, 3)
+    assert one.takd.assistant.epochs == 8
     # The settings are those of a whole training.
     assert found["methods"]["annealing_kd"]["best"]["settings"] == {
         "annealing_kd.stage_1.epochs": 4
     }
     assert found["epochs_divisor"] == 3
     search_plots.write(found, tmp_path)
-    assert "epochs divided by 3" in html_report.write(tmp_path).read_text(encoding="utf-8")
+    assert "train for 1/3 of their epochs" in html_report.write(tmp_path).read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize("module", [digits, fashion_mnist, language_names])
+def test_any_settings_of_the_ranges_fit_a_shorter_search(tmp_path, monkeypatch, module):
+    config = module.get_config("all" if module is fashion_mnist else "kd")
+    scripted(monkeypatch, lambda config: bool(read_config(config)) / 2)
+    rows = [row for row in config.search if row != "annealing_published"]
+    search_settings(config, rows, 20, 1, tmp_path, epochs_divisor=3)
+
+
+def test_updates_are_equal_in_the_shorter_search(config, tmp_path):
+    config.student.epochs = 8
+    config.variants = ConfigDict({"long": {"method": "scratch", "student": {"epochs": 12}}})
+    config.search = ConfigDict({"scratch": {"student": RATE}, "long": {"student": RATE}})
+    rows = ["scratch", "long"]
+    error = error_of(
+        functools.partial(search_settings, epochs_divisor=4), config, rows, 1, 1, tmp_path
+    )
+    assert "change their epochs" in error
 
 
 def test_rows_with_more_updates_need_a_flag(config, tmp_path):

@@ -227,7 +227,9 @@ def test_comparison_of_texts(root, config, tmp_path):
 
     by_beams = compare_methods(config, ["scratch", "imitkd"], 1, tmp_path, beams=3)
     assert any("decoded with 3 beams" in note for note in by_beams["notes"])
+    assert (comparison["beams"], by_beams["beams"]) == (1, 3)
     texts = runs.generate(tmp_path / "imitkd/seed_0", beams=3)["student"].texts
+    assert texts != runs.generate(tmp_path / "imitkd/seed_0")["student"].texts
     targets = evaluation.references(runs.load(tmp_path / "imitkd/seed_0")[0], "test")
     expected = sacrebleu.corpus_bleu(texts, [targets]).score / 100
     assert by_beams["methods"]["imitkd"]["test"]["mean"] == pytest.approx(expected)

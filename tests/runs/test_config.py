@@ -22,6 +22,7 @@ from configs import (
     digits,
     fashion_mnist,
     fashion_teachers,
+    movie_reviews,
     quality,
     reviews,
     speech,
@@ -29,6 +30,7 @@ from configs import (
     translation,
 )
 from experiments.grid import row_config
+from experiments.search_space import read_space
 from tests.support.launching import ROOT
 
 
@@ -104,6 +106,18 @@ def test_rows_of_the_demos_in_the_makefile_are_valid():
             schema.parse(row_config(config, name))
     with pytest.raises(ValueError, match="expected one of speech, quality"):
         demo.get_config("images")
+
+
+def test_movie_reviews_with_students_of_several_depths(monkeypatch):
+    monkeypatch.setattr(movie_reviews, "minilm_folder", lambda: "minilm")
+    for argument, every in (("kd", 3), ("kd,1", 6), ("kd,3", 2)):
+        config = movie_reviews.get_config(argument)
+        assert config.student.model == f"huggingface:minilm,every={every}"
+        assert config.method == "kd"
+        assert all(read_space(config, row) for row in config.search)
+    for argument in ("kd,4", "kd,"):
+        with pytest.raises(ValueError, match="with 1 to 3 layers, got"):
+            movie_reviews.get_config(argument)
 
 
 @pytest.mark.parametrize(

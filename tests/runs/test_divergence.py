@@ -87,7 +87,7 @@ def test_student_no_better_than_a_constant_predictor_is_warned_about(
     runs.run(config, tmp_path)
     (warning,) = [message for message in caplog.messages if "constant predictor" in message]
     assert warning.startswith("scratch seed 0: validation accuracy 0.")
-    assert "try another learning rate than 0.05, or more epochs than" in warning
+    assert "try another learning rate (now 0.05) or more epochs (now" in warning
 
 
 def test_scores_that_no_constant_predictor_has_are_not_warned_about(

@@ -1,4 +1,4 @@
-"""Rows that ask where the gain of annealing comes from, and the ranges of a search over them.
+"""Variants of Annealing-KD that show what its parts add, and the ranges of a search over them.
 
   scratch, kd           without a teacher, and vanilla KD
   unannealed            the squared error of the teacher's logits, and then the labels: tau_max = 1
@@ -84,7 +84,10 @@ def set_rows(
         {
             "unannealed": {**of_annealing, "annealing_kd": {"max_temperature": 1}},
             "annealing_weighted": {**of_annealing, "annealing_kd": error},
-            "annealing_kept": {**of_annealing, "annealing_kd": error},
+            "annealing_kept": {
+                **of_annealing,
+                "annealing_kd": {**error, "stage_2": {"kd_weight": 0.5}},
+            },
             "annealing_published": {**of_annealing, **published},
         }
     )

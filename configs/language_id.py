@@ -1,8 +1,9 @@
-r"""Short texts of programs in 67 languages: n-grams with many embeddings teach those with few.
+r"""Texts of user interfaces in 67 languages: n-grams with many embeddings teach those with few.
 
 python -m experiments.prepare --dataset=language_id --data_dir=DIR
 python -m experiments.compare --config=configs/language_id.py --seeds=3 \
-    --methods=scratch,kd,annealing_kd --workdir=runs/language_id --config.dataset.data_dir=DIR
+    --methods=scratch,kd,unannealed,annealing_kd,annealing_weighted --workdir=runs/language_id \
+    --config.dataset.data_dir=DIR
 
 Students of other sizes, from small to large, are ngrams:2048x4, ngrams:4096x8,32 and
 ngrams:4096x16: --config.student.model=ngrams:4096x8,32.

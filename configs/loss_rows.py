@@ -1,6 +1,6 @@
 """Losses as rows of a comparison: variants of the method compose, with published weights.
 
-The row NAME has the published weight and options of a loss, next to a cross-entropy. Losses of
+The row NAME has the published weight and options of a loss, added to a cross-entropy. Losses of
 logits without such a setting have the weights of KD, 0.9 and 0.1, and divergences the temperature
 4. Without a published weight, fsp has the weight 1, and crd_in_batch that of crd. The paper gives
 the weight of wttm for a sum with CRD. Warm-ups are shortened to about the same share of the

@@ -4,8 +4,8 @@ Translations of apertium, labelled by chrF against a human reference, on two CPU
 
 python -m experiments.prepare --dataset=mt_quality --data_dir=DIR
 python -m experiments.compare --config=configs/quality.py:catalogs --references=gold --seeds=3 \
-    --methods=gold,kd,kd_6000,kd_12000,kd_24000,mixed,annealing_kd --workdir=runs/quality \
-    --config.dataset.data_dir=DIR
+    --methods=gold,kd,kd_6000,kd_12000,kd_24000,kd_42000,mixed,annealing_kd,annealing_kd_24000 \
+    --workdir=runs/quality --config.dataset.data_dir=DIR
 
 Human judgements, with a folder of MLQE-PE:
 

@@ -4,7 +4,7 @@ A corpus of 31 intents in synthetic speech, on two CPU cores:
 
 python -m experiments.prepare --dataset=spoken_intents --data_dir=DIR
 python -m experiments.compare --config=configs/speech.py \
-    --methods=base,pt_kd,ft_kd,ctc,augmentation --references=base --seeds=3 \
+    --methods=scratch,base,pt_kd,ft_kd,ctc,augmentation --references=scratch,base --seeds=3 \
     --workdir=runs/speech --config.dataset.data_dir=DIR
 
 Fluent Speech Commands, with the sizes of the paper (experiments.prepare --help says what the folder
@@ -23,8 +23,8 @@ before:
   ctc            + pretraining of the head on the letters of the transcripts
   augmentation   + masked spans of codes, of states and of channels in the fine-tuning
 
-Two further rows have no frozen encoder: `scratch` starts from random values, and `ft_kd_only` adds
-the logits of the text classifier to it.
+Two further rows have no pretrained encoder: `scratch` starts from random values, and `ft_kd_only`
+adds the logits of the text classifier to it.
 
 With `tenth`, the student learns the intents of a tenth of the training examples, in about two
 thirds of the updates. The pretrainings read the transcripts of all.

@@ -1,11 +1,11 @@
-r"""Measures when annealing pays, on data whose Bayes rule is known and whose gap is a knob.
+r"""Compares methods on data with a known Bayes rule, and with teachers of a chosen sharpness.
 
 python -m experiments.capacity_gap --output=DIR --trials=24 --seeds=30
 
 The inputs are x ~ N(0, I) in 16 dimensions. A random network g with 64 tanh units and 8 outputs,
 each with mean 0 and variance 1 over x, gives the true logits s g(x), and the labels are drawn from
 softmax(s g(x)). So the best possible teacher is known: its logits are s g(x), and the sharpness s
-is the knob. The student has few tanh units. Its score is the expected accuracy, the mean over x of
+is chosen. The student has few tanh units. Its score is the expected accuracy, the mean over x of
 the true probability of the class that it chooses, which has no noise from labels.
 
 All methods make the same number of updates with Adam, whose rate falls as a cosine in each stage:

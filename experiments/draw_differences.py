@@ -1,12 +1,11 @@
-"""Draws the differences of rows to a reference in several comparisons, with their intervals.
+r"""Draws the differences of rows to a reference in several comparisons, with their intervals.
 
 python -m experiments.draw_differences --comparisons=FILE,FILE --reference=kd \
     --output=docs/differences.png
 
 Each comparison is one panel. Its title is the name of the file, or that of the folder of a file
-comparison.json. A row is a point with the 95 %
-interval of its difference to the reference. If an interval contains 0, the difference is not
-significant.
+comparison.json. A row is a point with the 95 % interval of its difference to the reference. If an
+interval contains 0, the difference is not significant.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Draws how often RL-KD chooses each teacher over the epochs, from a row of a comparison.
 
-python -m experiments.draw_rates --workdir=DIR/rl_kd --output=docs/rates.png
+python -m experiments.draw_rates --workdir=DIR/rl_r2 --output=docs/rates.png
 
 The folder is that of a row, with a run for each seed, or that of one run. A line is the mean over
 the seeds; a band shows the range from the smallest to the largest rate. The weights of a fixed rule

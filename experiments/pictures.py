@@ -1,4 +1,4 @@
-"""The common look of pictures with axes, and their files."""
+"""The style that pictures with axes share, and how they are saved."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

@@ -7,8 +7,8 @@ A trial trains a student for each seed with settings that Optuna draws from conf
 ranges of each row. Its score is the mean validation score. The best trial of a row has the highest
 score. A trial that diverges is never the best. --sampler=tpe draws new settings near the best ones
 so far, and --prune leaves out the further seeds of a trial whose students so far are worse than the
-median. With --epochs_divisor=3, students train for a third of their epochs, with fewer temperatures
-where a third has not enough epochs for them; search.json has the settings for all epochs.
+median. With --epochs_divisor=3, students train for a third of their epochs, and with fewer
+temperatures if these do not suffice for them; search.json has the settings for all epochs.
 
 Writes search.json, search.md, report.html and two pictures: the scores of the trials in their
 order, and how much each field matters. Then compare the best settings with other seeds:

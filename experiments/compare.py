@@ -4,10 +4,10 @@ python -m experiments.compare --config=configs/digits.py --methods=scratch,kd,an
     --seeds=5 --workdir=DIR
 
 All methods make about the same number of student updates, up to half an epoch, unless
---equal_updates=False. For a given seed, methods that train on the same examples get the same batches.
-The same command resumes an interrupted comparison and reuses its finished runs. Texts are decoded
-greedily; the command with --beams=5 scores the finished runs again by beam search, and replaces
-the table, comparison.json and the report.
+--equal_updates=False. For a given seed, methods that train on the same examples get the same
+batches. The same command resumes an interrupted comparison and reuses its finished runs. Texts are
+decoded greedily; the command with --beams=5 scores the finished runs again by beam search, and
+replaces the table, comparison.json and the report.
 """
 
 from collections.abc import Collection, Mapping, Sequence

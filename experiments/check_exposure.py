@@ -61,7 +61,7 @@ def completed_texts(
     if target is None or teacher not in models:
         got = "none" if target is None else ", ".join(models)
         raise InputError(
-            f"--workdir: expected a run that generates texts, with the teacher {teacher}, got"
+            f"--workdir: expected a run that generates texts, with a network {teacher!r}, got"
             f" {got}; give another run, or another --teacher"
         )
     runs.check_split(plan, split)

@@ -222,7 +222,7 @@ def test_each_completes_the_first_halves_of_the_other(root):
 def test_exposure_needs_a_teacher(root):
     plan, models = runs.load(root / "run", teachers=False)
     assert error_of(check_exposure.completed_texts, plan, models, "test") == (
-        "--workdir: expected a run that generates texts, with the teacher teacher, got student;"
+        "--workdir: expected a run that generates texts, with a network 'teacher', got student;"
         " give another run, or another --teacher"
     )
 

@@ -18,6 +18,8 @@ from experiments import cluster, help, options
 from experiments.cluster import EX_TEMPFAIL, Outcome
 from experiments.jax_setup import set_up_jax
 
+options.define_imports_flag()
+
 
 def launch(
     main: Callable[[], None], *, required: Sequence[str], several_processes: bool = False
@@ -40,6 +42,10 @@ def launch(
     """
     if several_processes:
         cluster.define_flags()
+    try:
+        options.import_modules(sys.argv)
+    except InputError as error:
+        fail(str(error))
     if help.is_requested(sys.argv):
         _print_help(main, required, several_processes)
     flags.mark_flags_as_required(list(required))
@@ -90,6 +96,7 @@ def _help_text(main: Callable[[], None], required: Sequence[str], several_proces
     config = None
     if "config" in (flag.name for flag in own_flags):
         config = config_schema.parse(options.read_config(sys.argv) or default.get_config())
+    own_flags += flags.FLAGS.get_key_flags_for_module(sys.modules[__name__])
     if several_processes:
         own_flags += flags.FLAGS.get_flags_for_module(cluster)
     return help.text(launcher.__doc__ or "", own_flags, required, config)

@@ -1,5 +1,6 @@
 """The flags that several launchers share, and the explanation of wrong ones."""
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ from absl import flags
 from ml_collections import config_dict, config_flags
 
 from akd_jax.host.errors import InputError
-from akd_jax.host.files import Path, as_path
+from akd_jax.host.files import Path, as_path, reason
 from akd_jax.host.settings import unknown_field
 from akd_jax.host.writers import Output
 from akd_jax.methods import METHODS
@@ -50,6 +51,31 @@ def output() -> Output:
     if quiet and log_json:
         raise InputError("--quiet, --log_json: expected at most one of them, got both")
     return "quiet" if quiet else "json" if log_json else "text"
+
+
+def define_imports_flag() -> None:
+    """Defines --imports=MODULE,MODULE,..."""
+    description = "Python modules to import first, which register methods, networks or data sets."
+    _shared(flags.DEFINE_list, "imports", None, description)
+
+
+def import_modules(argv: Sequence[str]) -> None:
+    """Imports the modules that --imports names, before a configuration is read.
+
+    Args:
+      argv: the arguments of the command line, which need not be parsed yet.
+
+    Raises:
+      InputError: a module cannot be imported.
+    """
+    for name in filter(None, _flag_values(argv).get("imports", "").split(",")):
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # The module is the user's code and can raise anything.
+            raise InputError(
+                f"--imports: expected Python modules, got {name!r}: {reason(error)}; correct it, or"
+                " run the command in the folder of the module"
+            ) from None
 
 
 def methods_flag() -> flags.FlagHolder:

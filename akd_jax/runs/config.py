@@ -44,7 +44,7 @@ def parse(config: config_dict.ConfigDict | Mapping[str, Any]) -> RunSettings:
     if isinstance(name, str) and name not in methods.METHODS:
         raise InputError(
             f"config.method: expected one of {', '.join(methods.METHODS)}, got {name!r}; add a"
-            " custom method to akd_jax.methods.METHODS first"
+            " custom method to akd_jax.methods.METHODS first; launchers import it by --imports"
         )
     try:
         return schema().model_validate(fields)

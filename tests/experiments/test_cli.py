@@ -6,6 +6,7 @@ import sys
 import pytest
 from absl import flags
 
+from akd_jax import methods
 from experiments import cli, compare, train
 
 CONFIG = "--config=configs/digits.py"
@@ -99,6 +100,41 @@ def test_successful_launch_runs_main_with_the_parsed_flags(run_launcher):
     arguments = (CONFIG, "--workdir=unused", "--config.student.epochs=7")
     ended = run_launcher(main, *arguments, required=["config"])
     assert (ended.code, ended.stdout, ended.stderr) == (0, "7\n", "")
+
+
+REGISTRATION = """
+from akd_jax.methods import METHODS, scratch
+
+METHODS["mine"] = scratch.SPEC
+"""
+
+
+def test_imported_modules_register_methods(run_launcher, tmp_path, monkeypatch):
+    (tmp_path / "my_methods.py").write_text(REGISTRATION)
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = [f"{CONFIG}:mine", f"--workdir={tmp_path / 'run'}", "--dry_run"]
+    ended = run_launcher(train.main, *arguments)
+    assert "got 'mine'; add a custom method" in ended.stderr
+    try:
+        ended = run_launcher(train.main, *arguments, "--imports=my_methods")
+    finally:
+        del methods.METHODS["mine"], sys.modules["my_methods"]
+    assert (ended.code, ended.stderr) == (0, "")
+    assert "Nothing was written." in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "No module named 'my_methods'"), ("1 / 0", "division by zero")],
+)
+def test_modules_that_cannot_be_imported_are_reported(
+    assert_refused, tmp_path, monkeypatch, content, reason
+):
+    if content is not None:
+        (tmp_path / "my_methods.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    message = f"--imports: expected Python modules, got 'my_methods': {reason}; correct it"
+    assert_refused(message, CONFIG, f"--workdir={tmp_path}", "--imports=my_methods")
 
 
 def test_full_disk_is_reported_in_one_line(run_launcher):

@@ -275,6 +275,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     result = study(_TRIALS.value, _SEEDS.value)
     records.write(folder / "capacity_gap.json", result)
+    cli.print_on_primary(f"Record: {folder / 'capacity_gap.json'}")
     pictures.save(draw(result), folder / "capacity_gap.png")
 
 

@@ -5,9 +5,9 @@ python -m experiments.evaluate --workdir=DIR --split=test
 The second table has the number of parameters, the size of the weights in megabytes, and the
 milliseconds that a network takes for an example on one device, in batches of 1 and of 64. The time
 does not include the tokenisation of texts. Beside it is the number of multiply-adds for an example,
-in millions, as XLA counts them in the compiled program. For a run that
-generates texts, by greedy decoding or with --beams, the table has the tokens per second of greedy
-decoding, in batches of 1 and of 64.
+in millions, as XLA counts them in the compiled program. For a run that generates texts, by greedy
+decoding or with --beams, the table has the tokens per second of greedy decoding, in batches of 1
+and of 64.
 """
 
 from collections.abc import Mapping

@@ -20,8 +20,8 @@ def set_frame(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a picture as PNG, and prints its path.
+def write(figure: Figure, path: Path) -> None:
+    """Writes a picture as PNG.
 
     Raises:
       InputError: the file cannot be written.
@@ -31,6 +31,15 @@ def save(figure: Figure, path: Path) -> None:
             figure.savefig(file, dpi=110, format="png")
     except OSError as error:
         raise not_writable(path, error, "file") from None
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a picture as PNG, and prints its path.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    write(figure, path)
     print(f"Picture: {path}")
 
 

@@ -6,7 +6,7 @@ python -m experiments.report --workdir=DIR [--png=FILE]
 from absl import flags
 
 from akd_jax.host.errors import InputError
-from experiments import cli, html_report, options
+from experiments import cli, html_report, options, pictures
 from experiments.curves import draw_curves
 
 _WORKDIR = options.workdir_flag()
@@ -23,7 +23,7 @@ def main() -> None:
                 f"--png: expected a run or a comparison, got {workdir}, which is a search; leave it"
                 " out"
             )
-        draw_curves(*html_report.read_runs(workdir)).savefig(_PNG.value, dpi=110)
+        pictures.write(draw_curves(*html_report.read_runs(workdir)), options.path(_PNG))
 
 
 if __name__ == "__main__":

@@ -59,5 +59,4 @@ def write(search: Mapping[str, Any], workdir: Path) -> None:
     if any(entry["importance"] for entry in search["methods"].values()):
         drawn[IMPORTANCE] = draw_importance(search)
     for name, figure in drawn.items():
-        with (workdir / name).open("wb") as file:
-            figure.savefig(file, dpi=110, format="png")
+        pictures.write(figure, workdir / name)

@@ -19,7 +19,8 @@ has three different tasks, and a network that starts from random parameters: pro
 labels of programs, and sentiment. `:reversed` has the reverse order. The rows of a comparison are
 
   finetune, lamol, word_kd, seq_kd, seq_kd_soft, multitask   the variants of the method
-  lamol_real     replay of the data's examples: a ceiling of replay
+  lamol_real       replay of the data's examples: a ceiling of replay
+  multitask_long   three times the epochs, which are about as many updates as lamol makes
   lamol_split, word_kd_split, seq_kd_soft_split   separate means for new and replayed examples
 """
 
@@ -84,5 +85,10 @@ def get_config(base: str = "base") -> ConfigDict:
         f"{name}_split": {"variant": name, "split_means": True}
         for name in ("lamol", "word_kd", "seq_kd_soft")
     }
-    config.variants = ConfigDict({name: {"l2kd": fields} for name, fields in rows.items()})
+    variants: dict[str, Any] = {name: {"l2kd": fields} for name, fields in rows.items()}
+    variants["multitask_long"] = {
+        **variants["multitask"],
+        "student": {"epochs": 3 * config.student.epochs},
+    }
+    config.variants = ConfigDict(variants)
     return config

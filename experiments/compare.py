@@ -199,7 +199,8 @@ def _text_scores(
     }
     if task.group_metrics:
         for method, entry in scores.items():
-            entry["parts"] |= comparison_scores.score_streams(grid.results[method])
+            stream = comparison_scores.score_streams(grid.results[method])
+            entry.update(stream, parts=entry["parts"] | stream["parts"])
     return scores
 
 

@@ -96,13 +96,20 @@ def score_predictions(
 
 
 def score_streams(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the statistics of streams of tasks, see `score_matrix.scores`.
+    """Returns the statistics of streams of tasks.
 
     Args:
       results: the contents of results.json of each run.
+
+    Returns:
+      'matrices', which has the scores of each run as `score_matrix.read` returns them; and 'parts',
+      the statistics of the scores that `score_matrix.scores` returns.
     """
     scores = [score_matrix.scores(result) for result in results]
-    return {name: _summary([of_seed[name] for of_seed in scores]) for name in scores[0]}
+    return {
+        "matrices": [score_matrix.read(result) for result in results],
+        "parts": {name: _summary([of_seed[name] for of_seed in scores]) for name in scores[0]},
+    }
 
 
 def score_texts(

@@ -66,6 +66,7 @@ def test_comparison_has_the_scores_of_streams(root):
     assert "Heat maps" in page
     streams = {"word_kd": score_matrix.read(results[0])}
     assert streams["word_kd"]["reverse"].keys() == {"copy", "reverse"}
+    assert comparison["methods"]["word_kd"]["matrices"] == [streams["word_kd"]]
     figure = score_matrix.draw(streams)
     shown = [text.get_text() for text in figure.axes[0].texts]
     scores = [score for stage in results[0]["stages"] for score in stage["tests"].values()]

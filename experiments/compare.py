@@ -40,7 +40,8 @@ _REFERENCES = flags.DEFINE_list(
 _SEARCH = flags.DEFINE_string(
     "search",
     None,
-    "Folder of a finished search, whose best settings the rows get; give other seeds than it had.",
+    "Finished search, whose best settings the rows get: its folder, or its search.json. Give other"
+    " seeds than it had.",
 )
 _EQUAL_UPDATES = options.equal_updates_flag()
 _SEEDS = options.seeds_flag()

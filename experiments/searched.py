@@ -25,24 +25,29 @@ def with_row(config: ConfigDict, row: str, settings: Settings) -> ConfigDict:
     return config
 
 
-def use_best(config: ConfigDict, rows: Sequence[str], seeds: int, folder: Path) -> ConfigDict:
+def use_best(config: ConfigDict, rows: Sequence[str], seeds: int, path: Path) -> ConfigDict:
     """Returns a configuration whose rows have the best settings of a finished search.
 
     Args:
       config: the configuration of a comparison.
       rows: the names of the rows.
       seeds: the number of seeds of the comparison.
-      folder: the folder of the search.
+      path: the folder of the search, or its search.json under any name.
 
     Raises:
-      InputError: the folder has no finished search, the search has no such row, or the comparison
-        has a seed of the search.
+      InputError: there is no finished search, the search has no such row, or the comparison has a
+        seed of the search.
     """
-    search = processes.on_primary(lambda: records.read(absolute(folder) / SEARCH))
-    if search is None:
+
+    def read() -> dict[str, Any] | None:
+        file = absolute(path)
+        return records.read(file / SEARCH if file.is_dir() else file)
+
+    search = processes.on_primary(read)
+    if search is None or not {"seeds", "methods"} <= search.keys():
         raise InputError(
-            f"--search: expected the folder of a finished search, got {folder} without {SEARCH};"
-            " run experiments.search first"
+            f"--search: expected the folder of a finished search or its {SEARCH}, got {path}; run"
+            " experiments.search first"
         )
     shared = set(search["seeds"]) & set(range(config.seed, config.seed + seeds))
     if shared:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -174,6 +175,12 @@ def test_searches_that_do_not_fit_a_comparison_are_refused(config, tmp_path, mon
     search_settings(config, ["soft"], 1, 2, tmp_path)
     assert "set --config.seed=2" in error_of(use_best, config, ["soft"], 1, tmp_path)
     config.seed = 2
+    recorded = tmp_path / "recorded.json"
+    shutil.copy(tmp_path / "search.json", recorded)
+    of_file, of_folder = (use_best(config, ["soft"], 1, x) for x in (recorded, tmp_path))
+    assert of_file.to_dict() == of_folder.to_dict()
+    recorded.write_text('{"methods": {}}')
+    assert "or its search.json, got" in error_of(use_best, config, ["soft"], 1, recorded)
     error = error_of(use_best, config, ["scratch"], 1, tmp_path)
     assert error == "--search: expected rows among soft, got 'scratch'; search its settings too"
     error = error_of(search_settings, config, ["soft"], 1, 2, tmp_path)

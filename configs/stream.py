@@ -32,6 +32,8 @@ from configs import default
 
 _VARIANTS = ("finetune", "lamol", "word_kd", "seq_kd", "seq_kd_soft", "multitask")
 
+_NETWORK = "decoder:2x64,heads=2"
+
 _MIXED = {"mixed": "english,german,sentiment", "reversed": "sentiment,german,english"}
 
 
@@ -60,7 +62,7 @@ def get_config(base: str = "base") -> ConfigDict:
     if base == "base":
         config.dataset.tasks = "en,sv"
         config.l2kd.variant = "multitask"
-        config.student.model = config.teacher.model = "decoder:2x64,heads=2"
+        config.student.model = config.teacher.model = _NETWORK
         config.student.epochs = 5
         default.fit_annealing(config)
         return config
@@ -71,7 +73,7 @@ def get_config(base: str = "base") -> ConfigDict:
     if base in _MIXED:
         config.dataset.tasks = _MIXED[base]
         config.dataset.max_length = 64  # A few texts are longer.
-        config.student.model = config.teacher.model = "decoder:3x128,heads=4"
+        config.student.model = config.teacher.model = _NETWORK
         config.l2kd.order = "given"
     else:
         config.dataset.tasks = "de,fr,es"
